@@ -1,0 +1,250 @@
+// Package drain serves one listener, and stops serving it in such a way that no
+// client is refused, reset or cut, as long as another process holds the socket:
+//
+//	g.Add(drain.Actor(&http.Server{Handler: mux}, ln, drain.Config{}))
+//
+// # The contract
+//
+// What a drain does depends on what a connection is doing when it begins:
+//
+//   - In the kernel's queue: it stays there for whoever else holds the socket.
+//     The socket is never shut down, only this process's descriptor of it is
+//     closed, at the end. A unix socket's path is never removed.
+//   - Accepted, and a request is being read or answered: it is finished. HTTP/1
+//     answers whose handlers begin after the drain carry "Connection: close".
+//   - Accepted, and nothing was read yet, or idle between two requests: it is
+//     closed after a lame-duck time, in which a request that is on its way still
+//     arrives and is served. The time counts from the beginning of the drain or,
+//     if later, from the end of the last answer.
+//   - Hijacked: it is awaited. [Drainer.Draining] tells its owner to say goodbye.
+//   - Left when the timeout has passed: cut, counted and named in the log and in
+//     the [Report].
+//
+// The drain ends as soon as no connection is left.
+//
+// # Servers
+//
+// A [*http.Server] gets all of that. [New] chains its ConnState and wraps its
+// Handler; set both before New. Its Shutdown is called when no connection is left
+// (earlier, it would drop requests that it has read), so functions given to
+// RegisterOnShutdown run at the end: use Draining for what must happen at the
+// beginning. After a timeout, Shutdown is given one second.
+//
+// Any other [Server] has its Shutdown called when the drain begins: how it treats
+// its connections is its own affair, until the timeout. Embed *http.Server in a
+// type of your own, for TLS with ServeTLS, and it is such a server. Do not pass a
+// listener of crypto/tls: net/http does not recognise its connections any more.
+//
+// # Concurrency
+//
+// All methods may be called from any goroutine, at any time and repeatedly, except
+// that Serve is called once. Only Serve starts goroutines, and they have ended
+// when it returns (a Server that ignores Shutdown for a second excepted, which
+// is logged).
+package drain
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"context"
+)
+
+// A Server serves the connections of a listener. Serve returns when the listener
+// is closed or after Shutdown; Shutdown waits for connections in its own way, until
+// the context is done. [*http.Server] is one.
+type Server interface {
+	Serve(net.Listener) error
+	Shutdown(context.Context) error
+}
+
+// Defaults of [Config].
+const (
+	DefaultTimeout  = 25 * time.Second // below the 30 s of Kubernetes
+	DefaultLameDuck = 5 * time.Second
+)
+
+// Config says how a drain goes. The zero value is good.
+type Config struct {
+	// Timeout is how long a drain may take before what is left is cut.
+	// 0 means DefaultTimeout.
+	Timeout time.Duration
+
+	// LameDuck is how long idle connections are left open during a drain, so
+	// that a request that is on its way does not meet a closed connection.
+	// 0 means DefaultLameDuck. It ends with the timeout at the latest.
+	LameDuck time.Duration
+
+	// Logger gets the beginning and the end of a drain, and what was cut.
+	// nil means slog.Default.
+	Logger *slog.Logger
+}
+
+// ErrConfig is wrapped by errors about what [New] was given.
+var ErrConfig = errors.New("drain: bad config")
+
+// ErrServed is returned by a second call of Serve.
+var ErrServed = errors.New("drain: Serve was called twice: make one Drainer for each call")
+
+// errEnded is the failure of a server that ended without an error.
+var errEnded = errors.New("it returned without having been told to")
+
+// Validate reports, wrapping [ErrConfig], durations that are negative.
+func (c Config) Validate() error {
+	if c.Timeout < 0 {
+		return fmt.Errorf("%w: Timeout is %v: it must be positive, or 0 for %v", ErrConfig, c.Timeout, DefaultTimeout)
+	}
+	if c.LameDuck < 0 {
+		return fmt.Errorf("%w: LameDuck is %v: it must be positive, or 0 for %v", ErrConfig, c.LameDuck, DefaultLameDuck)
+	}
+	return nil
+}
+
+// A Report says what became of the connections that were open when a drain began,
+// or were accepted by calls of accept(2) that were under way.
+type Report struct {
+	Finished   int           // ended by the server or by the client
+	ClosedIdle int           // closed by the drain while idle, after the lame-duck time
+	Cut        int           // closed by the drain while in use
+	CutConns   []string      // the remote addresses of the first 10 that were cut
+	Took       time.Duration // from the beginning of the drain to its end, or until now
+}
+
+// Drainer serves a listener until it is drained. Make one with [New].
+type Drainer struct {
+	srv  Server
+	http bool // srv is an *http.Server
+	ln   *listener
+	cfg  Config
+
+	serving  chan struct{}
+	draining chan struct{}
+	cutting  chan struct{} // closed by Stop
+	done     chan struct{}
+	changed  chan struct{} // has room for one: something that ends a drain may have happened
+
+	begun atomic.Bool // draining is closed; for every request to read
+
+	mu        sync.Mutex
+	started   bool // Serve was called
+	gate      chan struct{}
+	timeout   time.Duration // that of the drain
+	since     time.Time     // the drain's beginning
+	accepting int           // calls of accept(2) that are under way
+	conns     map[*conn]struct{}
+	report    Report
+}
+
+// New makes a Drainer that will serve ln with srv. It owns ln from then on:
+// ln is closed when the drain has ended, and by a drain that comes before Serve.
+// With an error, ln stays the caller's.
+//
+// Other processes may hold the same socket, but no other part of this one may use
+// ln itself: a drain sets its deadline. Listeners without SetDeadline (all but
+// those of package net) are closed as soon as a drain begins, instead.
+//
+// See the package's documentation for what New does to an *http.Server.
+func New(srv Server, ln net.Listener, cfg Config) (*Drainer, error) {
+	if srv == nil {
+		return nil, fmt.Errorf("%w: no server", ErrConfig)
+	}
+	if ln == nil {
+		return nil, fmt.Errorf("%w: no listener", ErrConfig)
+	}
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if cfg.Timeout == 0 {
+		cfg.Timeout = DefaultTimeout
+	}
+	if cfg.LameDuck == 0 {
+		cfg.LameDuck = DefaultLameDuck
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
+	}
+	if u, ok := ln.(interface{ SetUnlinkOnClose(bool) }); ok {
+		u.SetUnlinkOnClose(false)
+	}
+	d := &Drainer{
+		srv:      srv,
+		cfg:      cfg,
+		serving:  make(chan struct{}),
+		draining: make(chan struct{}),
+		cutting:  make(chan struct{}),
+		done:     make(chan struct{}),
+		changed:  make(chan struct{}, 1),
+		conns:    make(map[*conn]struct{}),
+	}
+	d.ln = &listener{Listener: ln, d: d, closed: make(chan struct{})}
+	if srv, ok := srv.(*http.Server); ok {
+		d.http = true
+		d.prepare(srv)
+	}
+	return d, nil
+}
+
+// Hold makes accepting wait for [Drainer.Go]. Call it before Serve: the server is
+// then being served, but takes no connection. A later Hold lets one more be taken.
+func (d *Drainer) Hold() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.gate == nil {
+		d.gate = make(chan struct{})
+	}
+}
+
+// Go ends a Hold.
+func (d *Drainer) Go() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.gate != nil {
+		close(d.gate)
+		d.gate = nil
+	}
+}
+
+// Serving is closed when the server has called Accept for the first time: it is
+// being served. It stays open if the server fails before that, or if a drain
+// comes before Serve: wait for Draining, too.
+func (d *Drainer) Serving() <-chan struct{} { return d.serving }
+
+// Drain begins a drain. What is left after timeout is cut; 0 means Config.Timeout.
+// It neither blocks nor cuts. If a drain has begun, Drain does nothing. Before
+// Serve, it makes Serve return nil at once.
+func (d *Drainer) Drain(timeout time.Duration) {
+	if !d.begin(timeout) {
+		return
+	}
+	d.mu.Lock()
+	started := d.started
+	d.mu.Unlock()
+	if started {
+		d.ln.wake()
+		return
+	}
+	d.ln.Close()
+	d.finish()
+}
+
+// begin makes the drain begin, unless it has.
+func (d *Drainer) begin(timeout time.Duration) bool {
+	if timeout <= 0 {
+		timeout = d.cfg.Timeout
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.begun.Load() {
+		return false
+	}
+	d.timeout, d.since = timeout, time.Now()
+	d.begun.Store(true)
+	close(d.draining)
+	return true
+}

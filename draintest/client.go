@@ -1,0 +1,308 @@
+package draintest
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+)
+
+const (
+	maxHeader  = 1 << 20 // bytes of an answer up to the end of its header
+	maxKept    = 4 << 10 // bytes of an answer's body that are looked at
+	maxInterim = 8       // 1xx answers before the final one
+	closeGrace = 5 * time.Second
+)
+
+var errHeaderTooLong = fmt.Errorf("header longer than %d bytes", maxHeader)
+
+// A client makes requests. It is immutable and shared by all goroutines of a load.
+type client struct {
+	cfg     Config // defaults filled in
+	network string
+	host    string // value of the Host header
+	run     string // makes the ids of this load unlike those of any other
+	dial    func(deadline time.Time) (net.Conn, error)
+}
+
+// newClient resolves cfg.Addr, which is the only thing that can fail.
+func newClient(cfg Config, run string) (*client, error) {
+	network, address, err := splitAddr(cfg.Addr)
+	if err != nil {
+		return nil, err
+	}
+	host := "localhost"
+	if network == "tcp" {
+		host = address
+		// net.Dialer tries the addresses of a name one after the other.
+		a, err := net.ResolveTCPAddr("tcp", address)
+		if err != nil {
+			return nil, fmt.Errorf("draintest: Addr: %w", err)
+		}
+		address = a.String()
+	}
+	dial := func(deadline time.Time) (net.Conn, error) {
+		return (&net.Dialer{Deadline: deadline}).Dial(network, address)
+	}
+	return &client{cfg: cfg, network: network, host: host, run: run, dial: dial}, nil
+}
+
+// outcome is what became of one request.
+type outcome struct {
+	kind     Kind
+	failure  *Failure  // nil if the answer was good
+	answered time.Time // end of the answer
+	worker   string    // X-Worker, if an answer came
+	left     bool      // the server did not close the connection
+}
+
+// do makes request number seq, from connect to close.
+func (c *client) do(kind Kind, seq uint64) outcome {
+	x := exchange{client: c, seq: seq, failure: Failure{
+		Began: time.Now(), Kind: kind, ID: c.run + "-" + strconv.FormatUint(seq, 10)}}
+	class, detail := x.run()
+	out := outcome{kind: kind, answered: x.answered, worker: x.failure.Worker, left: x.left}
+	if class != 0 {
+		f := x.failure
+		f.When, f.Class, f.Detail = time.Now(), class, detail
+		out.failure = &f
+	}
+	return out
+}
+
+// An exchange is one request on its one connection.
+type exchange struct {
+	*client
+	seq      uint64
+	failure  Failure // where and who, filled in on the way in case it fails
+	sum      string  // SHA-256 of the body sent
+	answered time.Time
+	left     bool
+}
+
+// run returns the zero Class if all went well.
+func (x *exchange) run() (Class, string) {
+	deadline := x.failure.Began.Add(x.cfg.Timeout)
+	conn, err := x.dial(deadline)
+	if err != nil {
+		return dialClass(x.network, err), "connecting: " + err.Error()
+	}
+	defer conn.Close()
+	x.failure.Connected = time.Now()
+	x.failure.Local, x.failure.Remote = conn.LocalAddr().String(), conn.RemoteAddr().String()
+	if err := conn.SetDeadline(deadline); err != nil {
+		return Other, "setting a deadline: " + err.Error()
+	}
+	// An answer says more about why a request could not be sent than the error
+	// does, so there is a look for one in any case.
+	sendErr := x.send(conn)
+	in := &answerReader{conn: conn, limit: maxHeader}
+	class, detail := x.receive(conn, in)
+	if sendErr != nil && (class == 0 || in.n == 0) {
+		return ioClass(sendErr, false), "sending the request: " + sendErr.Error()
+	}
+	return class, detail
+}
+
+func (x *exchange) send(conn net.Conn) error {
+	var head bytes.Buffer
+	method, path := "GET", "/"
+	switch x.failure.Kind {
+	case Slow:
+		path = "/slow?ms=" + strconv.Itoa(x.cfg.SlowMS)
+	case Stream:
+		path = "/stream?ms=" + strconv.Itoa(x.cfg.StreamMS)
+	case Upload:
+		method, path = "POST", "/upload"
+	}
+	fmt.Fprintf(&head, "%s %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\nX-Request-Id: %s\r\n",
+		method, path, x.host, x.failure.ID)
+	if x.failure.Kind == Upload {
+		fmt.Fprintf(&head, "Content-Length: %d\r\n", x.cfg.UploadBytes)
+	}
+	x.cfg.Header.Write(&head)
+	head.WriteString("\r\n")
+	if _, err := conn.Write(head.Bytes()); err != nil || x.failure.Kind != Upload {
+		return err
+	}
+	return x.trickle(conn)
+}
+
+// trickle sends the body in pieces: bytes that no other request of this load
+// sends, so that a body that went astray shows.
+func (x *exchange) trickle(conn net.Conn) error {
+	var seed [32]byte
+	binary.LittleEndian.PutUint64(seed[:], x.seq)
+	copy(seed[8:], x.client.run)
+	source, hash := rand.NewChaCha8(seed), sha256.New()
+	pieces, size := x.cfg.UploadChunks, x.cfg.UploadBytes
+	buf := make([]byte, size/pieces+1)
+	for i := range pieces {
+		if i > 0 {
+			time.Sleep(time.Duration(x.cfg.UploadMS) * time.Millisecond / time.Duration(pieces-1))
+		}
+		piece := buf[:size*(i+1)/pieces-size*i/pieces]
+		source.Read(piece) // never fails
+		hash.Write(piece)
+		if _, err := conn.Write(piece); err != nil {
+			return err
+		}
+	}
+	x.sum = hex.EncodeToString(hash.Sum(nil))
+	return nil
+}
+
+// receive reads the one answer, and the end of the connection after it.
+func (x *exchange) receive(conn net.Conn, in *answerReader) (Class, string) {
+	br := bufio.NewReader(in)
+	resp, err := readFinal(br)
+	if err != nil {
+		return in.classify(err, "waiting for the answer", "in the answer's header")
+	}
+	in.limit = 0
+	x.failure.Worker = resp.Header.Get("X-Worker")
+
+	// The body is not closed: Close would read what is left of it, and there is
+	// nothing else to free.
+	id := resp.Header.Get("X-Request-Id")
+	if id != "" && id != x.failure.ID {
+		return CrossTalk, "answer to request " + id
+	}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxKept))
+	if resp.StatusCode != http.StatusOK {
+		return Status, fmt.Sprintf("%s: %.200q", resp.Status, body)
+	}
+	if id == "" {
+		return Body, "answer without X-Request-Id"
+	}
+	size := int64(len(body))
+	if err == nil {
+		var more int64
+		more, err = io.Copy(io.Discard, resp.Body)
+		size += more
+	}
+	if err != nil {
+		where := fmt.Sprintf("after %d bytes of the answer's body", size)
+		return in.classify(err, where, where)
+	}
+	x.answered = time.Now()
+	if resp.ContentLength < 0 && len(resp.TransferEncoding) == 0 {
+		return Body, "answer with neither Content-Length nor chunked: can't be told from one that was cut"
+	}
+	if wrong := x.judge(body, size); wrong != "" {
+		return Body, wrong
+	}
+	return x.drainTail(conn, br)
+}
+
+// judge says what is wrong with a whole answer to this request.
+func (x *exchange) judge(body []byte, size int64) string {
+	took := x.answered.Sub(x.failure.Connected)
+	early := func(ms int) string {
+		return fmt.Sprintf("answer complete after %v, asked for %d ms: its handler was cut short",
+			took.Round(time.Millisecond), ms)
+	}
+	switch x.failure.Kind {
+	case Slow:
+		// A tenth is for servers whose timers may run a little short.
+		if took < time.Duration(x.cfg.SlowMS)*time.Millisecond*9/10 {
+			return early(x.cfg.SlowMS)
+		}
+	case Stream:
+		if size == 0 {
+			return "empty stream"
+		}
+		// Half is for servers that don't pause after the last piece.
+		if took < time.Duration(x.cfg.StreamMS)*time.Millisecond/2 {
+			return early(x.cfg.StreamMS)
+		}
+	case Upload:
+		var length, sum bool
+		for _, word := range strings.FieldsFunc(string(body), func(r rune) bool {
+			return !unicode.IsLetter(r) && !unicode.IsDigit(r)
+		}) {
+			length = length || word == strconv.Itoa(x.cfg.UploadBytes)
+			sum = sum || strings.EqualFold(word, x.sum)
+		}
+		if !length || !sum {
+			return fmt.Sprintf("sent %d bytes with SHA-256 %s, the answer says %.200q", x.cfg.UploadBytes, x.sum, body)
+		}
+	}
+	return ""
+}
+
+// drainTail reads on to the end of the connection, which the server was asked to
+// close. A reset instead of an end takes nothing from the client any more.
+func (x *exchange) drainTail(conn net.Conn, br *bufio.Reader) (Class, string) {
+	deadline := x.failure.Began.Add(x.cfg.Timeout)
+	if grace := time.Now().Add(closeGrace); grace.Before(deadline) {
+		deadline = grace
+	}
+	if err := conn.SetReadDeadline(deadline); err != nil {
+		return Other, "setting a deadline: " + err.Error()
+	}
+	_, err := br.Peek(1)
+	if err == nil {
+		more, _ := br.Peek(br.Buffered())
+		return Duplicated, fmt.Sprintf("after the end of the answer came %.100q", more)
+	}
+	x.left = isTimeout(err)
+	return 0, ""
+}
+
+// readFinal reads the header of the answer, passing over interim ones (RFC 9110,
+// section 15.2). 101 is final: nobody asked for it.
+func readFinal(br *bufio.Reader) (*http.Response, error) {
+	for range maxInterim {
+		resp, err := http.ReadResponse(br, nil)
+		if err != nil || resp.StatusCode >= 200 || resp.StatusCode == http.StatusSwitchingProtocols {
+			return resp, err
+		}
+	}
+	return nil, errors.New("too many interim answers")
+}
+
+// An answerReader reads from the connection, counts, and keeps the first error,
+// since the layers above it turn errors into others.
+type answerReader struct {
+	conn  net.Conn
+	n     int64
+	limit int64 // bytes in all; 0 for none
+	err   error
+}
+
+func (r *answerReader) Read(p []byte) (int, error) {
+	if r.limit > 0 && r.n >= r.limit {
+		r.err = errHeaderTooLong
+		return 0, r.err
+	}
+	n, err := r.conn.Read(p)
+	r.n += int64(n)
+	if err != nil && r.err == nil {
+		r.err = err
+	}
+	return n, err
+}
+
+// classify turns an error of a layer above into a failure. If the connection had
+// none, what came over it was at fault.
+func (r *answerReader) classify(err error, before, within string) (Class, string) {
+	if r.err == nil {
+		return Body, within + ": " + err.Error()
+	}
+	if r.n == 0 {
+		within = before
+	}
+	return ioClass(r.err, r.n > 0), within + ": " + r.err.Error()
+}

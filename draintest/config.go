@@ -1,0 +1,185 @@
+package draintest
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Kind is what a client does with each of its requests.
+type Kind int
+
+// The kinds. Every request of each of them has a connection of its own and says
+// "Connection: close".
+const (
+	New    Kind = iota // GET /
+	Slow               // GET /slow?ms=SlowMS: in flight for a while, and no answer may come early
+	Upload             // POST /upload, trickled; length and SHA-256 in the answer must be the body's
+	Stream             // GET /stream?ms=StreamMS: the body must arrive whole
+	numKinds
+)
+
+var kindNames = [numKinds]string{"new", "slow", "upload", "stream"}
+
+// String returns the kind in lower case: "new", "slow", "upload", "stream".
+func (k Kind) String() string {
+	if k < 0 || k >= numKinds {
+		return fmt.Sprintf("kind(%d)", int(k))
+	}
+	return kindNames[k]
+}
+
+// MaxRate is the greatest rate of a whole load, in requests per second. Each
+// request needs an ephemeral port, of which Linux has 28,232 unless told
+// otherwise, and a closed connection may keep its port for 60 s.
+const MaxRate = 2000
+
+const minRate = 0.001 // requests per second; far less would overflow the interval
+
+// Config says what a load is. Only Addr is needed.
+type Config struct {
+	// Addr is "host:port" or "unix:/path". A host name is resolved once, to one
+	// address, since a client that goes on to the next address has retried.
+	Addr string
+
+	// Clients is how many clients there are of each kind. Default: one of each.
+	Clients map[Kind]int
+
+	// Rate is how many requests each client starts per second. Default 50.
+	// All clients together may not exceed MaxRate.
+	Rate float64
+
+	// Timeout bounds each request, from its connect to the end of its answer.
+	// Default 30 s.
+	Timeout time.Duration
+
+	// WaitReady is for how long Start may wait until every kind has had a good
+	// answer. These first requests are repeated, and are not part of the result.
+	// Default 0: the load begins at once.
+	WaitReady time.Duration
+
+	SlowMS   int // milliseconds a Slow request asks for. Default 300
+	StreamMS int // milliseconds a Stream request asks for. Default 300
+
+	UploadBytes  int // size of an Upload's body in bytes. Default 64 KiB
+	UploadChunks int // pieces that the body is sent in. Default 10
+	UploadMS     int // milliseconds from the first piece to the last. Default 300
+
+	// MaxRequests ends the load after so many requests, all kinds together.
+	// Default 0: it goes on until Stop.
+	MaxRequests int
+
+	// MaxInFlight is how many requests one client may have under way. When it
+	// is reached, the client waits, and the wait counts as latency and shows in
+	// Result.Late. Default 256.
+	MaxInFlight int
+
+	// Header is added to each request. It may not contain what the client sets
+	// itself: Host, Connection, Content-Length, Transfer-Encoding, X-Request-Id.
+	Header http.Header
+}
+
+var ownHeaders = []string{"Host", "Connection", "Content-Length", "Transfer-Encoding", "X-Request-Id"}
+
+// withDefaults returns a copy of c, sharing nothing with it, in which what was
+// left out is filled in.
+func (c Config) withDefaults() Config {
+	if len(c.Clients) == 0 {
+		c.Clients = map[Kind]int{New: 1, Slow: 1, Upload: 1, Stream: 1}
+	} else {
+		c.Clients = maps.Clone(c.Clients)
+	}
+	c.Header = c.Header.Clone()
+	c.Rate = cmp.Or(c.Rate, 50)
+	c.Timeout = cmp.Or(c.Timeout, 30*time.Second)
+	c.SlowMS = cmp.Or(c.SlowMS, 300)
+	c.StreamMS = cmp.Or(c.StreamMS, 300)
+	c.UploadBytes = cmp.Or(c.UploadBytes, 64<<10)
+	c.UploadChunks = cmp.Or(c.UploadChunks, 10)
+	c.UploadMS = cmp.Or(c.UploadMS, 300)
+	c.MaxInFlight = cmp.Or(c.MaxInFlight, 256)
+	return c
+}
+
+// Validate reports everything that is wrong with the configuration, each fault
+// naming its field. It does not resolve or dial Addr.
+func (c Config) Validate() error {
+	c = c.withDefaults()
+	var errs []error
+	fault := func(format string, args ...any) {
+		errs = append(errs, fmt.Errorf("draintest: "+format, args...))
+	}
+	if _, _, err := splitAddr(c.Addr); err != nil {
+		errs = append(errs, err)
+	}
+	clients := 0
+	for _, k := range slices.Sorted(maps.Keys(c.Clients)) {
+		if k < 0 || k >= numKinds {
+			fault("Clients: no such kind: %v", k)
+		}
+		if n := c.Clients[k]; n < 0 {
+			fault("Clients: %d of kind %v: can't be negative", n, k)
+		} else {
+			clients += n
+		}
+	}
+	if clients == 0 {
+		fault("Clients: none: a load without clients proves nothing")
+	}
+	if !(c.Rate >= minRate) { // also NaN
+		fault("Rate: %v requests/s: must be at least %v", c.Rate, minRate)
+	} else if total := c.Rate * float64(clients); total > MaxRate {
+		fault("Rate: %d clients with %v requests/s make %v/s: at most %d/s, or ephemeral ports run out",
+			clients, c.Rate, total, MaxRate)
+	}
+	for _, f := range []struct {
+		name string
+		v    int
+		min  int
+	}{
+		{"SlowMS", c.SlowMS, 1}, {"StreamMS", c.StreamMS, 1}, {"UploadMS", c.UploadMS, 1},
+		{"UploadBytes", c.UploadBytes, 1}, {"UploadChunks", c.UploadChunks, 1},
+		{"MaxRequests", c.MaxRequests, 0}, {"MaxInFlight", c.MaxInFlight, 1},
+	} {
+		if f.v < f.min {
+			fault("%s: %d: must be at least %d", f.name, f.v, f.min)
+		}
+	}
+	if c.UploadChunks > c.UploadBytes {
+		fault("UploadChunks: %d pieces of a body of %d bytes: at most one a byte", c.UploadChunks, c.UploadBytes)
+	}
+	longest := time.Duration(max(c.SlowMS, c.StreamMS, c.UploadMS)) * time.Millisecond
+	if c.Timeout <= longest {
+		fault("Timeout: %v: must be longer than the longest request (%v)", c.Timeout, longest)
+	}
+	if c.WaitReady != 0 && c.WaitReady <= longest {
+		fault("WaitReady: %v: must be longer than the longest request (%v)", c.WaitReady, longest)
+	}
+	for name := range c.Header {
+		if slices.Contains(ownHeaders, http.CanonicalHeaderKey(name)) {
+			fault("Header: %s is set by the client itself", name)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// splitAddr takes a Config.Addr apart into what net.Dial wants.
+func splitAddr(addr string) (network, address string, err error) {
+	if path, ok := strings.CutPrefix(addr, "unix:"); ok {
+		if path == "" {
+			return "", "", errors.New("draintest: Addr: unix: without a path")
+		}
+		return "unix", path, nil
+	}
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil || host == "" || port == "" || port == "0" {
+		return "", "", fmt.Errorf(`draintest: Addr: %q: want "host:port" or "unix:/path"`, addr)
+	}
+	return "tcp", addr, nil
+}

@@ -1,0 +1,46 @@
+// Package draintest loads a server with strict clients while it is restarted,
+// and says whether one of them noticed.
+//
+// [Start] begins a [Load]: clients of several kinds ([New], [Slow], [Upload],
+// [Stream]) that send requests at a fixed rate. [Load.Stop] ends it and returns
+// the [Result]; [Result.Check] is nil only if there were requests, each is
+// accounted for and none failed.
+//
+// The clients are strict in what a usual HTTP client forgives:
+//
+//   - Nothing is retried. Each request has a connection of its own, made by one
+//     connect(2) to one address and written to directly; net/http's Client and
+//     Transport, which send a request again when an idle connection has gone,
+//     are not used.
+//   - The load is open loop: requests have an intended time, and latency counts
+//     from it. A server that stalls does not slow its clients down and so hide
+//     the stall.
+//   - Each request carries an id in X-Request-Id and the answer must carry the
+//     same one. Each upload has a body of its own.
+//   - After the answer a connection is read to its end: a byte more is a failure.
+//   - Each failure has exactly one [Class].
+//
+// # The server
+//
+// The server under test answers 200, with a Content-Length or chunked (the end of
+// a body that only the end of the connection tells can't be told from a cut), and
+// repeats X-Request-Id on
+//
+//	GET  /              at once
+//	GET  /slow?ms=N     after N milliseconds
+//	POST /upload        after the whole body: its length in bytes and its SHA-256 in hex
+//	GET  /stream?ms=N   with a body that takes about N milliseconds
+//
+// An X-Worker header in an answer says which process it is from; it is counted,
+// and can be waited for.
+//
+// # Concurrency
+//
+// All methods of Load may be called from any goroutine. A Result is a value that
+// nobody else changes.
+//
+// # Processes
+//
+// For tests of restarts on Linux the package also looks at processes: [Descendants],
+// [FDs], [Freeze], [Peers], [Subreaper], [ReapAll].
+package draintest

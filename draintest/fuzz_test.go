@@ -1,0 +1,81 @@
+package draintest
+
+import (
+	"bytes"
+	"net"
+	"strings"
+	"testing"
+	"time"
+)
+
+// scripted is a connection on which the given bytes arrive, whatever is sent.
+type scripted struct {
+	net.Conn // a nil one, for the methods that are not used
+	in       *bytes.Reader
+}
+
+func (s scripted) Read(p []byte) (int, error)    { return s.in.Read(p) }
+func (scripted) Write(p []byte) (int, error)     { return len(p), nil }
+func (scripted) Close() error                    { return nil }
+func (scripted) LocalAddr() net.Addr             { return &net.TCPAddr{} }
+func (scripted) RemoteAddr() net.Addr            { return &net.TCPAddr{} }
+func (scripted) SetDeadline(time.Time) error     { return nil }
+func (scripted) SetReadDeadline(time.Time) error { return nil }
+
+// Whatever a server sends is either a failure with a class and words, or an answer
+// with the right status and id.
+func FuzzAnswer(f *testing.F) {
+	for _, seed := range []string{
+		"", "x", "HTTP/1.1 200 OK\r\n",
+		answer("run-1", "Content-Length: 4", "fine"),
+		answer("run-1", "Content-Length: 4", "fine!"),
+		answer("run-1", "Transfer-Encoding: chunked", "4\r\nfine\r\n0\r\n\r\n"),
+		answer("run-1", "Transfer-Encoding: chunked", "ffffffffffffffff\r\nfine"),
+		answer("run-2", "Content-Length: -4", "fine"),
+		"HTTP/1.1 100 Continue\r\n\r\n" + answer("run-1", "Content-Length: 4", "fine"),
+		"HTTP/1.1 204 No Content\r\n\r\n",
+		"HTTP/1.1 101 Switching Protocols\r\nX-Request-Id: run-1\r\n\r\n",
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		c := &client{cfg: Config{}.withDefaults(), run: "run", dial: func(time.Time) (net.Conn, error) {
+			return scripted{in: bytes.NewReader(text)}, nil
+		}}
+		out := c.do(New, 1)
+		if fail := out.failure; fail != nil {
+			if fail.Class <= 0 || fail.Class >= numClasses || fail.Detail == "" {
+				t.Errorf("%+v", fail)
+			}
+			if (fail.Class == EOF) != (len(text) == 0) {
+				t.Errorf("%d bytes came: %v", len(text), fail)
+			}
+		} else if !bytes.Contains(text, []byte("200")) || !bytes.Contains(text, []byte("run-1")) {
+			t.Errorf("a good answer: %q", text)
+		}
+	})
+}
+
+func FuzzParseStat(f *testing.F) {
+	f.Add([]byte("17 (a b) c) S 1 17 17 0 -1\n"))
+	f.Add([]byte("17 (x) Z"))
+	f.Add([]byte(")("))
+	f.Fuzz(func(t *testing.T, line []byte) {
+		p, err := parseStat(line)
+		if err == nil && !bytes.Contains(line, []byte("("+p.Comm+")")) {
+			t.Errorf("%q: %v", line, p)
+		}
+	})
+}
+
+func FuzzParseTCP(f *testing.F) {
+	f.Add("   0: 0100007F:1F90 0200007F:9C42 01 00000000:00000000 00:00000000 00000000     0        0 4711 1 0 20 4 30 10 -1")
+	f.Add("   0: 0000000000000000FFFF00000100007F:1F90 0000000000000000FFFF00000100007F:9C42 01 0:0 0:0 0 0 0 4711")
+	f.Add("0: : : 01 0 0 0 0 0 0")
+	f.Fuzz(func(t *testing.T, line string) {
+		s, err := parseTCP(line)
+		if err == nil && (!s.remote.IsValid() || s.remote.Addr().Is4In6() || !strings.Contains(line, s.inode)) {
+			t.Errorf("%q: %+v", line, s)
+		}
+	})
+}

@@ -1,0 +1,316 @@
+package draintest
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+)
+
+// ErrStopped is returned by the Wait methods when the load has ended, by Stop, by
+// its context or by MaxRequests, and what they wait for has not come.
+var ErrStopped = errors.New("draintest: the load has ended")
+
+// A Load is a set of clients at work. Start makes one; its Stop must be called.
+type Load struct {
+	client *client
+	began  time.Time
+
+	halt     chan struct{} // closed: start no more requests
+	haltOnce sync.Once
+	done     chan struct{} // closed: no client and no request is left
+
+	mu      sync.Mutex
+	changed chan struct{} // closed and replaced when an outcome is recorded
+	tally   tally
+}
+
+// tally is what a Result is made from.
+type tally struct {
+	kinds   map[Kind]*kindTally
+	workers map[string]int
+	log     []Failure
+	left    int
+	late    time.Duration
+	latency histogram
+	started uint64
+	ended   time.Time
+}
+
+type kindTally struct {
+	started, ok int
+	failures    Failures
+	latency     histogram
+}
+
+// Start begins a load. Its errors are those of Config.Validate, of resolving
+// Config.Addr, and, with Config.WaitReady, the last failure when there was not a good
+// answer for every kind of client in time.
+//
+// When ctx ends, the load starts no more requests, as after Stop; those under way
+// go on. Stop must still be called.
+func Start(ctx context.Context, cfg Config) (*Load, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	var run [6]byte
+	rand.Read(run[:]) // never fails
+	c, err := newClient(cfg.withDefaults(), hex.EncodeToString(run[:]))
+	if err != nil {
+		return nil, err
+	}
+	return start(ctx, c)
+}
+
+func start(ctx context.Context, c *client) (*Load, error) {
+	if c.cfg.WaitReady > 0 {
+		if err := c.waitReady(ctx); err != nil {
+			return nil, err
+		}
+	}
+	l := &Load{
+		client:  c,
+		began:   time.Now(),
+		halt:    make(chan struct{}),
+		done:    make(chan struct{}),
+		changed: make(chan struct{}),
+		tally:   tally{kinds: map[Kind]*kindTally{}, workers: map[string]int{}},
+	}
+	clients, total := 0, 0
+	for _, n := range c.cfg.Clients {
+		total += n
+	}
+	interval := time.Duration(float64(time.Second) / c.cfg.Rate)
+	var all sync.WaitGroup
+	for _, kind := range slices.Sorted(maps.Keys(c.cfg.Clients)) {
+		for range c.cfg.Clients[kind] {
+			l.tally.kinds[kind] = &kindTally{}
+			// Spread over one interval, so that clients do not start in step.
+			first := l.began.Add(interval * time.Duration(clients) / time.Duration(total))
+			clients++
+			all.Go(func() { l.runClient(kind, first, interval) })
+		}
+	}
+	unhook := context.AfterFunc(ctx, l.stop)
+	go func() {
+		all.Wait()
+		unhook()
+		l.mu.Lock()
+		l.tally.ended = time.Now()
+		l.mu.Unlock()
+		close(l.done)
+	}()
+	return l, nil
+}
+
+// waitReady makes requests of each kind until one is answered well.
+func (c *client) waitReady(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, c.cfg.WaitReady,
+		fmt.Errorf("not within WaitReady (%v)", c.cfg.WaitReady))
+	defer cancel()
+	deadline, _ := ctx.Deadline()
+	probe := *c
+	probe.run += "-probe"
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	seq := uint64(0)
+	for _, kind := range slices.Sorted(maps.Keys(c.cfg.Clients)) {
+		for c.cfg.Clients[kind] > 0 {
+			seq++
+			probe.cfg.Timeout = min(c.cfg.Timeout, time.Until(deadline))
+			out := probe.do(kind, seq)
+			if out.failure == nil {
+				break
+			}
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+			}
+			if ctx.Err() != nil { // looked at alone: with both, select would toss a coin
+				return fmt.Errorf("draintest: no good answer to a request of kind %v from %s: %w; last failure: %v",
+					kind, c.cfg.Addr, context.Cause(ctx), out.failure)
+			}
+		}
+	}
+	return nil
+}
+
+// runClient starts requests at their intended times until the load halts, and
+// waits for those under way.
+func (l *Load) runClient(kind Kind, next time.Time, interval time.Duration) {
+	var requests sync.WaitGroup
+	defer requests.Wait()
+	slots := make(chan struct{}, l.client.cfg.MaxInFlight)
+	timer := time.NewTimer(time.Until(next))
+	defer timer.Stop()
+	for {
+		select {
+		case <-timer.C:
+		case <-l.halt:
+			return
+		}
+		select {
+		case slots <- struct{}{}:
+		case <-l.halt:
+			return
+		}
+		seq, ok := l.begin(kind, next)
+		if !ok {
+			return
+		}
+		intended := next
+		requests.Go(func() {
+			l.record(intended, l.client.do(kind, seq))
+			<-slots
+		})
+		next = next.Add(interval)
+		timer.Reset(time.Until(next))
+	}
+}
+
+// begin counts a request that is about to start and gives it its number.
+func (l *Load) begin(kind Kind, intended time.Time) (seq uint64, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	select {
+	case <-l.halt: // select chooses at random when the client's turn has come too
+		return 0, false
+	default:
+	}
+	if m := l.client.cfg.MaxRequests; m > 0 && l.tally.started >= uint64(m) {
+		return 0, false
+	}
+	l.tally.started++
+	l.tally.kinds[kind].started++
+	l.tally.late = max(l.tally.late, time.Since(intended))
+	return l.tally.started, true
+}
+
+func (l *Load) record(intended time.Time, out outcome) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	k := l.tally.kinds[out.kind]
+	if f := out.failure; f != nil {
+		k.failures[f.Class]++
+		if len(l.tally.log) < maxLog {
+			l.tally.log = append(l.tally.log, *f)
+		}
+	} else {
+		k.ok++
+		k.latency.add(out.answered.Sub(intended))
+		l.tally.latency.add(out.answered.Sub(intended))
+	}
+	if out.worker != "" {
+		l.tally.workers[out.worker]++
+	}
+	if out.left {
+		l.tally.left++
+	}
+	close(l.changed)
+	l.changed = make(chan struct{})
+}
+
+func (l *Load) stop() { l.haltOnce.Do(func() { close(l.halt) }) }
+
+// Stop starts no more requests, waits for all that are under way (each ends
+// within Config.Timeout) and returns the result. It may be called again, and then
+// returns the same.
+func (l *Load) Stop() Result {
+	l.stop()
+	<-l.done
+	return l.Snapshot()
+}
+
+// Done is closed when the load has ended: all its requests have.
+func (l *Load) Done() <-chan struct{} { return l.done }
+
+// WaitWorker blocks until an answer that ends after the call carries an X-Worker
+// header that fulfils pred. pred is called by the goroutine that waits and
+// may use the Load. The error is ctx's or ErrStopped, wrapped.
+func (l *Load) WaitWorker(ctx context.Context, pred func(xWorker string) bool) error {
+	workers := func() map[string]int {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return maps.Clone(l.tally.workers)
+	}
+	seen := workers()
+	return l.await(ctx, "an answer of a certain worker", func() bool {
+		now := workers()
+		for w, n := range now {
+			if n > seen[w] && pred(w) {
+				return true
+			}
+		}
+		seen = now
+		return false
+	})
+}
+
+// WaitRequests blocks until n more requests, of whatever kind, have been answered
+// well. Those under way at the call count. The error is ctx's or ErrStopped, wrapped.
+func (l *Load) WaitRequests(ctx context.Context, n int) error {
+	want := l.goodAnswers()
+	return l.await(ctx, fmt.Sprintf("%d more good answers", n), func() bool {
+		have := 0
+		for k, ok := range l.goodAnswers() {
+			have += ok - want[k]
+		}
+		return have >= n
+	})
+}
+
+// WaitEach is WaitRequests with n good answers for every kind of client.
+func (l *Load) WaitEach(ctx context.Context, n int) error {
+	want := l.goodAnswers()
+	return l.await(ctx, fmt.Sprintf("%d more good answers of each kind", n), func() bool {
+		for k, ok := range l.goodAnswers() {
+			if ok-want[k] < n {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+func (l *Load) goodAnswers() map[Kind]int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	good := map[Kind]int{}
+	for k, t := range l.tally.kinds {
+		good[k] = t.ok
+	}
+	return good
+}
+
+// await blocks until cond, which is asked again after every outcome, is true.
+func (l *Load) await(ctx context.Context, what string, cond func() bool) error {
+	for {
+		// Both before cond, so that what happens after it has looked is not missed.
+		l.mu.Lock()
+		changed := l.changed
+		l.mu.Unlock()
+		ended := false
+		select {
+		case <-l.done:
+			ended = true
+		default:
+		}
+		if cond() {
+			return nil
+		}
+		if ended {
+			return fmt.Errorf("waiting for %s: %w\n%v", what, ErrStopped, l.Snapshot())
+		}
+		select {
+		case <-changed:
+		case <-l.done:
+		case <-ctx.Done():
+			return fmt.Errorf("draintest: waiting for %s: %w\n%v", what, context.Cause(ctx), l.Snapshot())
+		}
+	}
+}

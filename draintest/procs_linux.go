@@ -1,0 +1,230 @@
+package draintest
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Subreaper makes this process the parent of its descendants whose own parent
+// ends, instead of pid 1, until it ends. A test that is the subreaper sees each
+// process that its program leaves behind. See PR_SET_CHILD_SUBREAPER(2const).
+func Subreaper() error {
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("draintest: becoming a subreaper: %w", err)
+	}
+	return nil
+}
+
+// Descendants returns the children of process pid, their children and so on,
+// zombies too, by pid. Children whose parent ended while it looked may be missing:
+// where that matters, be the [Subreaper] and look again.
+func Descendants(pid int) ([]Proc, error) {
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		return nil, err
+	}
+	children := map[int][]Proc{}
+	for _, path := range stats {
+		line, err := os.ReadFile(path)
+		if err != nil {
+			continue // it ended since
+		}
+		p, err := parseStat(line)
+		if err != nil {
+			return nil, err
+		}
+		children[p.PPID] = append(children[p.PPID], p)
+	}
+	found := slices.Clone(children[pid])
+	for i := 0; i < len(found); i++ {
+		found = append(found, children[found[i].PID]...)
+	}
+	for i := range found {
+		cmdline, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", found[i].PID))
+		if err == nil && len(cmdline) > 0 {
+			found[i].Args = strings.Split(strings.TrimSuffix(string(cmdline), "\x00"), "\x00")
+		}
+	}
+	slices.SortFunc(found, func(a, b Proc) int { return cmp.Compare(a.PID, b.PID) })
+	return found, nil
+}
+
+// FDs returns the open descriptors of process pid and what each is open on, as
+// the links in /proc/PID/fd say: "socket:[4711]", "pipe:[4712]", "/dev/null".
+func FDs(pid int) (map[int]string, error) {
+	dir := fmt.Sprintf("/proc/%d/fd", pid)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("draintest: descriptors of process %d: %w", pid, err)
+	}
+	fds := map[int]string{}
+	for _, e := range entries {
+		fd, err := strconv.Atoi(e.Name())
+		if err != nil {
+			return nil, fmt.Errorf("draintest: %s holds %q, not a number", dir, e.Name())
+		}
+		target, err := os.Readlink(filepath.Join(dir, e.Name()))
+		switch {
+		case err == nil:
+			fds[fd] = target
+		case !errors.Is(err, fs.ErrNotExist): // closed since; so is the one that read the directory
+			return nil, fmt.Errorf("draintest: descriptors of process %d: %w", pid, err)
+		}
+	}
+	return fds, nil
+}
+
+// Freeze stops process pid with SIGSTOP and waits until each of its threads has
+// stopped, after which it accepts no connection and answers none. SIGCONT or
+// SIGKILL ends that. The error is ctx's, wrapped, or says that there is no such
+// process.
+func Freeze(ctx context.Context, pid int) error {
+	if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
+		return fmt.Errorf("draintest: stopping process %d: %w", pid, err)
+	}
+	// Only a parent is told that a process has stopped, so others must look.
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for {
+		stopped, err := allStopped(pid)
+		if stopped || err != nil {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("draintest: waiting for process %d to stop: %w", pid, context.Cause(ctx))
+		}
+	}
+}
+
+func allStopped(pid int) (bool, error) {
+	stats, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/[0-9]*/stat", pid))
+	if err != nil {
+		return false, err
+	}
+	alive := false
+	for _, path := range stats {
+		line, err := os.ReadFile(path)
+		if err != nil {
+			continue // the thread ended since
+		}
+		p, err := parseStat(line)
+		if err != nil {
+			return false, err
+		}
+		switch p.State {
+		case 'T', 't':
+			alive = true
+		case 'Z', 'X':
+		default:
+			return false, nil
+		}
+	}
+	if !alive {
+		return false, fmt.Errorf("draintest: process %d has ended: %w", pid, unix.ESRCH)
+	}
+	return true, nil
+}
+
+// Peers returns the addresses of the other ends of the established TCP connections
+// that process pid has a descriptor of, in the form of net.Addr.String: for a
+// worker, its clients. They fit [Result.ExceptAt]. Connections that nobody
+// has accepted yet belong to no process and are not among them.
+//
+// The answer is exact only while the process is stopped, see [Freeze].
+func Peers(pid int) (map[string]bool, error) {
+	fds, err := FDs(pid)
+	if err != nil {
+		return nil, err
+	}
+	sockets := map[string]bool{}
+	for _, target := range fds {
+		if inode, ok := strings.CutPrefix(target, "socket:["); ok {
+			sockets[strings.TrimSuffix(inode, "]")] = true
+		}
+	}
+	peers := map[string]bool{}
+	// The kernel makes the table up piece by piece and may leave a connection out
+	// when others come and go meanwhile. Two looks will not miss the same one.
+	for range 2 {
+		for _, table := range []string{"tcp", "tcp6"} {
+			path := fmt.Sprintf("/proc/%d/net/%s", pid, table)
+			if err := addPeers(peers, path, sockets); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return peers, nil
+}
+
+func addPeers(peers map[string]bool, path string, sockets map[string]bool) error {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) && strings.HasSuffix(path, "6") {
+		return nil // a kernel without IPv6
+	} else if err != nil {
+		return fmt.Errorf("draintest: TCP connections: %w", err)
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(f)
+	lines.Scan() // the heading
+	for lines.Scan() {
+		s, err := parseTCP(lines.Text())
+		if err != nil {
+			return err
+		}
+		if s.state == tcpEstablished && sockets[s.inode] {
+			peers[s.remote.String()] = true
+		}
+	}
+	return lines.Err()
+}
+
+// ReapAll waits until this process has no children left, reaping each that ends,
+// also those it got as [Subreaper]: wait4(2) says ECHILD. When ctx ends before, the
+// error lists who is left.
+//
+// It takes the exit status from everybody else who waits, such as exec.Cmd.Wait:
+// call it when those have returned.
+func ReapAll(ctx context.Context) error {
+	ended := make(chan os.Signal, 1)
+	signal.Notify(ended, unix.SIGCHLD) // before the first look, so that no end is missed
+	defer signal.Stop(ended)
+	for {
+		pid, err := unix.Wait4(-1, nil, unix.WNOHANG|unix.WALL, nil)
+		switch {
+		case err == unix.ECHILD:
+			return nil
+		case err == unix.EINTR || err == nil && pid > 0:
+			continue
+		case err != nil:
+			return fmt.Errorf("draintest: wait4: %w", err)
+		}
+		select {
+		case <-ended:
+		case <-ctx.Done():
+			left, err := Descendants(os.Getpid())
+			if err != nil {
+				return err
+			}
+			var list strings.Builder
+			for _, p := range left {
+				fmt.Fprintf(&list, "\n  %v", p)
+			}
+			return fmt.Errorf("draintest: %w with %d processes left:%s", context.Cause(ctx), len(left), list.String())
+		}
+	}
+}

@@ -1,0 +1,23 @@
+//go:build !linux
+
+package draintest
+
+import "context"
+
+// Subreaper needs Linux; here it returns [ErrNotLinux].
+func Subreaper() error { return ErrNotLinux }
+
+// Descendants needs Linux; here it returns [ErrNotLinux].
+func Descendants(pid int) ([]Proc, error) { return nil, ErrNotLinux }
+
+// FDs needs Linux; here it returns [ErrNotLinux].
+func FDs(pid int) (map[int]string, error) { return nil, ErrNotLinux }
+
+// Freeze needs Linux; here it returns [ErrNotLinux].
+func Freeze(ctx context.Context, pid int) error { return ErrNotLinux }
+
+// Peers needs Linux; here it returns [ErrNotLinux].
+func Peers(pid int) (map[string]bool, error) { return nil, ErrNotLinux }
+
+// ReapAll needs Linux; here it returns [ErrNotLinux].
+func ReapAll(ctx context.Context) error { return ErrNotLinux }

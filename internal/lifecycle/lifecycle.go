@@ -1,0 +1,143 @@
+// Package lifecycle decides what happens to workers. It is pure: no clock, no
+// process, no goroutine, no I/O.
+//
+//   - [Next] is the life of one worker: a table of every state and every event.
+//   - [Plan] compares the workers of one group with what is wanted and says
+//     whom to start and whom to let go.
+//   - [Backoff] is how long a slot waits after a worker that could not start.
+//
+// Package workerset is the shell that carries the decisions out.
+package lifecycle
+
+import "fmt"
+
+// State is where one incarnation of a worker stands in its life. A worker that
+// is restarted is a new incarnation and begins at Spawning.
+type State uint8
+
+const (
+	Spawning    State = iota // wanted, no process yet
+	Starting                 // a process that has not said that it is ready
+	Standby                  // ready, not accepting: waits for the commit
+	Serving                  // accepting
+	Degraded                 // accepting, although it reported failures: its group fails too often to replace it
+	Condemned                // failing: its replacement is asked for, it accepts until told to drain
+	Draining                 // not accepting, finishes what it has
+	Terminating              // was sent a last request to exit
+	Killing                  // was sent SIGKILL
+	Exited                   // gone
+	numStates
+)
+
+var stateNames = [numStates]string{
+	Spawning: "spawning", Starting: "starting", Standby: "standby",
+	Serving: "serving", Degraded: "degraded", Condemned: "condemned",
+	Draining: "draining", Terminating: "terminating", Killing: "killing",
+	Exited: "exited",
+}
+
+func (s State) String() string {
+	if s < numStates {
+		return stateNames[s]
+	}
+	return fmt.Sprintf("state(%d)", uint8(s))
+}
+
+// Accepts reports whether a worker in this state takes new connections.
+func (s State) Accepts() bool { return s == Serving || s == Degraded || s == Condemned }
+
+// Serves reports whether a worker in this state can stand in for another.
+func (s State) Serves() bool { return s == Serving || s == Degraded }
+
+// Arrives reports whether a worker in this state may come to serve.
+func (s State) Arrives() bool { return s == Spawning || s == Starting || s == Standby }
+
+// Event is something that happened to a worker or was decided about it.
+type Event uint8
+
+const (
+	Spawned     Event = iota // its process exists
+	SpawnFailed              // its process could not be started
+	Ready                    // it says that it could serve
+	Commit                   // its generation may serve
+	Adopted                  // it was taken over from another parent
+	Failed                   // it asks to be replaced: it failed, or was asked to retire by a signal
+	Hung                     // it missed its heartbeats
+	Leaving                  // it says that it drains, without having been told
+	Retire                   // it is not wanted any longer
+	Replaced                 // its replacement serves
+	Drained                  // it says that it has nothing left
+	Lost                     // its channel ended or carried garbage
+	Deadline                 // the deadline of its present state passed
+	Kill                     // it has to go at once
+	Died                     // its process is gone
+	Stop                     // the whole set stops
+	numEvents
+)
+
+var eventNames = [numEvents]string{
+	Spawned: "spawned", SpawnFailed: "spawn-failed", Ready: "ready",
+	Commit: "commit", Adopted: "adopted", Failed: "failed", Hung: "hung",
+	Leaving: "leaving", Retire: "retire", Replaced: "replaced",
+	Drained: "drained", Lost: "lost", Deadline: "deadline", Kill: "kill",
+	Died: "died", Stop: "stop",
+}
+
+func (e Event) String() string {
+	if e < numEvents {
+		return eventNames[e]
+	}
+	return fmt.Sprintf("event(%d)", uint8(e))
+}
+
+// Effect is a set of things to do. The shell carries them out in the order of
+// their bits.
+type Effect uint16
+
+const (
+	Disarm     Effect = 1 << iota // forget the deadline of the state that was left
+	Arm                           // set the deadline of the state that was entered
+	Ask                           // ask the worker what it does
+	SendGo                        // tell it to accept
+	SendHold                      // tell it that it was heard and goes on accepting
+	SendDrain                     // tell it to stop accepting and to finish
+	SendExit                      // tell it that it may exit once it has drained
+	CloseChan                     // close its channel: a library worker takes that as a drain
+	SignalAbrt                    // SIGABRT: a goroutine dump, then death
+	SignalTerm                    // SIGTERM
+	SignalKill                    // SIGKILL
+	Report                        // tell the log and the watchers
+	numEffects = iota
+)
+
+var effectNames = [numEffects]string{
+	"disarm", "arm", "ask", "go", "hold", "drain", "exit", "close",
+	"SIGABRT", "SIGTERM", "SIGKILL", "report",
+}
+
+func (f Effect) String() string {
+	s := ""
+	for i, name := range effectNames {
+		if f&(1<<i) != 0 {
+			if s != "" {
+				s += "+"
+			}
+			s += name
+		}
+	}
+	return s
+}
+
+// Has reports whether f contains all of x.
+func (f Effect) Has(x Effect) bool { return f&x == x }
+
+// Next is the state that a worker in state s enters when e happens, and what is
+// to be done. It is total: an event that means nothing in a state leaves it as
+// it is, with no effect.
+func Next(s State, e Event) (State, Effect) {
+	if s >= numStates || e >= numEvents {
+		panic(fmt.Sprintf("lifecycle: no cell for %v, %v", s, e))
+	}
+	c := table[s][e]
+	return c.next, c.effect
+}

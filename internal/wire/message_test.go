@@ -1,0 +1,80 @@
+package wire
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+)
+
+func TestCmd(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ line, want string }{
+		{`{"cmd":"NODE_HANDOVER_READY","x":[1,{"cmd":"no"}]}`, "NODE_HANDOVER_READY"},
+		{` {"cmd" : "a\u0062" } `, "ab"},
+		{"{\"cmd\":\"x\"}\r", "x"},
+		{`{}`, ""},
+		{`{"Cmd":"x","CMD":"y"}`, ""},
+		{`{"cmd":"x","cmd":"y"}`, "y"},
+		{`{"cmd":5}`, ""},
+		{`{"cmd":null}`, ""},
+	} {
+		if got, err := Cmd([]byte(tt.line)); got != tt.want || err != nil {
+			t.Errorf("Cmd(%s) = %q, %v; want %q", tt.line, got, err, tt.want)
+		}
+	}
+}
+
+func TestCmdBad(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		line string
+		json bool
+	}{
+		{`"ready"`, true}, {`5`, true}, {`null`, true}, {`[{"cmd":"x"}]`, true},
+		{``, false}, {`{`, false}, {`{"cmd":"x"}}`, false}, {`{"cmd":x}`, false},
+		{"\x00\xff", false}, {`{"cmd":"` + strings.Repeat("x", 1000), false},
+		{strings.Repeat(`{"a":`, 20000), false},
+	} {
+		cmd, err := Cmd([]byte(tt.line))
+		var bad *BadMessageError
+		if cmd != "" || !errors.Is(err, ErrBadMessage) || !errors.As(err, &bad) || bad.JSON != tt.json {
+			t.Errorf("Cmd(%.20s) = %q, %v", tt.line, cmd, err)
+		} else if len(err.Error()) > 5*excerptLen {
+			t.Errorf("the error is %d bytes long", len(err.Error()))
+		}
+	}
+}
+
+// Cmd agrees with decoding all of the line.
+func FuzzCmd(f *testing.F) {
+	for _, s := range []string{`{"cmd":"NODE_HANDLE","type":"net.Server","msg":"server"}`, `{"cmd":5}`, `"ready"`,
+		`{"cmd":"a","cmd":null}`, "", "{", "null", "\xff", `{"cmd":"\ud800"}`, " {} ", `{"Cmd":"x"}`} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, line []byte) {
+		cmd, err := Cmd(line)
+		var v any
+		valid := json.Unmarshal(line, &v) == nil
+		object, isObject := v.(map[string]any)
+		var bad *BadMessageError
+		switch {
+		case valid && isObject:
+			if want, _ := object["cmd"].(string); err != nil || cmd != want {
+				t.Fatalf("Cmd(%q) = %q, %v; want %q", line, cmd, err, want)
+			}
+		case !errors.As(err, &bad) || bad.JSON != valid || cmd != "":
+			t.Fatalf("Cmd(%q) = %q, %v; JSON: %v", line, cmd, err, valid)
+		}
+	})
+}
+
+func BenchmarkCmd(b *testing.B) {
+	line := []byte(`{"cmd":"NODE_HANDOVER_STATE","id":7,"state":"serving","counters":{"accepted":12,"open":3}}`)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := Cmd(line); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,205 @@
+package signals
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"maps"
+	"os"
+	"os/signal"
+	"slices"
+	"syscall"
+)
+
+// backlog is how many signals can wait while the actor's goroutine is not
+// scheduled. It never works, it only decides, so that few are enough.
+const backlog = 64
+
+// Actor returns the two functions that run.Group.Add wants.
+//
+// The signals of m are caught when Actor returns, before execute runs: a stop
+// that arrives in between ends execute as soon as it is called, and actions wait
+// until then. If m is not valid, nothing is caught, and execute returns
+// [Map.Validate]'s error.
+//
+// execute returns a [*StopError] after a stop signal, nil after interrupt, and
+// the context's cause after ctx is done. interrupt never blocks. Both may be
+// called from any goroutine. The contexts of the actions are derived from ctx.
+//
+// The signals stay caught after execute has returned (see the package's
+// documentation), until ctx is done. Then the goroutine that Actor started ends,
+// too. A process that ends after its group needs to do nothing.
+func Actor(ctx context.Context, m Map, opts ...Option) (execute func() error, interrupt func(error)) {
+	if err := m.Validate(); err != nil {
+		return func() error { return err }, func(error) {}
+	}
+	a := newActor(m, opts...)
+	for sig := range m { // Notify without any signal would catch all
+		signal.Notify(a.signals, sig)
+	}
+	go a.watch(ctx)
+	return a.run, func(error) { poke(a.interrupt) }
+}
+
+// actor is what Actor returns the methods of. Its channels can be used by
+// anybody. All other fields belong to the goroutine that runs watch, except
+// outcome, which can be read once ended is closed.
+type actor struct {
+	actions Map
+	log     *slog.Logger
+	atOnce  func(os.Signal)
+
+	signals   chan os.Signal
+	execute   chan struct{}
+	interrupt chan struct{}
+	finished  chan error // what the running action returned
+
+	ended   chan struct{} // closed when execute may return
+	outcome error
+
+	terminal terminal
+	started  bool        // execute has been called
+	stopping bool        // no action starts any more
+	told     bool        // a stop signal has arrived
+	waiting  []os.Signal // whose actions run when the present one has ended
+	running  os.Signal   // whose action runs, or nil
+}
+
+func newActor(m Map, opts ...Option) *actor {
+	a := &actor{
+		actions:   maps.Clone(m),
+		log:       slog.Default(),
+		atOnce:    exit,
+		signals:   make(chan os.Signal, backlog),
+		execute:   make(chan struct{}, 1),
+		interrupt: make(chan struct{}, 1),
+		finished:  make(chan error, 1),
+		ended:     make(chan struct{}),
+		terminal:  newTerminal(openTerminal),
+	}
+	for _, opt := range opts {
+		opt(a)
+	}
+	return a
+}
+
+// run is execute.
+func (a *actor) run() error {
+	poke(a.execute)
+	<-a.ended
+	return a.outcome
+}
+
+// watch is the actor's goroutine. It ends when ctx is done and no action runs.
+func (a *actor) watch(ctx context.Context) {
+	defer a.terminal.close()
+	work, cancel := context.WithCancel(ctx)
+	defer cancel()
+	done, released := ctx.Done(), false // done is nil for context.Background
+	for {
+		if a.stopping {
+			cancel()
+			a.waiting = nil
+		}
+		if a.running == nil {
+			switch {
+			case released:
+				signal.Stop(a.signals)
+				a.end()
+				return
+			case a.stopping:
+				a.end()
+			case a.started && len(a.waiting) > 0:
+				a.running, a.waiting = a.waiting[0], a.waiting[1:]
+				go func(action Action) { a.finished <- action(work) }(a.actions[a.running])
+			}
+		}
+		select {
+		case sig := <-a.signals:
+			a.signalled(sig)
+		case <-a.execute:
+			a.started = true
+		case <-a.interrupt:
+			a.stop(nil)
+		case err := <-a.finished:
+			a.returned(err)
+		case <-a.terminal.ticks():
+			a.terminal.look()
+		case <-done:
+			done, released = nil, true
+			a.stop(context.Cause(ctx))
+		}
+	}
+}
+
+// signalled decides what a signal means now.
+func (a *actor) signalled(sig os.Signal) {
+	closed := sig == syscall.SIGHUP && a.terminal.hungUp()
+	switch {
+	case closed && a.terminal.nohup:
+		a.log.Info("the terminal has gone: ignored, as the process was started with HUP ignored")
+	case a.stopping && sig != syscall.SIGINT && sig != syscall.SIGTERM:
+		a.log.Info("signal ignored: the process is about to end", "signal", name(sig))
+	case a.stopping && a.told:
+		a.log.Warn("second stop signal: stopping at once", "signal", name(sig))
+		a.atOnce(sig)
+	case a.stopping:
+		a.told = true
+		a.log.Info("stop signal: the process is about to end, another INT or TERM ends it at once", "signal", name(sig))
+	case closed, isStop(a.actions[sig]):
+		a.told = true
+		a.stop(&StopError{Signal: sig, Terminal: closed})
+	case slices.Contains(a.waiting, sig):
+		// Its action has not begun: the run that waits is this signal's, too.
+	default:
+		a.waiting = append(a.waiting, sig)
+	}
+}
+
+// returned takes note of an action's end.
+func (a *actor) returned(err error) {
+	sig := a.running
+	a.running = nil
+	switch {
+	case err == nil:
+	case errors.Is(err, ErrStop):
+		a.told = true
+		a.stop(&StopError{Signal: sig})
+	case a.stopping:
+		a.log.Info("the stop ended a signal's action early", "signal", name(sig), "err", err)
+	default:
+		a.log.Error("a signal's action failed", "signal", name(sig), "err", err)
+	}
+}
+
+// stop makes the actor end. The first outcome stays.
+func (a *actor) stop(outcome error) {
+	if a.stopping {
+		return
+	}
+	a.stopping, a.outcome = true, outcome
+	// From here on INT and TERM are ours, unless the process was told to ignore
+	// them, as a shell's background jobs are.
+	for _, sig := range []os.Signal{syscall.SIGINT, syscall.SIGTERM} {
+		if a.actions[sig] == nil && !signal.Ignored(sig) {
+			signal.Notify(a.signals, sig)
+		}
+	}
+}
+
+// end lets execute return.
+func (a *actor) end() {
+	select {
+	case <-a.ended:
+	default:
+		close(a.ended)
+	}
+}
+
+// poke leaves a note in a channel with room for one.
+func poke(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
