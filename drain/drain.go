@@ -44,16 +44,16 @@
 package drain
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"context"
 )
 
 // A Server serves the connections of a listener. Serve returns when the listener
@@ -92,9 +92,6 @@ var ErrConfig = errors.New("drain: bad config")
 // ErrServed is returned by a second call of Serve.
 var ErrServed = errors.New("drain: Serve was called twice: make one Drainer for each call")
 
-// errEnded is the failure of a server that ended without an error.
-var errEnded = errors.New("it returned without having been told to")
-
 // Validate reports, wrapping [ErrConfig], durations that are negative.
 func (c Config) Validate() error {
 	if c.Timeout < 0 {
@@ -122,6 +119,7 @@ type Drainer struct {
 	http bool // srv is an *http.Server
 	ln   *listener
 	cfg  Config
+	log  *slog.Logger // with the listener's address
 
 	serving  chan struct{}
 	draining chan struct{}
@@ -133,6 +131,8 @@ type Drainer struct {
 
 	mu        sync.Mutex
 	started   bool // Serve was called
+	stopped   bool // Stop was called
+	over      bool // connections are not served any more
 	gate      chan struct{}
 	timeout   time.Duration // that of the drain
 	since     time.Time     // the drain's beginning
@@ -169,12 +169,10 @@ func New(srv Server, ln net.Listener, cfg Config) (*Drainer, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	if u, ok := ln.(interface{ SetUnlinkOnClose(bool) }); ok {
-		u.SetUnlinkOnClose(false)
-	}
 	d := &Drainer{
 		srv:      srv,
 		cfg:      cfg,
+		log:      cfg.Logger.With("addr", ln.Addr().String()),
 		serving:  make(chan struct{}),
 		draining: make(chan struct{}),
 		cutting:  make(chan struct{}),
@@ -184,8 +182,13 @@ func New(srv Server, ln net.Listener, cfg Config) (*Drainer, error) {
 	}
 	d.ln = &listener{Listener: ln, d: d, closed: make(chan struct{})}
 	if srv, ok := srv.(*http.Server); ok {
+		if err := d.prepare(srv); err != nil {
+			return nil, err
+		}
 		d.http = true
-		d.prepare(srv)
+	}
+	if u, ok := ln.(interface{ SetUnlinkOnClose(bool) }); ok {
+		u.SetUnlinkOnClose(false)
 	}
 	return d, nil
 }
@@ -215,36 +218,77 @@ func (d *Drainer) Go() {
 // comes before Serve: wait for Draining, too.
 func (d *Drainer) Serving() <-chan struct{} { return d.serving }
 
+// Draining is closed when a drain begins, also when it begins because the server
+// has failed. Owners of hijacked connections should then end them.
+func (d *Drainer) Draining() <-chan struct{} { return d.draining }
+
+// Done is closed when the drain has ended.
+func (d *Drainer) Done() <-chan struct{} { return d.done }
+
 // Drain begins a drain. What is left after timeout is cut; 0 means Config.Timeout.
 // It neither blocks nor cuts. If a drain has begun, Drain does nothing. Before
 // Serve, it makes Serve return nil at once.
 func (d *Drainer) Drain(timeout time.Duration) {
-	if !d.begin(timeout) {
-		return
-	}
-	d.mu.Lock()
-	started := d.started
-	d.mu.Unlock()
-	if started {
+	switch first, started := d.begin(timeout); {
+	case !first:
+	case started:
 		d.ln.wake()
-		return
+	default: // Serve will not do it
+		d.ln.Close()
+		d.finish()
 	}
-	d.ln.Close()
-	d.finish()
 }
 
-// begin makes the drain begin, unless it has.
-func (d *Drainer) begin(timeout time.Duration) bool {
-	if timeout <= 0 {
-		timeout = d.cfg.Timeout
-	}
+// Stop begins a drain, or goes on with the one that has begun, with a timeout that
+// is over: every connection is closed now. It does not block: wait for Done.
+func (d *Drainer) Stop() {
+	d.Drain(0)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.begun.Load() {
-		return false
+	if !d.stopped {
+		d.stopped = true
+		close(d.cutting)
 	}
-	d.timeout, d.since = timeout, time.Now()
-	d.begun.Store(true)
-	close(d.draining)
-	return true
+}
+
+// Report tells what has happened to connections since the drain began.
+// It is final when Done is closed.
+func (d *Drainer) Report() Report {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	r := d.report
+	r.CutConns = slices.Clone(r.CutConns)
+	if r.Took == 0 && !d.since.IsZero() {
+		r.Took = time.Since(d.since)
+	}
+	return r
+}
+
+// Active counts the connections that are open, and those of them that are idle:
+// nothing of a request has been read. A Server other than *http.Server does not
+// tell which are.
+func (d *Drainer) Active() (open, idle int) {
+	for _, c := range d.open() {
+		open++
+		if c.isIdle() {
+			idle++
+		}
+	}
+	return open, idle
+}
+
+// Actor returns the two functions that run.Group.Add of github.com/oklog/run wants:
+// Serve, and a function that begins a drain, and neither cuts nor blocks. So a
+// group ends when all of its servers have drained.
+func (d *Drainer) Actor() (execute func() error, interrupt func(error)) {
+	return d.Serve, func(error) { d.Drain(0) }
+}
+
+// Actor is [New] and [Drainer.Actor]. An error of New is execute's.
+func Actor(srv Server, ln net.Listener, cfg Config) (execute func() error, interrupt func(error)) {
+	d, err := New(srv, ln, cfg)
+	if err != nil {
+		return func() error { return err }, func(error) {}
+	}
+	return d.Actor()
 }

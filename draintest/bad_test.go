@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -172,11 +173,8 @@ func TestEveryFailureHasItsClass(t *testing.T) {
 		"answered twice":        {bad: writes(func(r *http.Request) string { return ok(r) + ok(r) }), want: Duplicated, detail: "HTTP/1.1 200 OK"},
 		"one byte too many":     {bad: writes(func(r *http.Request) string { return ok(r) + "!" }), want: Duplicated, detail: `"!"`},
 		"two servers answer": {bad: func(c *net.TCPConn, r *http.Request) {
-			// The second answer is under way only when the first has been read,
-			// as far as that can be seen from here: when it was acknowledged.
 			io.WriteString(c, ok(r))
-			c.SetNoDelay(true)
-			io.WriteString(c, ok(r))
+			io.WriteString(c, ok(r)) // a segment of its own
 		}, want: Duplicated},
 		"another request's answer": {bad: writes(func(r *http.Request) string { return answer(id(r)+"0", "Content-Length: 4", "fine") }),
 			want: CrossTalk, detail: "answer to request"},
@@ -228,7 +226,7 @@ func TestRefusedForAMoment(t *testing.T) {
 		t.Fatal(err)
 	}
 	syscall.CloseOnExec(fd)
-	socket := newFile(fd)
+	socket := os.NewFile(uintptr(fd), "socket")
 	defer socket.Close()
 	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
 		t.Fatal(err)

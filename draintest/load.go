@@ -82,14 +82,16 @@ func start(ctx context.Context, c *client) (*Load, error) {
 		tally:   tally{kinds: map[Kind]*kindTally{}, workers: map[string]int{}},
 	}
 	clients, total := 0, 0
-	for _, n := range c.cfg.Clients {
+	for kind, n := range c.cfg.Clients {
 		total += n
+		if n > 0 {
+			l.tally.kinds[kind] = &kindTally{}
+		}
 	}
 	interval := time.Duration(float64(time.Second) / c.cfg.Rate)
 	var all sync.WaitGroup
 	for _, kind := range slices.Sorted(maps.Keys(c.cfg.Clients)) {
 		for range c.cfg.Clients[kind] {
-			l.tally.kinds[kind] = &kindTally{}
 			// Spread over one interval, so that clients do not start in step.
 			first := l.began.Add(interval * time.Duration(clients) / time.Duration(total))
 			clients++
@@ -120,6 +122,7 @@ func (c *client) waitReady(ctx context.Context) error {
 	defer tick.Stop()
 	seq := uint64(0)
 	for _, kind := range slices.Sorted(maps.Keys(c.cfg.Clients)) {
+		var last *Failure
 		for c.cfg.Clients[kind] > 0 {
 			seq++
 			probe.cfg.Timeout = min(c.cfg.Timeout, time.Until(deadline))
@@ -127,13 +130,17 @@ func (c *client) waitReady(ctx context.Context) error {
 			if out.failure == nil {
 				break
 			}
+			// The last one may time out just because so little time was left.
+			if last == nil || out.failure.Class != Timeout {
+				last = out.failure
+			}
 			select {
 			case <-tick.C:
 			case <-ctx.Done():
 			}
 			if ctx.Err() != nil { // looked at alone: with both, select would toss a coin
 				return fmt.Errorf("draintest: no good answer to a request of kind %v from %s: %w; last failure: %v",
-					kind, c.cfg.Addr, context.Cause(ctx), out.failure)
+					kind, c.cfg.Addr, context.Cause(ctx), last)
 			}
 		}
 	}
@@ -182,10 +189,10 @@ func (l *Load) begin(kind Kind, intended time.Time) (seq uint64, ok bool) {
 		return 0, false
 	default:
 	}
-	if m := l.client.cfg.MaxRequests; m > 0 && l.tally.started >= uint64(m) {
-		return 0, false
-	}
 	l.tally.started++
+	if l.tally.started == uint64(l.client.cfg.MaxRequests) {
+		l.stop()
+	}
 	l.tally.kinds[kind].started++
 	l.tally.late = max(l.tally.late, time.Since(intended))
 	return l.tally.started, true

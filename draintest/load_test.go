@@ -1,6 +1,7 @@
 package draintest
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -16,8 +17,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"bufio"
 )
 
 func TestRightServerPasses(t *testing.T) {
@@ -101,15 +100,10 @@ func TestWaitWorker(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	// g0 was seen before. An answer that was begun by it may still come, so wait
-	// for one of each kind that begins later.
-	if err := l.WaitEach(within(t), 50); err != nil {
-		t.Fatal(err)
-	}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	bored := errors.New("bored")
 	cancel(bored)
-	if err := l.WaitWorker(ctx, func(w string) bool { return w == "g0" }); !errors.Is(err, bored) {
+	if err := l.WaitWorker(ctx, func(w string) bool { return w == "g2" }); !errors.Is(err, bored) {
 		t.Errorf("WaitWorker says %v, want its context's cause", err)
 	}
 	l.Stop()
@@ -175,7 +169,7 @@ func TestNeverReady(t *testing.T) {
 	cfg.Addr = "unix:" + filepath.Join(t.TempDir(), "gone")
 	cfg.WaitReady = 100 * time.Millisecond
 	_, err := Start(t.Context(), cfg)
-	if !errors.Is(err, errors.ErrUnsupported) && (err == nil || !strings.Contains(err.Error(), "WaitReady") || !strings.Contains(err.Error(), "refused")) {
+	if err == nil || !strings.Contains(err.Error(), "WaitReady") || !strings.Contains(err.Error(), "refused") {
 		t.Errorf("Start says %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -229,7 +223,7 @@ func TestStallIsNotHidden(t *testing.T) {
 		// Latencies: 1.0, 0.9 … 0.1, and ten times zero.
 		want := Latency{P50: 0, P90: 800 * time.Millisecond, P99: time.Second, P999: time.Second, Max: time.Second}
 		for _, q := range [][2]time.Duration{{r.Latency.P50, want.P50}, {r.Latency.P90, want.P90}, {r.Latency.P99, want.P99}, {r.Latency.Max, want.Max}} {
-			if q[0] < q[1] || q[0] > q[1]+q[1]/16 {
+			if q[0] < q[1] || q[0] > q[1]+q[1]/16+time.Microsecond {
 				t.Errorf("latency is %+v, want %+v", r.Latency, want)
 			}
 		}

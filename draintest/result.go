@@ -167,8 +167,8 @@ func (r Result) Check() error {
 // String returns the result as a table, with the first failures below it.
 func (r Result) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d requests in %v, answered by %d workers; at most %v late\n", r.Started,
-		r.Elapsed.Round(time.Millisecond), len(r.Workers), r.Late.Round(time.Millisecond))
+	fmt.Fprintf(&b, "%d requests in %v, started at most %v late; %d workers seen\n", r.Started,
+		r.Elapsed.Round(time.Millisecond), r.Late.Round(time.Millisecond), len(r.Workers))
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "kind\tstarted\tok\tfailed\texcused\tunder way\tp50\tp90\tp99\tmax\t")
 	row := func(name string, k Counts) {

@@ -50,7 +50,7 @@ func TestExcept(t *testing.T) {
 		resets(c)
 	}, viaHTTP)
 	cfg := quick(ln.Addr().String())
-	cfg.MaxRequests = 60
+	cfg.Clients, cfg.Rate, cfg.MaxRequests = map[Kind]int{New: 1}, 200, 60
 	began := time.Now()
 	r := run(t, cfg)
 	ended := time.Now()

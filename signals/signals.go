@@ -14,7 +14,8 @@
 // once: execute returns a [*StopError]. Any other mapped signal runs its action.
 // Actions run one at a time, in the order of their signals. A signal that
 // arrives while its action runs leads to one more run, however often it arrives
-// (each signal counts by itself, even where two have one action). An action that fails is logged, and the actor goes on.
+// (each signal counts by itself, even where two have one action). An action that
+// fails is logged, and the actor goes on.
 //
 // A stop cancels the context of the action that is running, and drops those
 // that wait. It is not delayed by an action, except that execute returns only

@@ -87,7 +87,7 @@ func Plan(workers []Worker, want Want) Steps {
 		switch {
 		case w.State == Draining && !w.Released && (covered || w.Slot > want.Count):
 			steps.Replaced = append(steps.Replaced, w.ID)
-		case w.State == Condemned && covered:
+		case w.State == Condemned && (covered || w.Slot > want.Count && accepting >= want.Count):
 			steps.Replaced = append(steps.Replaced, w.ID)
 			accepting--
 		case w.State == Condemned && accepting >= want.Count:

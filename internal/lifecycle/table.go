@@ -47,7 +47,9 @@ var table = [numStates]row{
 		Replaced: stay(Starting),
 		Drained:  {Draining, Arm | SendExit | Report},
 		Lost:     {Draining, Arm | CloseChan},
-		Deadline: {Terminating, Arm | SignalTerm | Report},
+		// To a library worker SIGTERM means "retire", so it is also told that
+		// it need not wait for anybody; else it would wait until it is killed.
+		Deadline: {Terminating, Arm | SendDrain | SendExit | SignalTerm | Report},
 		Kill:     {Killing, Arm | SignalKill},
 		Died:     {Exited, Disarm | Report},
 		Stop:     {Draining, Arm | SendDrain | SendExit},
@@ -105,10 +107,11 @@ var table = [numStates]row{
 		Replaced:    {Draining, SendExit},
 		Drained:     stay(Draining),
 		Lost:        {Draining, CloseChan},
-		Deadline:    {Terminating, Arm | SignalTerm | Report},
-		Kill:        {Killing, Arm | SignalKill},
-		Died:        {Exited, Disarm | Report},
-		Stop:        {Draining, SendDrain | SendExit},
+		// As in Starting: what it has is cut now, and its replacement is late.
+		Deadline: {Terminating, Arm | SendExit | SignalTerm | Report},
+		Kill:     {Killing, Arm | SignalKill},
+		Died:     {Exited, Disarm | Report},
+		Stop:     {Draining, SendDrain | SendExit},
 	},
 	Terminating: {
 		Spawned:     stay(Terminating),
@@ -171,9 +174,11 @@ var table = [numStates]row{
 // Degraded differ only in what a failure means.
 func serving(s State, failed cell) row {
 	return row{
-		Spawned:     stay(s),
+		// Adopted, it was taken for serving; asked, it says that it is only
+		// starting, or that it waits to be told to accept.
+		Spawned:     {Starting, Arm},
 		SpawnFailed: stay(s),
-		Ready:       stay(s),
+		Ready:       {s, SendGo},
 		Commit:      stay(s),
 		Adopted:     stay(s),
 		Failed:      failed,

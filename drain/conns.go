@@ -1,0 +1,159 @@
+package drain
+
+import (
+	"net"
+	"time"
+)
+
+// This file is the register of a Drainer's connections: all that its mutex guards
+// besides the state of Serve.
+
+// maxNamed is how many of the connections that were cut are named.
+const maxNamed = 10
+
+// enter asks for permission to call accept(2). It waits while the Drainer is held,
+// and says no once a drain has begun.
+func (d *Drainer) enter() bool {
+	for {
+		d.mu.Lock()
+		gate := d.gate
+		begun := d.begun.Load()
+		if !begun && gate == nil {
+			d.accepting++
+		}
+		d.mu.Unlock()
+		if begun {
+			return false
+		}
+		if gate == nil {
+			return true
+		}
+		select {
+		case <-gate:
+		case <-d.draining:
+		case <-d.ln.closed:
+			return true // the call will fail as it should
+		}
+	}
+}
+
+// leave ends what enter began. nc is what was accepted, if anything was. The
+// connection that is returned is registered; it is nil if none may be served.
+func (d *Drainer) leave(nc net.Conn) net.Conn {
+	d.mu.Lock()
+	d.accepting--
+	over := d.over
+	var wrapped net.Conn
+	if nc != nil && !over {
+		var c *conn
+		c, wrapped = wrap(d, nc)
+		d.conns[c] = struct{}{}
+	}
+	if nc != nil && over {
+		d.count(nc, cut)
+	}
+	d.mu.Unlock()
+	d.poke()
+	if nc != nil && over {
+		nc.Close()
+	}
+	return wrapped
+}
+
+// forget takes a connection that was closed off the register.
+func (d *Drainer) forget(c *conn, f fate) {
+	d.mu.Lock()
+	delete(d.conns, c)
+	if d.begun.Load() {
+		d.count(c, f)
+	}
+	d.mu.Unlock()
+	d.poke()
+}
+
+// count writes a connection's fate into the report. The caller holds mu.
+func (d *Drainer) count(c net.Conn, f fate) {
+	switch f {
+	case finished:
+		d.report.Finished++
+	case closedIdle:
+		d.report.ClosedIdle++
+	case cut:
+		d.report.Cut++
+		if len(d.report.CutConns) < maxNamed {
+			d.report.CutConns = append(d.report.CutConns, remote(c))
+		}
+	}
+}
+
+// poke wakes await.
+func (d *Drainer) poke() {
+	if !d.begun.Load() {
+		return
+	}
+	select {
+	case d.changed <- struct{}{}:
+	default:
+	}
+}
+
+// empty tells that there is no connection, and that none is being accepted.
+func (d *Drainer) empty() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.accepting == 0 && len(d.conns) == 0
+}
+
+// open returns the connections that are open now.
+func (d *Drainer) open() []*conn {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	open := make([]*conn, 0, len(d.conns))
+	for c := range d.conns {
+		open = append(open, c)
+	}
+	return open
+}
+
+// closeIdle closes connections that have been idle for the lame-duck time, and
+// returns when the next ones can be due.
+func (d *Drainer) closeIdle(lameDuck time.Duration) time.Duration {
+	now := time.Since(d.since)
+	next := lameDuck
+	for _, c := range d.open() {
+		if !c.isIdle() {
+			continue
+		}
+		if left := c.idleSince() + lameDuck - now; left > 0 {
+			next = min(next, left)
+		} else if !readable(c.Conn) && c.take() {
+			c.end(closedIdle)
+		}
+	}
+	return next
+}
+
+// cut closes all that is left.
+func (d *Drainer) cut() {
+	d.mu.Lock()
+	d.over = true
+	d.mu.Unlock()
+	d.closeIdle(0)
+	for i, c := range d.open() {
+		if i < maxNamed {
+			d.log.Warn("connection cut", "remote", remote(c), "state", c.state())
+		}
+		c.end(cut)
+	}
+	if r := d.Report(); r.Cut > 0 {
+		d.log.Warn("connections were cut", "count", r.Cut, "after", r.Took)
+	}
+}
+
+// remote names the peer. Some listeners' connections have none.
+func remote(c net.Conn) string {
+	if a := c.RemoteAddr(); a != nil {
+		return a.String()
+	}
+	return ""
+}

@@ -1,0 +1,47 @@
+package drain
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+)
+
+// prepare makes an http.Server tell about its connections, and ask clients to
+// close them during a drain.
+func (d *Drainer) prepare(srv *http.Server) error {
+	if _, ok := srv.Handler.(*handler); ok {
+		return fmt.Errorf("%w: another Drainer has this http.Server: make one for each listener, since Shutdown ends all that a server serves", ErrConfig)
+	}
+	next := srv.ConnState
+	srv.ConnState = func(nc net.Conn, s http.ConnState) {
+		if c := tracked(nc); c != nil {
+			c.became(s)
+		}
+		if next != nil {
+			next(nc, s)
+		}
+	}
+	h := srv.Handler
+	if h == nil {
+		h = http.DefaultServeMux
+	}
+	srv.Handler = &handler{d: d, next: h}
+	return nil
+}
+
+// handler adds "Connection: close" to answers during a drain. net/http acts on
+// it. It is there before the handler runs, so that the ResponseWriter needs no
+// wrapping.
+type handler struct {
+	d    *Drainer
+	next http.Handler
+}
+
+func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	// In HTTP/2 it would mean a GOAWAY that breaks requests which are on their
+	// way. An upgrade's answer has a Connection header of its own.
+	if h.d.begun.Load() && r.ProtoMajor < 2 && len(r.Header["Upgrade"]) == 0 {
+		w.Header().Set("Connection", "close")
+	}
+	h.next.ServeHTTP(w, r)
+}

@@ -1,0 +1,8 @@
+//go:build !unix
+
+package drain
+
+import "net"
+
+// readable tells whether bytes wait in a connection's socket. Here it can't be seen.
+func readable(net.Conn) bool { return false }

@@ -1,0 +1,167 @@
+package drain
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// grace is what a server gets to end after its last connection has. Shutdown can
+// wait longer than it should, for handlers whose connection was cut, and in
+// HTTP/2 (golang/go#81153).
+const grace = time.Second
+
+// soonest is the shortest time between two looks at idle connections.
+const soonest = 10 * time.Millisecond
+
+// Serve accepts and serves until a drain has ended, and returns nil then. If the
+// server fails, Serve drains the connections that are open, and returns the
+// server's error, wrapped. A second call returns [ErrServed].
+func (d *Drainer) Serve() error {
+	d.mu.Lock()
+	if d.started {
+		d.mu.Unlock()
+		return ErrServed
+	}
+	d.started = true
+	drained := d.begun.Load()
+	d.mu.Unlock()
+	if drained {
+		<-d.done
+		return nil
+	}
+
+	var ended error
+	served := inBackground(func() { ended = d.srv.Serve(d.ln) })
+	var failure error
+	select {
+	case <-d.draining:
+	case <-served:
+		failure = d.failed(ended)
+	}
+	d.drain(served)
+	return failure
+}
+
+// begin makes the drain begin, unless it has.
+func (d *Drainer) begin(timeout time.Duration) (first, started bool) {
+	if timeout <= 0 {
+		timeout = d.cfg.Timeout
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.begun.Load() {
+		return false, d.started
+	}
+	d.timeout, d.since = timeout, time.Now()
+	d.begun.Store(true)
+	close(d.draining)
+	return true, d.started
+}
+
+// failed notes that the server has ended. That is a failure if nobody wanted it.
+func (d *Drainer) failed(err error) error {
+	if first, _ := d.begin(0); !first {
+		return nil
+	}
+	if err == nil {
+		err = errEnded
+	}
+	d.log.Error("server failed, its connections are drained", "err", err)
+	return fmt.Errorf("drain: the server of %s failed: %w", d.ln.Addr(), err)
+}
+
+// drain is the drain, once it has begun, in Serve's goroutine. Nobody writes
+// timeout and since any more.
+func (d *Drainer) drain(served <-chan struct{}) {
+	open, idle := d.Active()
+	d.log.Info("draining", "open", open, "idle", idle, "timeout", d.timeout)
+	if !d.ln.wake() {
+		d.ln.Listener.Close()
+	}
+
+	var shut <-chan struct{}
+	if !d.http {
+		ctx, cancel := context.WithTimeout(context.Background(), d.timeout)
+		defer cancel()
+		shut = d.shutdown(ctx)
+	}
+	if !d.await(shut) {
+		d.cut()
+	}
+	if d.http {
+		ctx, cancel := context.WithTimeout(context.Background(), grace)
+		defer cancel()
+		shut = d.shutdown(ctx)
+	}
+	d.ln.Close()
+	late := time.After(2 * grace)
+	for _, end := range []<-chan struct{}{shut, served} {
+		select {
+		case <-end:
+		case <-late:
+			d.log.Warn("the server did not stop, and is left behind")
+			d.finish()
+			return
+		}
+	}
+	d.finish()
+}
+
+// await waits until no connection is left and shut, if any, is closed. It returns
+// false if that does not happen in time.
+func (d *Drainer) await(shut <-chan struct{}) bool {
+	left := d.timeout - time.Since(d.since)
+	deadline := time.NewTimer(left)
+	defer deadline.Stop()
+	idle := time.NewTimer(min(d.cfg.LameDuck, left))
+	defer idle.Stop()
+	for shut != nil || !d.empty() {
+		select {
+		case <-d.changed:
+		case <-shut:
+			shut = nil
+		case <-idle.C:
+			idle.Reset(max(soonest, d.closeIdle(d.cfg.LameDuck)))
+		case <-deadline.C:
+			return false
+		case <-d.cutting:
+			return false
+		}
+	}
+	return true
+}
+
+// shutdown calls the server's Shutdown.
+func (d *Drainer) shutdown(ctx context.Context) <-chan struct{} {
+	return inBackground(func() {
+		if err := d.srv.Shutdown(ctx); err != nil {
+			d.log.Warn("the server's Shutdown failed", "err", err)
+		}
+	})
+}
+
+// finish makes the report final.
+func (d *Drainer) finish() {
+	d.mu.Lock()
+	d.over = true
+	d.report.Took = max(1, time.Since(d.since))
+	d.mu.Unlock()
+	r := d.Report()
+	d.log.Info("drained", "finished", r.Finished, "closed_idle", r.ClosedIdle, "cut", r.Cut, "took", r.Took)
+	close(d.done)
+}
+
+// errEnded is the failure of a server that ended without an error.
+var errEnded = errors.New("Serve returned before it was told to")
+
+// inBackground runs f in a goroutine, and returns a channel that is closed at its end.
+func inBackground(f func()) <-chan struct{} {
+	end := make(chan struct{})
+	go func() {
+		defer close(end)
+		f()
+	}()
+	return end
+}

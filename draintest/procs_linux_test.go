@@ -1,0 +1,292 @@
+package draintest
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func init() {
+	helpers["reaper"] = reaper
+	helpers["leaver"] = leaver
+	helpers["left"] = func() error { _, err := io.Copy(io.Discard, os.NewFile(3, "pipe")); return err }
+	helpers["holder"] = holder
+	helpers["worker"] = worker
+}
+
+// helper runs this test binary as one of helpers, killed at the end of the test at the latest.
+func helper(ctx context.Context, name string, files ...*os.File) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, "/proc/self/exe", "-helper="+name)
+	// The race detector sleeps for a second before a process ends.
+	cmd.Env = append(os.Environ(), "DRAINTEST_HELPER="+name, "GORACE=atexit_sleep_ms=0")
+	cmd.ExtraFiles, cmd.Stderr = files, os.Stderr
+	return cmd
+}
+
+// startHelper starts one and returns what it prints, line by line.
+func startHelper(t *testing.T, name string, files ...*os.File) (*exec.Cmd, *bufio.Scanner) {
+	cmd := helper(context.Background(), name, files...)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+	return cmd, bufio.NewScanner(out)
+}
+
+func mustScan(t *testing.T, s *bufio.Scanner) string {
+	t.Helper()
+	if !s.Scan() {
+		t.Fatal("the helper has ended:", s.Err())
+	}
+	return s.Text()
+}
+
+// Waiting for all children is tried in a process of its own, whose children nobody
+// else waits for.
+func TestOrphansAreFoundAndReaped(t *testing.T) {
+	t.Parallel()
+	cmd := helper(within(t), "reaper")
+	cmd.Stderr = nil // comes with the output
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+}
+
+func reaper() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	if err := Subreaper(); err != nil {
+		return err
+	}
+	if err := ReapAll(ctx); err != nil {
+		return fmt.Errorf("without children: %w", err)
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	out, err := helper(ctx, "leaver", r).Output()
+	if err != nil {
+		return err
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(out)))
+	if err != nil {
+		return err
+	}
+	left, err := Descendants(os.Getpid())
+	if err != nil {
+		return err
+	}
+	if len(left) != 1 || left[0].PID != pid || left[0].PPID != os.Getpid() || !slices.Contains(left[0].Args, "-helper=left") {
+		return fmt.Errorf("want process %d as the only child, found %v", pid, left)
+	}
+	gone, cancel := context.WithCancel(ctx)
+	cancel()
+	err = ReapAll(gone)
+	if !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), fmt.Sprintf("pid %d (parent %d,", pid, os.Getpid())) {
+		return fmt.Errorf("ReapAll must name process %d: %v", pid, err)
+	}
+	w.Close() // which it waits for
+	if err := ReapAll(ctx); err != nil {
+		return err
+	}
+	if left, err := Descendants(os.Getpid()); err != nil || len(left) != 0 {
+		return fmt.Errorf("left: %v, %v", left, err)
+	}
+	return nil
+}
+
+// leaver leaves a child behind.
+func leaver() error {
+	cmd := helper(context.Background(), "left", os.NewFile(3, "pipe"))
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	fmt.Println(cmd.Process.Pid)
+	return nil
+}
+
+func TestDescendantsShowAZombie(t *testing.T) {
+	t.Parallel()
+	cmd, out := startHelper(t, "left") // has no descriptor 3: fails at once
+	for out.Scan() {
+	}
+	// Its output ends a moment before it does; waitid with WNOWAIT leaves the zombie.
+	if err := unix.Waitid(unix.P_PID, cmd.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil); err != nil {
+		t.Fatal(err)
+	}
+	all, err := Descendants(os.Getpid())
+	i := slices.IndexFunc(all, func(p Proc) bool { return p.PID == cmd.Process.Pid })
+	if err != nil || i < 0 || all[i].State != 'Z' || !strings.Contains(all[i].String(), "state Z") {
+		t.Errorf("%v, %v", all, err)
+	}
+	if err := Freeze(within(t), cmd.Process.Pid); !errors.Is(err, unix.ESRCH) {
+		t.Errorf("a zombie can't be frozen: %v", err)
+	}
+}
+
+func TestFDs(t *testing.T) {
+	t.Parallel()
+	f, err := os.Create(filepath.Join(t.TempDir(), "f"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	fds, err := FDs(os.Getpid())
+	if err != nil || fds[int(f.Fd())] != f.Name() {
+		t.Errorf("%v, %v", fds, err)
+	}
+	if _, err := FDs(1 << 30); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("no such process: %v", err)
+	}
+}
+
+// holder accepts three connections, says so for each, and holds them.
+func holder() error {
+	ln, err := net.Listen("tcp", ":0") // IPv6, too, where there is
+	if err != nil {
+		return err
+	}
+	fmt.Println(ln.Addr().(*net.TCPAddr).Port)
+	var held []net.Conn
+	for range 3 {
+		c, err := ln.Accept()
+		if err != nil {
+			return err
+		}
+		held = append(held, c)
+		fmt.Println("accepted")
+	}
+	select {} // until killed
+}
+
+func TestPeers(t *testing.T) {
+	t.Parallel()
+	cmd, out := startHelper(t, "holder")
+	port := mustScan(t, out)
+	want := map[string]bool{}
+	for i := range 5 {
+		network, host := "tcp4", "127.0.0.1"
+		if _, err := os.Stat("/proc/net/if_inet6"); err == nil && i%2 == 1 {
+			network, host = "tcp6", "::1"
+		}
+		c, err := net.Dial(network, net.JoinHostPort(host, port))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if i < 3 { // the others stay in the queue
+			mustScan(t, out)
+			want[c.LocalAddr().String()] = true
+		}
+	}
+	if err := Freeze(within(t), cmd.Process.Pid); err != nil {
+		t.Fatal(err)
+	}
+	got, err := Peers(cmd.Process.Pid)
+	if err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("peers are %v (%v), want %v", got, err, want)
+	}
+}
+
+// worker serves the inherited listener.
+func worker() error {
+	ln, err := net.FileListener(os.NewFile(3, "listener"))
+	if err != nil {
+		return err
+	}
+	fmt.Println("ready")
+	return http.Serve(ln, right{func() string { return strconv.Itoa(os.Getpid()) }})
+}
+
+// One of two workers is killed: what it held fails and may, the rest may not.
+func TestKilledWorker(t *testing.T) {
+	t.Parallel()
+	ln := listen(t)
+	file, err := ln.(*net.TCPListener).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { file.Close(); ln.Close() }()
+	victim, out := startHelper(t, "worker", file)
+	mustScan(t, out)
+	_, out = startHelper(t, "worker", file)
+	mustScan(t, out)
+
+	cfg := Config{Addr: ln.Addr().String(), WaitReady: time.Minute}
+	l := mustStart(t, cfg)
+	pid := victim.Process.Pid
+	var moment time.Time
+	var peers map[string]bool
+	for len(peers) < 3 { // a worker that holds nothing loses nothing
+		unix.Kill(pid, unix.SIGCONT)
+		if err := l.WaitWorker(within(t), func(w string) bool { return w == strconv.Itoa(pid) }); err != nil {
+			t.Fatal(err)
+		}
+		if err := Freeze(within(t), pid); err != nil {
+			t.Fatal(err)
+		}
+		moment = time.Now()
+		if peers, err = Peers(pid); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := victim.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.WaitEach(within(t), 5); err != nil {
+		t.Fatal(err)
+	}
+	r := l.Stop()
+	if err := r.Check(); err == nil || r.Failures.Total() > len(peers) || len(r.Workers) != 2 {
+		t.Errorf("a killed worker with %d connections passes:\n%v", len(peers), r)
+	}
+	x := r.ExceptAt(moment, peers)
+	if err := x.Check(); err != nil || x.Excused != r.Failures.Total() {
+		t.Error(err)
+	}
+	t.Logf("%d connections, %d failed: %v", len(peers), r.Failures.Total(), r.Failures)
+}
+
+// Not parallel to the others, since it counts the process's descriptors.
+func TestLoadLeavesNoDescriptor(t *testing.T) {
+	count := func() int {
+		fds, err := FDs(os.Getpid())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(fds)
+	}
+	var before int
+	for range 2 { // the first time the runtime opens its own
+		before = count()
+		t.Run("load", func(t *testing.T) {
+			ln := listen(t)
+			serveRaw(t, ln, func(c *net.TCPConn, _ *http.Request) { resets(c) }, viaHTTP)
+			cfg := quick(ln.Addr().String())
+			cfg.MaxRequests = 20
+			run(t, cfg)
+		})
+	}
+	if after := count(); after != before {
+		t.Errorf("%d descriptors before, %d after", before, after)
+	}
+}

@@ -1,0 +1,288 @@
+package lifecycle
+
+// The model of one group: what the parent believes of each worker, driven by
+// Next and Plan, and beside it what the process really does. The environment
+// chooses; explore_test.go goes through all its choices.
+
+// real is what a process is doing, whatever the parent believes.
+type real uint8
+
+const (
+	absent    real = iota // not created yet
+	booting               // has not said that it is ready
+	waiting               // waits to be told to accept
+	accepts               // accepts
+	finishing             // finishes what it has
+	finished              // has nothing left, waits to be told that it may exit
+	dead
+)
+
+var realNames = [...]string{"absent", "booting", "waiting", "accepts", "finishing", "finished", "dead"}
+
+// bits is what is known of a worker besides its states.
+type bits uint16
+
+const (
+	stale    bits = 1 << iota
+	released      // the parent has said that it may exit
+	served        // the parent has counted on it
+	gotDrain      // it was told to drain
+	gotExit       // it was told that it may exit
+	gotEOF        // its channel was closed by the parent
+	lost          // its channel has ended: no message passes either way
+	gotTerm
+	gotAbrt
+	gotKill
+	asked // was asked what it does and has not answered
+	waits // said that it fails and has had no answer
+	stuck // does nothing more by itself, survives all but SIGKILL
+	slow  // neither becomes ready nor finishes its drain before a SIGTERM
+)
+
+var bitNames = [...]string{
+	"stale", "released", "served", "drain", "exit", "eof", "lost", "term",
+	"abrt", "kill", "asked", "waits", "stuck", "slow",
+}
+
+// unarmed stands for "no deadline runs".
+const unarmed = numStates
+
+// proc is one incarnation.
+type proc struct {
+	state State // as the parent sees it
+	armed State // the state whose deadline runs
+	slot  uint8
+	real  real
+	has   bits
+}
+
+const maxProcs = 8
+
+// group is a state of the model. It is a map key: no pointers, no padding. The
+// workers stand in the order of their ages; a worker that has exited is
+// forgotten, so that IDs (index + 1) never grow.
+type group struct {
+	procs         [maxProcs]proc
+	n             uint8
+	count         uint8
+	faults, ops   uint8 // that may still be injected
+	halted        bool
+	stopped       bool
+	committed     bool
+	full          bool // capacity is promised: it was complete, and only Failed has happened since
+	hurt          bool // a serving worker has failed since
+	frozen        bool // no faults any longer, and nobody was helpful at that moment
+	_pad0, _pad1_ uint8
+}
+
+func (g *group) all() []proc { return g.procs[:g.n] }
+
+func (g *group) add(p proc) {
+	g.procs[g.n] = p // more than maxProcs is a bug of the bounds: let it panic
+	g.n++
+}
+
+// bury forgets the dead.
+func (g *group) bury() {
+	n := uint8(0)
+	for _, p := range g.all() {
+		if p.real != dead {
+			g.procs[n] = p
+			n++
+		}
+	}
+	clear(g.procs[n:])
+	g.n = n
+}
+
+func (p *proc) is(b bits) bool { return p.has&b == b }
+func (p *proc) obeys() bool    { return p.has&stuck == 0 }
+func (p *proc) born() bool     { return p.real != absent }
+
+// told reports whether the process knows that it has to drain.
+func (p *proc) told() bool { return p.has&(gotDrain|gotEOF|gotTerm) != 0 }
+
+// covered reports whether another worker, a fresh one, serves the slot of i.
+func (g *group) covered(i int) bool {
+	for j := range g.all() {
+		q := &g.procs[j]
+		if j != i && q.slot == g.procs[i].slot && q.state.Serves() && !q.is(stale) {
+			return true
+		}
+	}
+	return false
+}
+
+// staleServes reports whether a stale worker serves a slot.
+func (g *group) staleServes(slot uint8) bool {
+	for i := range g.all() {
+		p := &g.procs[i]
+		if p.slot == slot && p.state.Serves() && p.is(stale) {
+			return true
+		}
+	}
+	return false
+}
+
+// fresh counts the workers that serve or will serve a slot and are not stale.
+func (g *group) fresh(slot uint8) (serve, arrive int) {
+	for i := range g.all() {
+		p := &g.procs[i]
+		if p.slot == slot && !p.is(stale) {
+			if p.state.Serves() {
+				serve++
+			}
+			if p.state.Arrives() {
+				arrive++
+			}
+		}
+	}
+	return serve, arrive
+}
+
+// accepting counts the processes that really take connections.
+func (g *group) accepting() int {
+	n := 0
+	for i := range g.all() {
+		if p := &g.procs[i]; p.real == accepts && p.obeys() {
+			n++
+		}
+	}
+	return n
+}
+
+// happen gives an event to a worker and carries its effects out.
+func (x *explorer) happen(g *group, i int, e Event) {
+	p := &g.procs[i]
+	old := p.state
+	next, effect := x.next(old, e)
+	p.state = next
+	if next.Serves() {
+		p.has |= served
+	}
+	x.checkEvent(g, i, old, e, effect)
+	if effect.Has(Disarm) {
+		p.armed = unarmed
+	}
+	if effect.Has(Arm) {
+		p.armed = p.state
+	}
+	if effect.Has(SendExit) {
+		p.has |= released
+	}
+	if !p.is(lost) {
+		x.send(p, effect)
+	}
+	if effect.Has(CloseChan) {
+		p.has |= gotEOF | lost
+	}
+	if effect.Has(SignalAbrt) {
+		p.has |= gotAbrt
+	}
+	if effect.Has(SignalTerm) {
+		p.has |= gotTerm
+	}
+	if effect.Has(SignalKill) {
+		p.has |= gotKill
+	}
+}
+
+// send delivers the messages among the effects.
+func (x *explorer) send(p *proc, effect Effect) {
+	if effect.Has(Ask) {
+		p.has |= asked
+	}
+	if effect.Has(SendGo) && p.real == waiting && p.obeys() {
+		p.real = accepts
+	}
+	if effect.Has(SendHold) {
+		p.has &^= waits
+	}
+	if effect.Has(SendDrain) {
+		p.has = p.has&^waits | gotDrain
+	}
+	if effect.Has(SendExit) {
+		p.has |= gotExit
+	}
+}
+
+// react is the shell: it hands an event to Next, keeps what a shell has to
+// keep, and then asks Plan.
+func (x *explorer) react(g *group, i int, e Event) {
+	p := &g.procs[i]
+	arrived := p.state.Arrives() && !p.is(stale)
+	if e == Deadline {
+		x.checkDeadline(g, i)
+		p.armed = unarmed
+	}
+	x.happen(g, i, e)
+	// A replacement that could not start halts the roll.
+	if arrived && !p.state.Arrives() && !p.state.Serves() && e != Kill && g.staleServes(p.slot) {
+		g.halted = true
+	}
+	x.settle(g)
+}
+
+// settle lets the ready ones go when the generation is committed, and carries
+// out what Plan says.
+func (x *explorer) settle(g *group) {
+	x.checkDead(g)
+	g.bury()
+	for i := range g.all() {
+		if g.committed && g.procs[i].state == Standby {
+			x.happen(g, i, Commit)
+		}
+	}
+	if !g.stopped {
+		steps := x.planned(g)
+		x.checkSteps(g, steps)
+		for _, id := range steps.Replaced {
+			x.happen(g, id-1, Replaced)
+		}
+		for _, id := range steps.Retire {
+			x.happen(g, id-1, Retire)
+		}
+		for _, slot := range steps.Spawn {
+			g.add(proc{state: Spawning, armed: unarmed, slot: uint8(slot)})
+		}
+		if again := x.planned(g); len(again.Spawn)+len(again.Retire)+len(again.Replaced) > 0 {
+			x.violate("plan is idempotent", "asked again it wants %+v after %+v", again, steps)
+		}
+	}
+	x.checkState(g)
+	if x.atRest(g) { // whatever was promised is promised anew
+		g.full, g.hurt = g.accepting() == int(g.count), false
+	}
+}
+
+func (x *explorer) want(g *group) Want {
+	return Want{Count: int(g.count), Surge: x.Surge, Halted: g.halted}
+}
+
+func (g *group) workers() []Worker {
+	ws := make([]Worker, 0, maxProcs)
+	for i, p := range g.all() {
+		ws = append(ws, Worker{ID: i + 1, Slot: int(p.slot), State: p.state, Stale: p.is(stale), Released: p.is(released)})
+	}
+	return ws
+}
+
+// planKey is all that Plan can see; most states of the model look alike to it.
+type planKey struct {
+	procs  [maxProcs][3]uint8
+	count  uint8
+	halted bool
+}
+
+func (x *explorer) planned(g *group) Steps {
+	k := planKey{count: g.count, halted: g.halted}
+	for i, p := range g.all() {
+		k.procs[i] = [3]uint8{uint8(p.state) + 1, p.slot, uint8(p.has & (stale | released))}
+	}
+	s, ok := x.plans[k]
+	if !ok {
+		s = x.plan(g.workers(), x.want(g))
+		x.plans[k] = s
+	}
+	return s
+}

@@ -1,0 +1,95 @@
+package wire
+
+// Version is the version of the commands below. A worker says it in its State;
+// nobody refuses another, since unknown fields and commands are skipped and a
+// field never changes its meaning.
+const Version = 1
+
+// Commands between a parent and a worker. They begin with NODE_ so that Node
+// keeps them from a program's message handler.
+const (
+	CmdState = "NODE_HANDOVER_STATE" // worker → parent: a State
+	CmdWho   = "NODE_HANDOVER_WHO"   // parent → worker: say your State
+	CmdGo    = "NODE_HANDOVER_GO"    // parent → worker: accept
+	CmdHold  = "NODE_HANDOVER_HOLD"  // parent → worker: your failure is known, go on accepting until told to drain
+	CmdDrain = "NODE_HANDOVER_DRAIN" // parent → worker: a Drain
+	CmdExit  = "NODE_HANDOVER_EXIT"  // parent → worker: exit once you have drained
+)
+
+// Env names the environment variable that holds the number of a worker's
+// channel.
+const Env = "HANDOVER_CHANNEL_FD"
+
+// Phase is what a worker says that it does.
+type Phase string
+
+const (
+	PhaseStarting Phase = "starting" // not ready
+	PhaseReady    Phase = "ready"    // could serve, waits for CmdGo
+	PhaseServing  Phase = "serving"  // accepts
+	PhaseDraining Phase = "draining" // does not accept, finishes what it has
+	PhaseDrained  Phase = "drained"  // has nothing left, waits for CmdExit
+	PhaseExiting  Phase = "exiting"  // its last word
+)
+
+// Cause is why a worker asked to be replaced, or was found to need it.
+type Cause string
+
+const (
+	CauseRetire       Cause = "retire"        // it got a SIGTERM: no failure
+	CauseDone         Cause = "done"          // the app returned without an error
+	CauseError        Cause = "error"         // the app returned an error, or called Fail
+	CausePanic        Cause = "panic"         // a goroutine started by Worker.Go panicked
+	CauseHandlerPanic Cause = "handler panic" // an HTTP handler panicked
+	CauseSignal       Cause = "signal"        // killed by a signal
+	CauseExit         Cause = "exit"          // exited without having asked
+	CauseStartExit    Cause = "exit at start" // exited before it was ready
+	CauseStartTimeout Cause = "start timeout" // not ready in time
+	CauseSpawn        Cause = "not started"   // its process could not be started
+	CauseChannel      Cause = "channel"       // garbage on its channel
+)
+
+// Failure reports whether the cause is one. The others are exits that were asked
+// for.
+func (c Cause) Failure() bool { return c != "" && c != CauseRetire && c != CauseDone }
+
+// State is all that a worker has to say about itself. It is sent whole at every
+// change and when asked, so that one that gets lost or that another parent read
+// does no harm.
+type State struct {
+	Cmd        string `json:"cmd"`
+	Version    int    `json:"v"`
+	Pid        int    `json:"pid"`
+	ID         int    `json:"id"`
+	Group      string `json:"group"`
+	Slot       int    `json:"slot"`
+	Generation int    `json:"generation"`
+	Phase      Phase  `json:"phase"`
+	// Cause and Reason are set from the moment at which it asks to be replaced.
+	Cause  Cause  `json:"cause,omitempty"`
+	Reason string `json:"reason,omitempty"`
+	// ExitCode is its exit status, from PhaseExiting on.
+	ExitCode int `json:"exit,omitempty"`
+	// Active are open connections, Served those that it accepted, Cut those that
+	// were closed because the drain's time was up.
+	Active int `json:"active,omitempty"`
+	Served int `json:"served,omitempty"`
+	Cut    int `json:"cut,omitempty"`
+}
+
+// Drain tells a worker to stop accepting and to finish what it has.
+type Drain struct {
+	Cmd string `json:"cmd"`
+	// TimeoutMS is the time in milliseconds after which what is left is cut; 0
+	// is the worker's own default.
+	TimeoutMS int64 `json:"timeout,omitempty"`
+	// Exit: it may exit when it has drained. Otherwise it waits for CmdExit.
+	Exit bool `json:"mayExit,omitempty"`
+	// Stop: nobody accepts after it, so it accepts what is queued before it stops.
+	Stop bool `json:"stop,omitempty"`
+}
+
+// Order is a command without content.
+type Order struct {
+	Cmd string `json:"cmd"`
+}

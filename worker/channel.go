@@ -1,0 +1,110 @@
+package worker
+
+import (
+	"encoding/json"
+	"errors"
+	"time"
+
+	"github.com/handover-go/handover/internal/wire"
+)
+
+// changed has the state sent, without ever waiting for a parent that does not
+// read: states that follow one another quickly are sent as one.
+func (w *Worker) changed() {
+	if w.conn == nil {
+		return
+	}
+	select {
+	case w.dirty <- struct{}{}:
+	default:
+	}
+}
+
+// speak sends the state whenever it has changed.
+func (w *Worker) speak() {
+	for {
+		select {
+		case <-w.dirty:
+		case <-w.quit:
+			return
+		}
+		w.mu.Lock()
+		s := w.stateLocked()
+		w.mu.Unlock()
+		if s.Phase == wire.PhaseExiting {
+			continue // finish sends that one, and waits for it
+		}
+		// An error means that the parent is gone: listen acts on that.
+		_ = w.conn.Send(s)
+	}
+}
+
+func (w *Worker) stateLocked() wire.State {
+	s := w.state
+	s.Active, s.Served, s.Cut = 0, 0, 0
+	for _, d := range w.drainers {
+		open, _ := d.Active()
+		s.Active += open
+		s.Served += d.Served()
+		s.Cut += d.Report().Cut
+	}
+	return s
+}
+
+// listen does what the parent says. Its end, or garbage, means that there is no
+// parent any more.
+func (w *Worker) listen() {
+	for {
+		line, err := w.conn.Read()
+		if err == nil {
+			err = w.obey(line)
+		}
+		if err != nil {
+			if w.exiting() {
+				return
+			}
+			w.log.Warn("the parent is gone: draining", "worker", w.Name(), "error", err)
+			w.release()
+			w.beginDrain(0)
+			return
+		}
+	}
+}
+
+func (w *Worker) exiting() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.state.Phase == wire.PhaseExiting
+}
+
+// obey carries out one message. Unknown commands are for later versions.
+func (w *Worker) obey(line []byte) error {
+	cmd, err := wire.Cmd(line)
+	if err != nil {
+		return err
+	}
+	if w.conn.Pending() > 0 {
+		return errors.New("descriptors that no message announced")
+	}
+	switch cmd {
+	case wire.CmdWho:
+		w.changed()
+	case wire.CmdGo:
+		w.goAhead()
+	case wire.CmdHold:
+		w.once.heard.Do(func() { close(w.heard) })
+	case wire.CmdDrain:
+		var d wire.Drain
+		if err := json.Unmarshal(line, &d); err != nil {
+			return err
+		}
+		w.once.heard.Do(func() { close(w.heard) })
+		if d.Exit {
+			w.release()
+		}
+		w.beginDrain(time.Duration(d.TimeoutMS) * time.Millisecond)
+	case wire.CmdExit:
+		w.release()
+	}
+	return nil
+}

@@ -1,0 +1,232 @@
+package worker
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/handover-go/handover/drain"
+	"github.com/handover-go/handover/internal/listen"
+	"github.com/handover-go/handover/internal/wire"
+)
+
+// Env names the environment variable that says who a worker is:
+// GROUP/SLOT/ID/GENERATION.
+const Env = "HANDOVER_WORKER"
+
+// socket is one that the app may serve.
+type socket struct {
+	spec   listen.Spec // without a parent
+	file   *os.File    // with one, until it is taken
+	taken  bool
+	served bool
+}
+
+// Inherited reports whether this process was started as a worker.
+func Inherited() bool { return os.Getenv(wire.Env) != "" }
+
+// newWorker reads what the worker was given. It takes it out of the environment,
+// so that what the app starts does not take itself for a worker.
+func newWorker(ctx context.Context, cfg Config) (*Worker, error) {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
+	}
+	if cfg.DrainTimeout == 0 {
+		cfg.DrainTimeout = drain.DefaultTimeout
+	}
+	bad := func(format string, args ...any) error {
+		return fmt.Errorf("%w: %w", ErrConfig, fmt.Errorf(format, args...))
+	}
+	if cfg.DrainTimeout < 0 || cfg.LameDuck < 0 {
+		return nil, bad("drain timeout %v and lame duck %v must not be negative", cfg.DrainTimeout, cfg.LameDuck)
+	}
+	w := &Worker{
+		cfg:     cfg,
+		log:     cfg.Logger,
+		timeout: cfg.DrainTimeout,
+		dirty:   make(chan struct{}, 1),
+		quit:    make(chan struct{}),
+		idle:    make(chan struct{}),
+		leave:   make(chan struct{}),
+		mayExit: make(chan struct{}),
+		heard:   make(chan struct{}),
+	}
+	w.ctx, w.stop = context.WithCancel(context.WithoutCancel(ctx))
+	w.state = wire.State{
+		Cmd: wire.CmdState, Version: wire.Version, Pid: os.Getpid(),
+		ID: 1, Group: "main", Slot: 1, Generation: 1, Phase: wire.PhaseStarting,
+	}
+	var err error
+	if !Inherited() {
+		if w.sockets, err = ownSockets(cfg.Listen); err != nil {
+			return nil, bad("%w", err)
+		}
+		return w, nil
+	}
+	chanFd, who := os.Getenv(wire.Env), os.Getenv(Env)
+	os.Unsetenv(wire.Env)
+	os.Unsetenv(Env)
+	os.Unsetenv("NODE_CHANNEL_FD")
+	if w.sockets, err = inheritedSockets(); err != nil {
+		return nil, bad("%w", err)
+	}
+	fd, err := strconv.Atoi(chanFd)
+	if err != nil || fd < 0 {
+		return nil, bad("%s=%q: not a descriptor number", wire.Env, chanFd)
+	}
+	syscall.CloseOnExec(fd)
+	f := os.NewFile(uintptr(fd), "channel")
+	if w.conn, err = wire.NewConn(f); err != nil {
+		return nil, bad("%s=%q: %w", wire.Env, chanFd, err)
+	}
+	if err := parseWho(who, &w.state); err != nil {
+		return nil, bad("%s=%q: %w", Env, who, err)
+	}
+	w.changed()
+	return w, nil
+}
+
+func parseWho(s string, st *wire.State) error {
+	parts := strings.Split(s, "/")
+	if len(parts) != 4 || parts[0] == "" {
+		return fmt.Errorf("want GROUP/SLOT/ID/GENERATION")
+	}
+	st.Group = parts[0]
+	for i, p := range []*int{&st.Slot, &st.ID, &st.Generation} {
+		n, err := strconv.Atoi(parts[i+1])
+		if err != nil || n < 1 {
+			return fmt.Errorf("%q is not a positive number", parts[i+1])
+		}
+		*p = n
+	}
+	return nil
+}
+
+func ownSockets(list []string) (map[string]*socket, error) {
+	specs, err := listen.ParseAll(list)
+	if err != nil {
+		return nil, err
+	}
+	m := map[string]*socket{}
+	for _, s := range specs {
+		m[s.Name] = &socket{spec: s}
+	}
+	return m, nil
+}
+
+// firstFd is SD_LISTEN_FDS_START of sd_listen_fds(3).
+const firstFd = 3
+
+// inheritedSockets takes the descriptors that LISTEN_FDS and LISTEN_FDNAMES
+// announce. LISTEN_PID may be absent, since a parent does not know the pid before
+// it forks; if it is there, it has to be ours.
+func inheritedSockets() (map[string]*socket, error) {
+	count, names, pid := os.Getenv("LISTEN_FDS"), os.Getenv("LISTEN_FDNAMES"), os.Getenv("LISTEN_PID")
+	for _, k := range []string{"LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID"} {
+		os.Unsetenv(k)
+	}
+	m := map[string]*socket{}
+	if count == "" || pid != "" && pid != strconv.Itoa(os.Getpid()) {
+		return m, nil
+	}
+	n, err := strconv.Atoi(count)
+	if err != nil || n < 0 {
+		return nil, fmt.Errorf("LISTEN_FDS=%q: not a count", count)
+	}
+	var list []string
+	if names != "" {
+		list = strings.Split(names, ":")
+	}
+	if len(list) != n {
+		return nil, fmt.Errorf("LISTEN_FDS=%d, but LISTEN_FDNAMES=%q has %d names", n, names, len(list))
+	}
+	for i, name := range list {
+		fd := firstFd + i
+		if _, ok := m[name]; ok || name == "" {
+			return nil, fmt.Errorf("LISTEN_FDNAMES=%q: empty or repeated name %q", names, name)
+		}
+		if err := checkListening(fd); err != nil {
+			return nil, fmt.Errorf("socket %q, descriptor %d: %w", name, fd, err)
+		}
+		syscall.CloseOnExec(fd)
+		m[name] = &socket{file: os.NewFile(uintptr(fd), name)}
+	}
+	return m, nil
+}
+
+func checkListening(fd int) error {
+	v, err := syscall.GetsockoptInt(fd, syscall.SOL_SOCKET, soAcceptConn)
+	switch {
+	case err != nil:
+		return fmt.Errorf("not a socket, or closed: %w", err)
+	case v == 0:
+		return fmt.Errorf("a socket, but not a listening one")
+	}
+	return nil
+}
+
+// Listener returns the socket of that name, for an app that serves it in its own
+// way (see Ready); usually Serve is what you want. It can be taken once.
+func (w *Worker) Listener(name string) (net.Listener, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s, ok := w.sockets[name]
+	switch {
+	case !ok:
+		return nil, fmt.Errorf("no socket %q: this worker has %s", name, w.socketNames())
+	case s.taken:
+		return nil, fmt.Errorf("socket %q is being served already", name)
+	}
+	var ln net.Listener
+	var err error
+	if s.file == nil {
+		ln, err = s.spec.Listen()
+	} else {
+		ln, err = net.FileListener(s.file)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("socket %q: %w", name, err)
+	}
+	if s.file != nil {
+		s.file.Close() // the listener has its own copy
+	}
+	s.taken = true
+	return ln, nil
+}
+
+func (w *Worker) socketNames() string {
+	if len(w.sockets) == 0 {
+		return "none"
+	}
+	var names []string
+	for n := range w.sockets {
+		names = append(names, strconv.Quote(n))
+	}
+	return strings.Join(names, ", ")
+}
+
+// Name is the worker's group and slot, such as "web/1".
+func (w *Worker) Name() string { return fmt.Sprintf("%s/%d", w.state.Group, w.state.Slot) }
+
+// ID is unique among the workers of its group and generation. A replacement has
+// another.
+func (w *Worker) ID() int { return w.state.ID }
+
+// Group is the name of the worker's group.
+func (w *Worker) Group() string { return w.state.Group }
+
+// Slot is the worker's place in its group, from 1 to the group's count. A
+// replacement has the same, so what is to be done once belongs in slot 1; for a
+// short time the old and the new worker of a slot both run.
+func (w *Worker) Slot() int { return w.state.Slot }
+
+// Generation is that of the parent which started this worker.
+func (w *Worker) Generation() int { return w.state.Generation }
+
+// HasParent reports whether there is, or was, one.
+func (w *Worker) HasParent() bool { return w.conn != nil }

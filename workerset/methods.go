@@ -1,0 +1,232 @@
+package workerset
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/handover-go/handover/internal/lifecycle"
+)
+
+// do runs fn in the loop.
+func (s *Set) do(ctx context.Context, fn func()) error {
+	done := make(chan struct{})
+	select {
+	case s.cmds <- func() { fn(); close(done) }:
+		<-done
+		return nil
+	case <-s.quit:
+		return ErrEnded
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// await runs fn in the loop, then waits until cond says so.
+func (s *Set) await(ctx context.Context, fn func() error, cond func() (bool, error)) error {
+	w := &waiter{cond: cond, done: make(chan error, 1)}
+	var ferr error
+	err := s.do(ctx, func() {
+		if ferr = fn(); ferr == nil {
+			s.waiters = append(s.waiters, w)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	if ferr != nil {
+		return ferr
+	}
+	select {
+	case err := <-w.done:
+		return err
+	case <-ctx.Done():
+		_ = s.do(context.Background(), func() {
+			for i := range s.waiters {
+				if s.waiters[i] == w {
+					s.waiters = append(s.waiters[:i], s.waiters[i+1:]...)
+					return
+				}
+			}
+		})
+		return ctx.Err()
+	}
+}
+
+// wake answers those whose wait is over.
+func (s *Set) wake() {
+	kept := s.waiters[:0]
+	for _, w := range s.waiters {
+		if ok, err := w.cond(); ok || err != nil {
+			w.done <- err
+		} else {
+			kept = append(kept, w)
+		}
+	}
+	s.waiters = kept
+}
+
+// Ready waits until every group has a worker that could serve: one in a trial,
+// all of them after the commit. It fails with the reason when a worker of a trial
+// fails.
+func (s *Set) Ready(ctx context.Context) error {
+	return s.await(ctx, func() error { return nil }, func() (bool, error) {
+		for _, g := range s.groups {
+			if s.committed {
+				if !lifecycle.Settled(g.view(), s.want(g)) {
+					return false, g.halted
+				}
+				continue
+			}
+			if sl := g.slot(1); sl.failures > 0 {
+				return false, fmt.Errorf("worker %s/1 of the new generation: %w", g.Name, g.lastFailure)
+			}
+			if len(g.members) == 0 || g.members[0].state != lifecycle.Standby {
+				return false, nil
+			}
+		}
+		return true, nil
+	})
+}
+
+// Restart replaces all workers by new ones, Surge at a time, and returns when
+// the new ones serve and the old ones drain. If a replacement can't start, it
+// returns ErrRollStopped with the reason, and the workers that were to be replaced
+// go on. The end of ctx ends the wait, not the roll.
+func (s *Set) Restart(ctx context.Context) error {
+	return s.await(ctx, func() error {
+		if s.stopping {
+			return ErrEnded
+		}
+		for _, g := range s.groups {
+			g.halted = nil
+			for _, in := range g.members {
+				in.stale = true
+			}
+		}
+		return nil
+	}, s.settled)
+}
+
+// Scale sets the number of a group's workers, at least 1, and returns when that
+// many serve and the rest drain.
+func (s *Set) Scale(ctx context.Context, groupName string, count int) error {
+	if count < 1 {
+		return fmt.Errorf("scale %s to %d: at least 1 worker is needed", groupName, count)
+	}
+	return s.await(ctx, func() error {
+		if s.stopping {
+			return ErrEnded
+		}
+		for _, g := range s.groups {
+			if g.Name == groupName {
+				g.Count = count
+				return nil
+			}
+		}
+		return fmt.Errorf("%w: %q", ErrNoGroup, groupName)
+	}, s.settled)
+}
+
+// settled: every group is what is wanted, or its roll has stopped.
+func (s *Set) settled() (bool, error) {
+	for _, g := range s.groups {
+		if g.halted != nil {
+			return true, g.halted
+		}
+		if !lifecycle.Settled(g.view(), s.want(g)) {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// Stop drains all workers and ends Run when they are gone. It does not wait.
+func (s *Set) Stop() { s.end(lifecycle.Stop) }
+
+// Kill ends all workers at once.
+func (s *Set) Kill() { s.end(lifecycle.Kill) }
+
+func (s *Set) end(ev lifecycle.Event) {
+	_ = s.do(context.Background(), func() {
+		s.stopping = true
+		for _, g := range s.groups {
+			for _, in := range g.members {
+				s.apply(in, ev)
+			}
+		}
+	})
+}
+
+// Actor returns Run, and a function that begins Stop, for run.Group.Add. The
+// interrupt function does not wait and cuts nothing.
+func (s *Set) Actor() (execute func() error, interrupt func(error)) {
+	return s.Run, func(error) { go s.Stop() }
+}
+
+// Worker is what there is to say of one worker.
+type Worker struct {
+	Group      string    `json:"group"`
+	Slot       int       `json:"slot"`
+	ID         int       `json:"id"`
+	Generation int       `json:"generation"`
+	Pid        int       `json:"pid"`
+	State      string    `json:"state"`
+	Since      time.Time `json:"since"` // in this state
+	Stale      bool      `json:"stale,omitempty"`
+	Cause      string    `json:"cause,omitempty"`
+	Reason     string    `json:"reason,omitempty"`
+	Active     int       `json:"active"` // connections, as it last said
+	Served     int       `json:"served"`
+}
+
+// Change is one step in a worker's life.
+type Change struct {
+	Worker Worker
+	From   string // the state before
+}
+
+// GroupStatus is what there is to say of a group.
+type GroupStatus struct {
+	Name     string   `json:"name"`
+	Count    int      `json:"count"`
+	Restarts int      `json:"restarts"` // workers started beyond the first ones
+	Failures int      `json:"failures"`
+	Halted   string   `json:"halted,omitempty"` // why a roll stopped
+	Workers  []Worker `json:"workers"`
+}
+
+// Status is what there is to say of a set.
+type Status struct {
+	Generation int           `json:"generation"`
+	Groups     []GroupStatus `json:"groups"`
+}
+
+func (in *incarnation) status() Worker {
+	return Worker{
+		Group: in.group.Name, Slot: in.slot, ID: in.id, Generation: in.generation, Pid: in.pid(),
+		State: in.state.String(), Since: in.since, Stale: in.stale,
+		Cause: string(in.cause), Reason: in.reason, Active: in.report.Active, Served: in.report.Served,
+	}
+}
+
+// Status says how the set is now.
+func (s *Set) Status(ctx context.Context) (Status, error) {
+	st := Status{Generation: s.cfg.Generation}
+	err := s.do(ctx, func() {
+		for _, g := range s.groups {
+			gs := GroupStatus{Name: g.Name, Count: g.Count, Restarts: g.restarts, Failures: g.failures}
+			if g.halted != nil {
+				gs.Halted = g.halted.Error()
+			}
+			for _, in := range g.members {
+				gs.Workers = append(gs.Workers, in.status())
+			}
+			st.Groups = append(st.Groups, gs)
+		}
+	})
+	return st, err
+}
+
+// StopReport says how the set stopped. Call it after Run has returned.
+func (s *Set) StopReport() Report { return s.report }
