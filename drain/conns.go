@@ -48,6 +48,7 @@ func (d *Drainer) leave(nc net.Conn) net.Conn {
 		var c *conn
 		c, wrapped = wrap(d, nc)
 		d.conns[c] = struct{}{}
+		d.served++
 	}
 	if nc != nil && over {
 		d.count(nc, cut)

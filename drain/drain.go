@@ -138,6 +138,7 @@ type Drainer struct {
 	since     time.Time     // the drain's beginning
 	accepting int           // calls of accept(2) that are under way
 	conns     map[*conn]struct{}
+	served    int // connections that were accepted
 	report    Report
 }
 
@@ -262,6 +263,13 @@ func (d *Drainer) Report() Report {
 		r.Took = time.Since(d.since)
 	}
 	return r
+}
+
+// Served counts the connections that were accepted.
+func (d *Drainer) Served() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.served
 }
 
 // Active counts the connections that are open, and those of them that are idle:

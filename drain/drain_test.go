@@ -185,43 +185,9 @@ func TestServerEndsByItself(t *testing.T) {
 	if err := <-d.err; !errors.Is(err, http.ErrServerClosed) {
 		t.Errorf("Serve: %v", err)
 	}
-	g := serve(t, &simple{serve: func(ln net.Listener) error { ln.Accept(); return nil }}, onlyOne(t), Config{})
+	g := serve(t, &simple{serve: func(ln net.Listener) error { return nil }}, listen(t, "tcp"), Config{})
 	if err := <-g.err; !errors.Is(err, errEnded) {
 		t.Errorf("Serve: %v", err)
-	}
-}
-
-// onlyOne is a listener with a connection that has gone.
-func onlyOne(t *testing.T) net.Listener {
-	ln := listen(t, "tcp")
-	dial(t, ln.Addr()).Close()
-	return ln
-}
-
-func TestConfig(t *testing.T) {
-	for _, test := range []struct {
-		srv  Server
-		ln   net.Listener
-		cfg  Config
-		want string
-	}{
-		{new(http.Server), newPipes(), Config{}, ""},
-		{nil, newPipes(), Config{}, "no server"},
-		{new(http.Server), nil, Config{}, "no listener"},
-		{new(http.Server), newPipes(), Config{Timeout: -1}, "Timeout is -1ns"},
-		{new(http.Server), newPipes(), Config{LameDuck: -time.Second}, "LameDuck is -1s"},
-	} {
-		_, err := New(test.srv, test.ln, test.cfg)
-		if test.want == "" && err != nil || test.want != "" && (!errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), test.want)) {
-			t.Errorf("New: %v, want %q", err, test.want)
-		}
-		if err != nil {
-			execute, interrupt := Actor(test.srv, test.ln, test.cfg)
-			interrupt(nil)
-			if got := execute(); got == nil || got.Error() != err.Error() {
-				t.Errorf("Actor: %v, want %v", got, err)
-			}
-		}
 	}
 }
 
@@ -238,13 +204,14 @@ func TestGroup(t *testing.T) {
 		c.get("/slow")
 		clients = append(clients, c)
 	}
-	stop := make(chan struct{})
-	g.Add(func() error { <-stop; return errors.New("stop") }, func(error) {})
+	stop, told := make(chan struct{}), make(chan struct{})
+	g.Add(func() error { <-stop; return errors.New("stop") }, func(error) { close(told) }) // the last to be interrupted
 	ended := make(chan error)
 	go func() { ended <- g.Run() }()
 	<-a.entered
 	<-b.entered
 	close(stop)
+	<-told
 
 	close(a.release)
 	clients[0].expect("slow", false)

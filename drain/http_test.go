@@ -21,6 +21,10 @@ func h2Transport(ln *pipes, t testing.TB) *http.Transport {
 	return tr
 }
 
+var registerDefault = sync.OnceFunc(func() {
+	http.HandleFunc("/of-the-default-mux", func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "default") })
+})
+
 func TestHooks(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex
@@ -32,7 +36,7 @@ func TestHooks(t *testing.T) {
 		states = append(states, s)
 	}}
 	srv.RegisterOnShutdown(func() { close(shutdown) })
-	http.HandleFunc("/of-the-default-mux", func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "default") })
+	registerDefault()
 	d := serve(t, srv, listen(t, "tcp"), Config{})
 	c := dial(t, d.ln.Addr())
 	c.get("/of-the-default-mux")

@@ -53,7 +53,10 @@ func serve(t testing.TB, srv Server, ln net.Listener, cfg Config) *running {
 	r := &running{Drainer: d, t: t, ln: ln, err: make(chan error, 1)}
 	go func() { r.err <- d.Serve() }()
 	t.Cleanup(func() { d.Stop(); <-d.Done() })
-	<-d.Serving()
+	select {
+	case <-d.Serving():
+	case <-d.Draining(): // the server has failed
+	}
 	return r
 }
 

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"os"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -81,6 +80,11 @@ func TestQueue(t *testing.T) {
 				accepted.expect("hello", false)
 			}
 			d.Drain(0)
+			until(t, "no call of accept(2) is under way", func() bool {
+				d.mu.Lock()
+				defer d.mu.Unlock()
+				return d.accepting == 0
+			})
 			during := dial(t, ln.Addr())
 			during.get("/")
 			if !held {
@@ -115,7 +119,7 @@ func TestTakeTurns(t *testing.T) {
 	t.Parallel()
 	first := listen(t, "tcp")
 	held := hold(t, first)
-	var answered atomic.Int64
+	answered := make(chan struct{}, 1<<20)
 	stop := make(chan struct{})
 	var clients sync.WaitGroup
 	for range 8 {
@@ -136,15 +140,16 @@ func TestTakeTurns(t *testing.T) {
 					t.Errorf("answer %q, %v", b, err)
 				}
 				c.Close()
-				answered.Add(1)
+				answered <- struct{}{}
 			}
 		})
 	}
 	d := serve(t, &http.Server{Handler: newSite()}, first, Config{})
-	finished := 0
+	finished := 0 // during drains
 	for range 20 {
-		before := answered.Load()
-		until(t, "requests are served", func() bool { return answered.Load() > before+20 })
+		for range 20 {
+			<-answered
+		}
 		next := serve(t, &http.Server{Handler: newSite()}, hold(t, held), Config{})
 		d.Drain(0)
 		if err := <-d.err; err != nil {
@@ -159,7 +164,7 @@ func TestTakeTurns(t *testing.T) {
 	}
 	close(stop)
 	clients.Wait()
-	t.Logf("%d requests, %d of them finished during a drain", answered.Load(), finished)
+	t.Logf("%d connections finished during drains", finished)
 }
 
 // Not parallel: it counts the descriptors of the process.
@@ -191,7 +196,7 @@ func TestNoDescriptorLeaks(t *testing.T) {
 	for range 10 {
 		run()
 	}
-	if after := count(); after != before {
+	if after := count(); after > before {
 		t.Errorf("%d descriptors, %d before", after, before)
 	}
 }

@@ -3,6 +3,7 @@ package draintest
 import (
 	"bufio"
 	"cmp"
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"net"
@@ -11,7 +12,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -96,8 +96,9 @@ func TestEveryFailureHasItsClass(t *testing.T) {
 	for name, tc := range map[string]struct {
 		kind    Kind
 		bad     behaviour
-		good    behaviour     // default: right
-		timeout time.Duration // default: 30 s
+		always  bool          // bad to every connection, not just to every other
+		ms      int           // of slow and stream. Default 20
+		timeout time.Duration // default 30 s
 		want    Class
 		detail  string
 	}{
@@ -127,8 +128,7 @@ func TestEveryFailureHasItsClass(t *testing.T) {
 			resets(c)
 		}, want: Cut, detail: "after 3 bytes"},
 		"no answer": {bad: func(c *net.TCPConn, _ *http.Request) { stall(c) },
-			good: func(c *net.TCPConn, _ *http.Request) { stall(c) }, timeout: 50 * time.Millisecond,
-			want: Timeout},
+			always: true, timeout: 50 * time.Millisecond, want: Timeout},
 		"503": {bad: writes(func(r *http.Request) string {
 			return strings.Replace(answer(id(r), "Content-Length: 4", "busy"), "200 OK", "503 Service Unavailable", 1)
 		}), want: Status, detail: `503 Service Unavailable: "busy"`},
@@ -145,6 +145,12 @@ func TestEveryFailureHasItsClass(t *testing.T) {
 			io.Copy(io.Discard, r.Body)
 			io.WriteString(c, answer(id(r), "Content-Length: 11", "65536 cafe\r\n"))
 		}, want: Body, detail: "sent 65536 bytes with SHA-256"},
+		"length of another body": {kind: Upload, bad: func(c *net.TCPConn, r *http.Request) {
+			sum := sha256.New()
+			io.Copy(sum, r.Body)
+			text := fmt.Sprintf("65535 %x", sum.Sum(nil))
+			io.WriteString(c, answer(id(r), fmt.Sprintf("Content-Length: %d", len(text)), text))
+		}, want: Body, detail: "the answer says \"65535 "},
 		"upload cut short by the server": {kind: Upload, bad: func(c *net.TCPConn, r *http.Request) {
 			io.CopyN(io.Discard, r.Body, 60000)
 			rest := r.Body
@@ -167,8 +173,10 @@ func TestEveryFailureHasItsClass(t *testing.T) {
 			want: Body, detail: "without X-Request-Id"},
 		"no length": {bad: writes(func(r *http.Request) string { return answer(id(r), "Connection: close", "fine") }),
 			want: Body, detail: "can't be told"},
-		"slow answer too soon":  {kind: Slow, bad: writes(ok), want: Body, detail: "cut short"},
-		"stream ends too soon":  {kind: Stream, bad: writes(ok), want: Body, detail: "cut short"},
+		"slow answer too soon": {kind: Slow, bad: writes(ok), always: true, ms: 20_000,
+			want: Body, detail: "cut short"},
+		"stream ends too soon": {kind: Stream, bad: writes(ok), always: true, ms: 20_000,
+			want: Body, detail: "cut short"},
 		"stream without a byte": {kind: Stream, bad: writes(func(r *http.Request) string { return answer(id(r), "Content-Length: 0", "") }), want: Body, detail: "empty"},
 		"answered twice":        {bad: writes(func(r *http.Request) string { return ok(r) + ok(r) }), want: Duplicated, detail: "HTTP/1.1 200 OK"},
 		"one byte too many":     {bad: writes(func(r *http.Request) string { return ok(r) + "!" }), want: Duplicated, detail: `"!"`},
@@ -182,20 +190,18 @@ func TestEveryFailureHasItsClass(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			ln := listen(t)
-			if tc.good == nil {
-				tc.good = viaHTTP
+			good, want := behaviour(viaHTTP), Failures{}
+			want[tc.want] = 3
+			if tc.always {
+				good, want[tc.want] = tc.bad, 6
 			}
-			serveRaw(t, ln, tc.bad, tc.good)
+			serveRaw(t, ln, tc.bad, good)
 			cfg := quick(ln.Addr().String())
 			cfg.Clients, cfg.MaxRequests = map[Kind]int{tc.kind: 1}, 6
 			cfg.Timeout = cmp.Or(tc.timeout, cfg.Timeout)
+			cfg.SlowMS, cfg.StreamMS = cmp.Or(tc.ms, cfg.SlowMS), cmp.Or(tc.ms, cfg.StreamMS)
 			r := run(t, cfg)
 
-			want := Failures{}
-			want[tc.want] = 3
-			if tc.timeout != 0 {
-				want[tc.want] = 6 // a good answer may be late, too, when the machine is busy
-			}
 			if r.Failures != want {
 				t.Fatalf("failures: %v, want: %v\n%v", r.Failures, want, r)
 			}
@@ -270,25 +276,17 @@ func TestUnixSocketGone(t *testing.T) {
 }
 
 // A server that ends a connection with RST when the whole answer is out takes
-// nothing away, nor does one that leaves it open.
-func TestWhatIsNoFailure(t *testing.T) {
+// nothing away. (For one that leaves it open see TestLeftOpen.)
+func TestResetAfterTheAnswer(t *testing.T) {
 	t.Parallel()
 	ln := listen(t)
-	var interim atomic.Int32
 	serveRaw(t, ln, func(c *net.TCPConn, r *http.Request) {
-		if interim.Add(1)%2 == 0 {
-			io.WriteString(c, "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n")
-		}
-		io.WriteString(c, ok(r))
+		io.WriteString(c, "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"+ok(r))
 		resets(c)
-	}, func(c *net.TCPConn, r *http.Request) {
-		io.WriteString(c, ok(r))
-		stall(c)
-	})
+	}, viaHTTP)
 	cfg := quick(ln.Addr().String())
-	cfg.Clients, cfg.MaxRequests, cfg.Timeout = map[Kind]int{New: 1}, 8, 2*time.Second
-	r := run(t, cfg)
-	if err := r.Check(); err != nil || r.LeftOpen != 4 {
-		t.Errorf("want 4 left open and no error, got %d and %v", r.LeftOpen, err)
+	cfg.Clients, cfg.MaxRequests = map[Kind]int{New: 1}, 8
+	if r := run(t, cfg); r.Check() != nil || r.LeftOpen != 0 {
+		t.Errorf("want no failure:\n%v", r)
 	}
 }

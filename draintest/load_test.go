@@ -167,7 +167,7 @@ func TestNeverReady(t *testing.T) {
 	t.Parallel()
 	cfg := quick(rightServer(t, nil))
 	cfg.Addr = "unix:" + filepath.Join(t.TempDir(), "gone")
-	cfg.WaitReady = 100 * time.Millisecond
+	cfg.WaitReady = 500 * time.Millisecond
 	_, err := Start(t.Context(), cfg)
 	if err == nil || !strings.Contains(err.Error(), "WaitReady") || !strings.Contains(err.Error(), "refused") {
 		t.Errorf("Start says %v", err)
@@ -181,8 +181,9 @@ func TestNeverReady(t *testing.T) {
 }
 
 // pipeServer is a right server for GET / without sockets, for tests in which time is not
-// real: before says what to do with the n-th connection first, from 1.
-func pipeServer(wg *sync.WaitGroup, before func(n int)) func(time.Time) (net.Conn, error) {
+// real: before is what it does on the n-th connection, from 1, before it answers,
+// after what it does before it closes.
+func pipeServer(wg *sync.WaitGroup, before func(n int), after func(net.Conn)) func(time.Time) (net.Conn, error) {
 	var n atomic.Int32
 	return func(time.Time) (net.Conn, error) {
 		us, them := net.Pipe()
@@ -192,6 +193,7 @@ func pipeServer(wg *sync.WaitGroup, before func(n int)) func(time.Time) (net.Con
 			before(int(n.Add(1)))
 			if err == nil {
 				io.WriteString(them, ok(req))
+				after(them)
 			}
 		})
 		return us, nil
@@ -210,7 +212,7 @@ func TestStallIsNotHidden(t *testing.T) {
 			if n == 1 {
 				<-time.After(time.Second)
 			}
-		})})
+		}, func(net.Conn) {})})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -243,7 +245,7 @@ func TestOpenLoop(t *testing.T) {
 			if n == 1 {
 				<-time.After(time.Minute)
 			}
-		})})
+		}, func(net.Conn) {})})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -255,6 +257,27 @@ func TestOpenLoop(t *testing.T) {
 		wg.Wait()
 		if r.Started != 20 || r.Failures[Timeout] != 1 || r.Elapsed != 2*time.Second || r.Late != 0 {
 			t.Errorf("Stop must wait for the request under way, which times out:\n%v", r)
+		}
+	})
+}
+
+// A connection that the server does not close is no failure, does not count as
+// latency, and is waited for just so long.
+func TestLeftOpen(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		cfg := Config{Addr: "pipe:1", Clients: map[Kind]int{New: 1}, MaxRequests: 1}
+		var wg sync.WaitGroup
+		l, err := start(t.Context(), &client{cfg: cfg.withDefaults(), dial: pipeServer(&wg, func(int) {},
+			func(c net.Conn) { io.Copy(io.Discard, c) })})
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-l.Done()
+		r := l.Stop()
+		wg.Wait()
+		if r.Check() != nil || r.LeftOpen != 1 || r.Elapsed != closeGrace || r.Latency.Max != 0 {
+			t.Errorf("want one left open and no failure:\n%v", r)
 		}
 	})
 }

@@ -26,6 +26,7 @@ func init() {
 	helpers["left"] = func() error { _, err := io.Copy(io.Discard, os.NewFile(3, "pipe")); return err }
 	helpers["holder"] = holder
 	helpers["worker"] = worker
+	helpers["busy"] = busy
 }
 
 // helper runs this test binary as one of helpers, killed at the end of the test at the latest.
@@ -204,6 +205,34 @@ func TestPeers(t *testing.T) {
 	got, err := Peers(cmd.Process.Pid)
 	if err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("peers are %v (%v), want %v", got, err, want)
+	}
+}
+
+func busy() error {
+	for range 3 {
+		go func() {
+			for {
+			}
+		}()
+	}
+	fmt.Println("busy")
+	select {}
+}
+
+func TestFrozenMeansAllThreads(t *testing.T) {
+	t.Parallel()
+	cmd, out := startHelper(t, "busy")
+	mustScan(t, out)
+	for range 20 {
+		if err := Freeze(within(t), cmd.Process.Pid); err != nil {
+			t.Fatal(err)
+		}
+		if stopped, err := allStopped(cmd.Process.Pid); !stopped || err != nil {
+			t.Fatalf("not stopped, %v", err)
+		}
+		if err := unix.Kill(cmd.Process.Pid, unix.SIGCONT); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

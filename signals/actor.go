@@ -48,6 +48,7 @@ type actor struct {
 	actions Map
 	log     *slog.Logger
 	atOnce  func(os.Signal)
+	late    func(os.Signal)
 
 	signals   chan os.Signal
 	execute   chan struct{}
@@ -57,7 +58,7 @@ type actor struct {
 	ended   chan struct{} // closed when execute may return
 	outcome error
 
-	terminal terminal
+	terminal *Terminal
 	started  bool        // execute has been called
 	stopping bool        // no action starts any more
 	told     bool        // a stop signal has arrived
@@ -92,13 +93,16 @@ func (a *actor) run() error {
 
 // watch is the actor's goroutine. It ends when ctx is done and no action runs.
 func (a *actor) watch(ctx context.Context) {
-	defer a.terminal.close()
+	defer a.terminal.Close()
 	work, cancel := context.WithCancel(ctx)
 	defer cancel()
 	done, released := ctx.Done(), false // done is nil for context.Background
 	for {
 		if a.stopping {
 			cancel()
+			for _, sig := range a.waiting {
+				a.tooLate(sig)
+			}
 			a.waiting = nil
 		}
 		if a.running == nil {
@@ -123,8 +127,8 @@ func (a *actor) watch(ctx context.Context) {
 			a.stop(nil)
 		case err := <-a.finished:
 			a.returned(err)
-		case <-a.terminal.ticks():
-			a.terminal.look()
+		case <-a.terminal.Ticks():
+			a.terminal.Look()
 		case <-done:
 			done, released = nil, true
 			a.stop(context.Cause(ctx))
@@ -134,17 +138,20 @@ func (a *actor) watch(ctx context.Context) {
 
 // signalled decides what a signal means now.
 func (a *actor) signalled(sig os.Signal) {
-	closed := sig == syscall.SIGHUP && a.terminal.hungUp()
+	closed := sig == syscall.SIGHUP && a.terminal.HungUp()
 	switch {
 	case closed && a.terminal.nohup:
 		a.log.Info("the terminal has gone: ignored, as the process was started with HUP ignored")
 	case a.stopping && sig != syscall.SIGINT && sig != syscall.SIGTERM:
-		a.log.Info("signal ignored: the process is about to end", "signal", name(sig))
+		a.tooLate(sig)
 	case a.stopping && a.told:
 		a.log.Warn("second stop signal: stopping at once", "signal", name(sig))
 		a.atOnce(sig)
 	case a.stopping:
 		a.told = true
+		if a.late != nil {
+			a.late(sig)
+		}
 		a.log.Info("stop signal: the process is about to end, another INT or TERM ends it at once", "signal", name(sig))
 	case closed, isStop(a.actions[sig]):
 		a.told = true
@@ -154,6 +161,15 @@ func (a *actor) signalled(sig os.Signal) {
 	default:
 		a.waiting = append(a.waiting, sig)
 	}
+}
+
+// tooLate is for signals other than stops whose action will not run any more.
+func (a *actor) tooLate(sig os.Signal) {
+	if a.late != nil && !a.told {
+		a.late(sig)
+		return
+	}
+	a.log.Info("signal ignored: the process is about to end", "signal", name(sig))
 }
 
 // returned takes note of an action's end.

@@ -120,6 +120,15 @@ func AtOnce(f func(os.Signal)) Option {
 	return func(a *actor) { a.atOnce = f }
 }
 
+// Late sets what happens to signals that arrive, or wait, when the actor has
+// been interrupted without a stop signal, so that nothing acts on them any more:
+// f is called with each, in the actor's goroutine. A process that has been replaced
+// by an upgrade passes them on to its successor, for whom they are meant. The
+// default is to log them.
+func Late(f func(os.Signal)) Option {
+	return func(a *actor) { a.late = f }
+}
+
 // Logger sets where failed actions and ignored signals are logged.
 // The default, and nil, is [slog.Default].
 func Logger(l *slog.Logger) Option {

@@ -11,14 +11,14 @@ import (
 // interval is how often a process that has a terminal looks whether it is there.
 const interval = 5 * time.Second
 
-// terminal knows whether a HUP is one that the kernel or the shell has sent
+// Terminal knows whether a HUP is one that the kernel or the shell has sent
 // because the controlling terminal closed (credentials(7), tty(4)).
 //
 // A process can lose its terminal without any HUP, when the shell had disowned
 // it. A HUP of the next day is then somebody's wish for an upgrade. So the
 // terminal is looked at from time to time, and once it has been gone for an
 // interval, no HUP is its any more.
-type terminal struct {
+type Terminal struct {
 	open   func() error // openTerminal
 	had    bool         // there was one, and it is not known to be long gone
 	gone   bool         // the last look found none
@@ -26,37 +26,43 @@ type terminal struct {
 	ticker *time.Ticker
 }
 
-func newTerminal(open func() error) terminal {
-	t := terminal{open: open, had: open() == nil, nohup: signal.Ignored(syscall.SIGHUP)}
+// WatchTerminal begins to watch the controlling terminal, for a process that acts
+// on HUP without an Actor. Its owner calls Look at every tick, and Close at the
+// end. It is for one goroutine.
+func WatchTerminal() *Terminal { return newTerminal(openTerminal) }
+
+func newTerminal(open func() error) *Terminal {
+	t := &Terminal{open: open, had: open() == nil, nohup: signal.Ignored(syscall.SIGHUP)}
 	if t.had {
 		t.ticker = time.NewTicker(interval)
 	}
 	return t
 }
 
-// hungUp tells whether a HUP that has just arrived is the terminal's.
-func (t *terminal) hungUp() bool { return t.had && terminalGone(t.open()) }
+// HungUp tells whether a HUP that has just arrived is the terminal's.
+func (t *Terminal) HungUp() bool { return t.had && terminalGone(t.open()) }
 
-// ticks says when to look.
-func (t *terminal) ticks() <-chan time.Time {
+// Ticks says when to look. It is nil when there is no terminal.
+func (t *Terminal) Ticks() <-chan time.Time {
 	if !t.had {
 		return nil
 	}
 	return t.ticker.C
 }
 
-// look is called at ticks. The HUP of a terminal that has gone just now can
+// Look is to be called at Ticks. The HUP of a terminal that has gone just now can
 // still be on its way: the shell passes it on.
-func (t *terminal) look() {
+func (t *Terminal) Look() {
 	gone := terminalGone(t.open())
 	if gone && t.gone {
 		t.had = false
-		t.close()
+		t.Close()
 	}
 	t.gone = gone
 }
 
-func (t *terminal) close() {
+// Close ends the ticks.
+func (t *Terminal) Close() {
 	if t.ticker != nil {
 		t.ticker.Stop()
 	}

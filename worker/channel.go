@@ -63,7 +63,7 @@ func (w *Worker) listen() {
 			if w.exiting() {
 				return
 			}
-			w.log.Warn("the parent is gone: draining", "worker", w.Name(), "error", err)
+			w.log.Warn("the parent is gone: draining", "error", err)
 			w.release()
 			w.beginDrain(0)
 			return

@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -87,6 +89,7 @@ func newWorker(ctx context.Context, cfg Config) (*Worker, error) {
 	if err := parseWho(who, &w.state); err != nil {
 		return nil, bad("%s=%q: %w", Env, who, err)
 	}
+	w.log = w.log.With("worker", w.Name())
 	w.changed()
 	return w, nil
 }
@@ -230,3 +233,10 @@ func (w *Worker) Generation() int { return w.state.Generation }
 
 // HasParent reports whether there is, or was, one.
 func (w *Worker) HasParent() bool { return w.conn != nil }
+
+// Sockets are the names of the sockets that the worker has, sorted.
+func (w *Worker) Sockets() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Sorted(maps.Keys(w.sockets))
+}

@@ -179,7 +179,7 @@ func (w *Worker) finish() {
 		case <-w.idle:
 		case <-time.After(timeout + appGrace):
 			w.log.Error("the app has not returned by the end of the drain: exiting without it",
-				"worker", w.Name(), "timeout", timeout)
+				"timeout", timeout)
 		}
 	}
 	w.beginDrain(0) // idle without a drain: what there was to drain is drained
@@ -191,7 +191,7 @@ func (w *Worker) finish() {
 	select {
 	case <-w.mayExit:
 	case <-time.After(timeout):
-		w.log.Warn("nobody said that the replacement serves: exiting without it", "worker", w.Name())
+		w.log.Warn("nobody said that the replacement serves: exiting without it")
 	}
 	w.mu.Lock()
 	w.state.Phase = wire.PhaseExiting
@@ -379,7 +379,7 @@ func (w *Worker) Handler(h http.Handler) http.Handler {
 }
 
 func (w *Worker) fail(cause wire.Cause, err error) {
-	w.log.Error("worker failed", "worker", w.Name(), "cause", string(cause), "error", err)
+	w.log.Error("worker failed", "cause", string(cause), "error", err)
 	w.depart(cause, err.Error(), 1)
 }
 

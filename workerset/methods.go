@@ -230,3 +230,18 @@ func (s *Set) Status(ctx context.Context) (Status, error) {
 
 // StopReport says how the set stopped. Call it after Run has returned.
 func (s *Set) StopReport() Report { return s.report }
+
+// Drained waits until no worker of an older generation, or from before a rolling
+// restart, is left.
+func (s *Set) Drained(ctx context.Context) error {
+	return s.await(ctx, func() error { return nil }, func() (bool, error) {
+		for _, g := range s.groups {
+			for _, in := range g.members {
+				if in.stale {
+					return false, nil
+				}
+			}
+		}
+		return true, nil
+	})
+}

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/handover-go/handover/internal/launch"
 	"github.com/handover-go/handover/internal/lifecycle"
 	"github.com/handover-go/handover/internal/wire"
 )
@@ -190,6 +191,10 @@ func (s *Set) garbage(in *incarnation, err error) {
 // message takes in one line of a worker.
 func (s *Set) message(in *incarnation, line []byte) {
 	cmd, err := wire.Cmd(line)
+	var bad *wire.BadMessageError
+	if errors.As(err, &bad) && bad.JSON {
+		err = nil // valid JSON that is no object: a message of the program's own
+	}
 	if err == nil && in.conn.Pending() > 0 {
 		err = fmt.Errorf("%d descriptors that no message announced", in.conn.Pending())
 	}
@@ -259,17 +264,27 @@ func (s *Set) died(in *incarnation, ev event) {
 	s.report.Exited++
 	s.report.Cut += in.report.Cut
 	s.apply(in, lifecycle.Died)
-	level := slog.LevelInfo
-	if in.cause.Failure() {
-		level = slog.LevelError
-	}
-	s.log.Log(context.Background(), level, "worker exited", "worker", in.name(), "id", in.id, "pid", in.pid(),
-		"status", ev.status.String(), "cause", string(in.cause), "reason", in.reason, "cut", in.report.Cut)
+	s.logExit(in, ev.status)
 	if !expected {
 		nobody := in.report.Served == 0 && in.cause != wire.CauseSignal && now.Sub(in.readyAt) < time.Second
 		s.slotFailed(in, never || nobody, now)
 	}
 	s.remove(in)
+}
+
+func (s *Set) logExit(in *incarnation, status launch.Status) {
+	level := slog.LevelInfo
+	attrs := []any{"worker", in.name(), "id", in.id, "pid", in.pid(), "generation", in.generation, "status", status.String()}
+	if in.cause != "" {
+		attrs = append(attrs, "cause", string(in.cause), "reason", in.reason)
+	}
+	if in.report.Cut > 0 {
+		attrs = append(attrs, "cut", in.report.Cut)
+	}
+	if in.cause.Failure() {
+		level = slog.LevelError
+	}
+	s.log.Log(context.Background(), level, "worker exited", attrs...)
 }
 
 // resetAfter is how long a worker has to have been up for its slot's failures to

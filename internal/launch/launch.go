@@ -25,8 +25,8 @@ var ErrUnsupported = errors.New("starting workers and upgrading need Linux 5.4 o
 type Spec struct {
 	Path string   // executable, Self for the running image
 	Args []string // argv, the title in argv[0] included
-	Env  []string
-	Dir  string // working directory; "" is this process's own
+	Env  []string // of two entries with one name the last counts
+	Dir  string   // working directory; "" is this process's own
 	// Fds become descriptors 0, 1, 2, … of the new process. They stay the
 	// caller's, who keeps them open until Start has returned. They are numbers
 	// and no *os.File because os.File.Fd clears O_NONBLOCK, and because an

@@ -36,7 +36,7 @@ func Start(spec Spec) (*Process, error) {
 	pidfd := -1
 	attr := &syscall.ProcAttr{
 		Dir:   spec.Dir,
-		Env:   spec.Env,
+		Env:   Environ(spec.Env),
 		Files: fds,
 		Sys: &syscall.SysProcAttr{
 			Setsid:  spec.Setsid,

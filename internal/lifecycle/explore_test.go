@@ -13,6 +13,8 @@ type bounds struct {
 	Surge    int
 	Faults   uint8
 	Ops      uint8    // decisions of an operator
+	Up       bool     // begin with a group that serves, not with nothing
+	Fine     bool     // also interleave and disturb the workers that are leaving
 	Freeze   bool     // at any moment everyone may stop to help
 	Adopt    [][]proc // begin with a trial worker, whose commit adopts one of these sets
 }
@@ -56,6 +58,9 @@ func (x *explorer) run() {
 	first := group{count: x.Count, faults: x.Faults, ops: x.Ops, committed: x.Adopt == nil}
 	if x.Adopt != nil {
 		first.count = 1
+	}
+	for slot := uint8(1); x.Up && slot <= x.Count; slot++ {
+		first.add(proc{state: Serving, armed: unarmed, slot: slot, real: accepts, has: served})
 	}
 	x.settle(&first)
 	x.visit(first, -1, "start", 0)
@@ -170,7 +175,9 @@ func heirs() [][]proc {
 	return [][]proc{
 		of(w(1, accepts, 0), w(2, accepts, 0)),
 		of(w(1, booting, 0), w(2, accepts, 0)),
+		of(w(1, accepts, 0), w(2, booting, 0)),
 		of(w(1, accepts, 0), w(2, waiting, 0)),
+		of(w(1, accepts, 0), w(2, accepts, waits), w(2, booting, 0)),
 		of(w(1, accepts, 0), w(2, accepts, waits)),
 		of(w(1, finished, 0), w(1, booting, 0), w(2, accepts, 0)),
 		of(w(1, accepts, 0), w(2, finishing, 0), w(2, waiting, 0)),
@@ -179,16 +186,21 @@ func heirs() [][]proc {
 	}
 }
 
-func TestExplore(t *testing.T) {
-	for name, b := range map[string]bounds{
-		"one":      {Count: 1, MaxCount: 2, Surge: 1, Faults: 2, Ops: 2},
-		"two":      {Count: 2, Surge: 1, Faults: 2, Ops: 1},
-		"scale":    {Count: 2, MaxCount: 3, Surge: 1, Faults: 1, Ops: 2},
-		"three":    {Count: 3, Surge: 2, Faults: 1, Ops: 1},
-		"failures": {Count: 3, Surge: 1, Faults: 2, Ops: 1},
+func explorations() map[string]bounds {
+	return map[string]bounds{
+		"start":    {Count: 2, Surge: 1, Faults: 2, Ops: 0},
+		"one":      {Count: 1, MaxCount: 2, Surge: 1, Faults: 2, Ops: 2, Up: true},
+		"fine":     {Count: 1, MaxCount: 2, Surge: 1, Faults: 1, Ops: 2, Fine: true},
+		"two":      {Count: 2, MaxCount: 3, Surge: 1, Faults: 2, Ops: 1, Up: true},
+		"three":    {Count: 3, Surge: 2, Faults: 1, Ops: 1, Up: true},
+		"failures": {Count: 3, Surge: 1, Faults: 2, Ops: 1, Up: true},
 		"upgrade":  {Count: 2, MaxCount: 2, Surge: 1, Faults: 1, Ops: 1, Adopt: heirs()},
-		"frozen":   {Count: 2, MaxCount: 3, Surge: 1, Faults: 1, Ops: 1, Freeze: true},
-	} {
+		"frozen":   {Count: 2, MaxCount: 3, Surge: 1, Faults: 1, Ops: 1, Freeze: true, Up: true},
+	}
+}
+
+func TestExplore(t *testing.T) {
+	for name, b := range explorations() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			x := newExplorer(b)

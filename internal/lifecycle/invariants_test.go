@@ -20,6 +20,18 @@ func (x *explorer) checkEvent(g *group, i int, old State, e Event, effect Effect
 	if e == Stop && p.born() && old < Terminating && !effect.Has(SendDrain|SendExit) {
 		x.violate("who is stopped is told all", "at %v: %v", old, effect)
 	}
+	if e == Kill && p.state != Killing {
+		x.violate("who has to go at once is killed", "at %v", old)
+	}
+	if e == Hung && p.born() && old < Terminating && !effect.Has(SignalAbrt) {
+		x.violate("who hangs is made to say where", "at %v", old)
+	}
+	if e == Deadline && old >= Terminating && !effect.Has(SignalKill) {
+		x.violate("who stays is killed, again and again", "at %v", old)
+	}
+	if timed(p.state) && p.state != old && p.born() && !effect.Has(Arm) {
+		x.violate("deadlines are armed and disarmed", "%v enters %v without", old, p.state)
+	}
 	if effect.Has(SendExit) && !x.mayRelease(g, i, e) {
 		x.violate("no exit before the replacement serves", "%v at %v", e, old)
 	}
@@ -174,6 +186,12 @@ func (x *explorer) checkProc(p *proc) {
 	if p.is(lost) && !p.is(gotEOF) {
 		x.violate("a channel that ended is closed", "%v", p.state)
 	}
+	if p.state == Draining && p.has&(served|lost|gotExit) == 0 {
+		x.violate("who never served waits for nobody", "")
+	}
+	if p.state == Terminating && p.has&(gotTerm|gotAbrt) == 0 || p.state == Killing && p.born() && !p.is(gotKill) {
+		x.violate("who has to go is signalled", "%v", p.state)
+	}
 	right := true
 	switch p.state {
 	case Spawning:
@@ -186,10 +204,6 @@ func (x *explorer) checkProc(p *proc) {
 		right = p.real == accepts || p.is(asked)
 	case Draining:
 		right = p.told() || p.real == finishing || p.real == finished
-	case Terminating:
-		right = p.has&(gotTerm|gotAbrt) != 0
-	case Killing:
-		right = p.real == absent || p.is(gotKill)
 	case Exited:
 		right = false // buried by now
 	}

@@ -99,8 +99,9 @@ func (p *proc) is(b bits) bool { return p.has&b == b }
 func (p *proc) obeys() bool    { return p.has&stuck == 0 }
 func (p *proc) born() bool     { return p.real != absent }
 
-// told reports whether the process knows that it has to drain.
-func (p *proc) told() bool { return p.has&(gotDrain|gotEOF|gotTerm) != 0 }
+// told reports whether the process knows that it has to drain. SIGTERM is not
+// enough: a library worker takes it as a reason to ask its parent.
+func (p *proc) told() bool { return p.has&(gotDrain|gotEOF) != 0 }
 
 // covered reports whether another worker, a fresh one, serves the slot of i.
 func (g *group) covered(i int) bool {
@@ -149,6 +150,15 @@ func (g *group) accepting() int {
 		}
 	}
 	return n
+}
+
+func (g *group) any(b bits) bool {
+	for i := range g.all() {
+		if g.procs[i].is(b) {
+			return true
+		}
+	}
+	return false
 }
 
 // happen gives an event to a worker and carries its effects out.
@@ -250,7 +260,7 @@ func (x *explorer) settle(g *group) {
 		}
 	}
 	x.checkState(g)
-	if x.atRest(g) { // whatever was promised is promised anew
+	if x.atRest(g) && !g.any(asked) { // capacity is promised anew
 		g.full, g.hurt = g.accepting() == int(g.count), false
 	}
 }

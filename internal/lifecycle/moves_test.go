@@ -5,7 +5,11 @@ package lifecycle
 // moves calls yield with every successor of g. A fair move is one that happens
 // sooner or later; the others are faults and decisions, which need not.
 func (x *explorer) moves(g *group, yield func(label string, slot uint8, fair bool, to group)) {
-	for i := range g.all() {
+	from, to := 0, int(g.n)
+	if i := g.leaver(); i >= 0 && !x.Fine {
+		from, to = i, i+1
+	}
+	for i := from; i < to; i++ {
 		p := &g.procs[i]
 		try := func(label string, fair bool, change func(*group, *proc) Event) {
 			to := *g
@@ -22,6 +26,9 @@ func (x *explorer) moves(g *group, yield func(label string, slot uint8, fair boo
 		}
 		if p.armed != unarmed && (!p.obeys() || !canMove(p)) {
 			try("deadline", true, func(*group, *proc) Event { return Deadline })
+		}
+		if to-from != int(g.n) {
+			return
 		}
 		if !p.obeys() && p.real != dead {
 			try("hung", false, func(*group, *proc) Event { return Hung })
@@ -40,6 +47,19 @@ func (x *explorer) moves(g *group, yield func(label string, slot uint8, fair boo
 		}
 	}
 	x.operator(g, yield)
+}
+
+// leaver is a worker that no decision depends on any longer: what it does
+// commutes with all else. Unless the exploration is fine, such a one goes first
+// and undisturbed, or the ways in which they leave would be most of the states.
+func (g *group) leaver() int {
+	for i := range g.all() {
+		p := &g.procs[i]
+		if p.state >= Terminating || p.state == Draining && p.is(released) {
+			return i
+		}
+	}
+	return -1
 }
 
 func canMove(p *proc) bool { _, change := ownMove(p); return change != nil }
@@ -204,7 +224,7 @@ func (x *explorer) commit(g *group, heirs []proc) {
 	g.add(trial)
 	g.committed = true
 	g.count = x.Count
-	g.full, g.hurt = true, false
+	g.full, g.hurt = trial.obeys(), false
 	for i, p := range heirs {
 		x.happen(g, i, Adopted)
 		g.full = g.full && p.real == accepts && p.has == 0

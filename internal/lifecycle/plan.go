@@ -1,10 +1,13 @@
 package lifecycle
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Worker is what Plan knows of one incarnation.
 type Worker struct {
-	ID       int // unique in the group, larger is younger
+	ID       int // unique in the group, from 1, larger is younger
 	Slot     int // 1…count; a replacement has the slot of the one it replaces
 	State    State
 	Stale    bool // of an older generation, or from before a rolling restart
@@ -20,15 +23,17 @@ type Want struct {
 	Halted bool
 }
 
-// Steps is what to do next in a group. Carrying a step out changes the workers,
-// after which Plan is asked again; it asks for nothing twice.
+// Steps is what to do next in a group. Once they are carried out, Plan asks for
+// nothing more until something happens. No step depends on another, so that
+// their order does not matter.
 type Steps struct {
 	Spawn    []int // slots that get a new worker
 	Retire   []int // IDs of workers that get the event Retire
 	Replaced []int // IDs of workers that get the event Replaced
 }
 
-// Plan compares the workers of one group with what is wanted.
+// Plan compares the workers of one group, given in any order, with what is
+// wanted. It is not to be asked once the set stops.
 //
 // Its promises: a slot has at most one worker that arrives; a stale worker that
 // serves is let go only when its replacement serves; at most Surge stale slots
@@ -36,24 +41,18 @@ type Steps struct {
 // than Count−1 others do.
 func Plan(workers []Worker, want Want) Steps {
 	var (
-		steps     Steps
-		accepting int                // workers that take connections
-		fresh     = map[int]Worker{} // slot → the one that serves it or will
-		staleSrv  = map[int]bool{}   // slots that a stale worker serves
-		rolling   int                // stale slots whose replacement arrives
-		retire    = func(w Worker) { // the bookkeeping of letting one go
-			steps.Retire = append(steps.Retire, w.ID)
-			if w.State.Accepts() {
-				accepting--
-			}
-		}
+		steps       Steps
+		accepting   int                // workers that take connections
+		fresh       = map[int]Worker{} // slot → the one that serves it or will
+		staleServes = map[int]bool{}   // slots that a stale worker serves
 	)
+	workers = slices.SortedFunc(slices.Values(workers), func(a, b Worker) int { return a.ID - b.ID })
 	for _, w := range workers {
 		if w.State.Accepts() {
 			accepting++
 		}
 		if w.Stale {
-			staleSrv[w.Slot] = staleSrv[w.Slot] || w.State.Serves()
+			staleServes[w.Slot] = staleServes[w.Slot] || w.State.Serves()
 			continue
 		}
 		if w.State.Serves() || w.State.Arrives() {
@@ -62,45 +61,71 @@ func Plan(workers []Worker, want Want) Steps {
 			}
 		}
 	}
+	steps.Spawn = missing(fresh, staleServes, want)
+
+	covered := func(w Worker) bool {
+		f := fresh[w.Slot]
+		return f.State.Serves() && f.ID != w.ID
+	}
+	letGo := func(how *[]int, w Worker) {
+		*how = append(*how, w.ID)
+		if w.State.Accepts() {
+			accepting--
+		}
+	}
+	for _, w := range workers {
+		surplus := w.Slot > want.Count
+		switch {
+		case w.State == Draining && !w.Released && (surplus || covered(w)),
+			w.State == Condemned && covered(w):
+			letGo(&steps.Replaced, w)
+		case w.State.Serves() && covered(w),
+			w.State.Arrives() && (surplus || fresh[w.Slot].ID != w.ID):
+			letGo(&steps.Retire, w)
+		}
+	}
+	// What follows depends on how many accept, so it comes after those who are
+	// let go in any case; and a failing one goes before a surplus one.
+	for _, w := range workers {
+		if w.State == Condemned && !covered(w) && accepting >= want.Count {
+			if w.Slot > want.Count { // nobody will replace it
+				letGo(&steps.Replaced, w)
+			} else {
+				letGo(&steps.Retire, w)
+			}
+		}
+	}
+	for _, w := range workers {
+		if w.State.Serves() && !covered(w) && w.Slot > want.Count && accepting > want.Count {
+			letGo(&steps.Retire, w)
+		}
+	}
+	return steps
+}
+
+// missing is the slots that get a new worker: those that no fresh worker serves
+// or will serve, except that stale ones are replaced Surge at a time.
+func missing(fresh map[int]Worker, staleServes map[int]bool, want Want) []int {
+	rolling := 0 // stale slots whose replacement arrives
 	for slot, f := range fresh {
-		if slot <= want.Count && f.State.Arrives() && staleSrv[slot] {
+		if slot <= want.Count && f.State.Arrives() && staleServes[slot] {
 			rolling++
 		}
 	}
-
+	var slots []int
 	for slot := 1; slot <= want.Count; slot++ {
 		if _, ok := fresh[slot]; ok {
 			continue
 		}
-		if staleSrv[slot] {
+		if staleServes[slot] {
 			if want.Halted || rolling >= max(want.Surge, 1) {
 				continue
 			}
 			rolling++
 		}
-		steps.Spawn = append(steps.Spawn, slot)
+		slots = append(slots, slot)
 	}
-
-	for _, w := range workers {
-		f, covered := fresh[w.Slot]
-		covered = covered && f.State.Serves() && f.ID != w.ID
-		switch {
-		case w.State == Draining && !w.Released && (covered || w.Slot > want.Count):
-			steps.Replaced = append(steps.Replaced, w.ID)
-		case w.State == Condemned && (covered || w.Slot > want.Count && accepting >= want.Count):
-			steps.Replaced = append(steps.Replaced, w.ID)
-			accepting--
-		case w.State == Condemned && accepting >= want.Count:
-			retire(w)
-		case w.State.Serves() && w.Slot > want.Count && accepting > want.Count:
-			retire(w)
-		case w.State.Serves() && covered:
-			retire(w)
-		case w.State.Arrives() && (w.Slot > want.Count || w.Stale || (f.ID != w.ID && f.ID != 0)):
-			retire(w)
-		}
-	}
-	return steps
+	return slots
 }
 
 // better reports whether a should hold a slot rather than b.
@@ -112,22 +137,32 @@ func better(a, b Worker) bool {
 }
 
 // Settled reports whether the group is what is wanted: every slot served by one
-// fresh worker, nobody else who arrives or accepts. Workers that drain may
-// still be there.
+// fresh worker, nobody else who arrives or accepts. In a halted roll a slot may
+// be served by stale workers instead, also by several that were adopted. Workers
+// that drain may still be there.
 func Settled(workers []Worker, want Want) bool {
-	served := map[int]bool{}
+	fresh, stale := map[int]int{}, map[int]int{}
 	for _, w := range workers {
 		switch {
 		case w.State.Arrives() || w.State == Condemned:
 			return false
-		case w.State.Serves():
-			if w.Slot > want.Count || served[w.Slot] || w.Stale && !want.Halted {
-				return false
-			}
-			served[w.Slot] = true
+		case !w.State.Serves():
+		case w.Slot > want.Count:
+			return false
+		case w.Stale:
+			stale[w.Slot]++
+		default:
+			fresh[w.Slot]++
 		}
 	}
-	return len(served) == want.Count
+	for slot := 1; slot <= want.Count; slot++ {
+		rolled := fresh[slot] == 1 && stale[slot] == 0
+		left := fresh[slot] == 0 && stale[slot] > 0 && want.Halted
+		if !rolled && !left {
+			return false
+		}
+	}
+	return true
 }
 
 const (

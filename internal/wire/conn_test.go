@@ -329,3 +329,16 @@ func TestCloseUnblocks(t *testing.T) {
 	_, err = a.TakeFiles(1)
 	wantErr(t, err, ErrMissingFiles)
 }
+
+// Descriptors that arrive while another goroutine closes the Conn have nobody
+// else to close them.
+func TestArrivalAfterClose(t *testing.T) {
+	t.Parallel()
+	a, _ := newPair(t)
+	noErr(t, a.Close())
+	f := must(os.Open(os.DevNull))(t)
+	wantErr(t, a.enqueue([]*os.File{f}), os.ErrClosed)
+	if f.Close() == nil {
+		t.Error("not closed")
+	}
+}

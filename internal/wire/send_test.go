@@ -110,6 +110,34 @@ func TestTrySend(t *testing.T) {
 	wantLine(t, b, `"ok"`)
 }
 
+// Also on a socket whose buffer somebody has made small, no line is cut.
+func TestTrySendSmallBuffer(t *testing.T) {
+	t.Parallel()
+	fa, fb, err := Pair()
+	noErr(t, err)
+	control(t, fa, func(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, 1) })
+	a, b := must(NewConn(fa))(t), must(NewConn(fb))(t)
+	defer a.Close()
+	defer b.Close()
+	long := strings.Repeat("x", MaxTryLine-2)
+	var sent []string
+	for i := range 200 { // short lines between, so that the buffer fills in all ways
+		for _, text := range []string{"short", long}[i%3/2:] {
+			err := a.TrySend(text)
+			if err == nil {
+				sent = append(sent, `"`+text+`"`)
+				continue
+			}
+			wantErr(t, err, ErrFull)
+			wantLine(t, b, sent[0])
+			sent = sent[1:]
+		}
+	}
+	for _, line := range sent {
+		wantLine(t, b, line)
+	}
+}
+
 // A line of Send that does not fit waits for the reader; TrySend neither waits for
 // it nor gets into its middle, and Halt refuses to hand half a line on.
 func TestTrySendWhileSendWaits(t *testing.T) {

@@ -1,0 +1,93 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/handover-go/handover/worker"
+)
+
+// app is the built-in app: something to see an upgrade with, and what the restart
+// tests load.
+func app(ctx context.Context, w *worker.Worker) error {
+	errs := slog.NewLogLogger(slog.Default().Handler(), slog.LevelError)
+	srv := &http.Server{Handler: w.Handler(routes(w)), ErrorLog: errs}
+	names := w.Sockets()
+	if len(names) == 0 {
+		return errors.New("no socket to serve: say one with --listen")
+	}
+	for _, name := range names[1:] {
+		more := &http.Server{Handler: srv.Handler, ErrorLog: errs}
+		w.Go(func(ctx context.Context) error { return w.Serve(ctx, name, more) })
+	}
+	return w.Serve(ctx, names[0], srv)
+}
+
+func routes(w *worker.Worker) http.Handler {
+	who := fmt.Sprintf("%s id=%d generation=%d pid=%d", w.Name(), w.ID(), w.Generation(), os.Getpid())
+	mux := http.NewServeMux()
+	mux.HandleFunc("/", func(rw http.ResponseWriter, r *http.Request) {
+		if _, err := io.Copy(io.Discard, r.Body); err != nil {
+			http.Error(rw, err.Error(), http.StatusBadRequest)
+			return
+		}
+		fmt.Fprintln(rw, who)
+	})
+	mux.HandleFunc("/slow", func(rw http.ResponseWriter, r *http.Request) {
+		time.Sleep(millis(r))
+		fmt.Fprintln(rw, who)
+	})
+	mux.HandleFunc("/stream", func(rw http.ResponseWriter, r *http.Request) {
+		const parts = 10
+		rc := http.NewResponseController(rw)
+		for i := range parts {
+			fmt.Fprintf(rw, "part %d of %d\n", i+1, parts)
+			_ = rc.Flush()
+			time.Sleep(millis(r) / parts)
+		}
+	})
+	mux.HandleFunc("/upload", func(rw http.ResponseWriter, r *http.Request) {
+		h := sha256.New()
+		n, err := io.Copy(h, r.Body)
+		if err != nil {
+			http.Error(rw, err.Error(), http.StatusBadRequest)
+			return
+		}
+		fmt.Fprintf(rw, "%d %x\n", n, h.Sum(nil))
+	})
+	mux.HandleFunc("/panic", func(http.ResponseWriter, *http.Request) { panic("asked for at /panic") })
+	mux.HandleFunc("/fail", func(rw http.ResponseWriter, r *http.Request) {
+		w.Fail(errors.New("asked for at /fail"))
+		fmt.Fprintln(rw, who)
+	})
+	mux.HandleFunc("/crash", func(rw http.ResponseWriter, r *http.Request) {
+		go panic("asked for at /crash")
+		<-r.Context().Done()
+	})
+	mux.HandleFunc("/hang", func(rw http.ResponseWriter, r *http.Request) {
+		_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+		fmt.Fprintln(rw, who)
+	})
+	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		rw.Header().Set("X-Worker", who)
+		if id := r.Header.Get("X-Request-Id"); id != "" {
+			rw.Header().Set("X-Request-Id", id)
+		}
+		mux.ServeHTTP(rw, r)
+	})
+}
+
+// millis is the request's ms parameter, at most a minute.
+func millis(r *http.Request) time.Duration {
+	n, _ := strconv.Atoi(r.URL.Query().Get("ms"))
+	return time.Duration(min(max(n, 0), 60_000)) * time.Millisecond
+}

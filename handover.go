@@ -1,0 +1,209 @@
+// Package handover makes a server out of a parent and workers that restarts
+// without any client noticing: on SIGHUP it changes to the program's current
+// binary, and a worker that fails is replaced before it is gone.
+//
+//	func main() { // parent and workers, one binary
+//		handover.Main(handover.Config{Name: "shop", Listen: []string{"http=tcp://:8080"}}, app)
+//	}
+//
+//	func app(ctx context.Context, w *worker.Worker) error { // once in every worker
+//		return w.Serve(ctx, "http", &http.Server{Handler: mux()})
+//	}
+//
+// The package composes the others, which can be used alone: upgrader for one
+// process without workers, workerset and worker, drain, signals.
+package handover
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+
+	"go.uber.org/automaxprocs/maxprocs"
+
+	"github.com/handover-go/handover/internal/anchor"
+	"github.com/handover-go/handover/internal/launch"
+	"github.com/handover-go/handover/internal/listen"
+	"github.com/handover-go/handover/internal/sdnotify"
+	"github.com/handover-go/handover/worker"
+)
+
+// Config describes a service. The zero value, with a Listen, is a good default.
+type Config struct {
+	// Name of the service, shown in ps and in messages. Default: the program's
+	// base name.
+	Name string
+	// Listen are the sockets: "[NAME=]NETWORK://ADDRESS", for example
+	// "http=tcp://:8080", "tcp6://[::1]:80" or "admin=unix:///run/shop.sock".
+	// The name defaults to "http"; every name stands once.
+	Listen []string
+	// Workers is the number of worker processes. Default: as many as the CPUs
+	// that the cgroup's quota allows.
+	Workers int
+	// Surge is how many workers beyond that a roll may have. Default 1.
+	Surge int
+	// StartTimeout is how long a worker may take to become ready. Default 30 s.
+	StartTimeout time.Duration
+	// DrainTimeout is how long a drain may take before what is left is cut.
+	// Default 25 s.
+	DrainTimeout time.Duration
+	// LameDuck is how long idle connections stay open in a drain. Default 5 s.
+	LameDuck time.Duration
+	// UpgradeTimeout bounds an upgrade up to its commit. Default 60 s.
+	UpgradeTimeout time.Duration
+	// PIDFile, if set, holds the parent's pid. The anchor's pid, where there is
+	// an anchor, does the same and never changes.
+	PIDFile string
+	// NoAnchor leaves out the process that keeps the pid. There is none either
+	// where NOTIFY_SOCKET says that something supervises the service.
+	NoAnchor bool
+	// Single runs the app in this process, without parent and workers: under a
+	// debugger, or where upgrades are not wanted. On other systems than Linux it
+	// is always so.
+	Single bool
+	// Started, if set, is called in the first parent when all workers serve.
+	Started func(Info)
+	// Logger gets what happens. Default slog.Default().
+	Logger *slog.Logger
+}
+
+// Info is what a person who has just started the service wants to know.
+type Info struct {
+	Pid     int      // to send signals to
+	Workers int      // how many serve
+	Listen  []string // addresses as they were bound, "NAME=NETWORK://ADDRESS"
+}
+
+// ErrConfig is wrapped by every error about a Config.
+var ErrConfig = errors.New("bad configuration")
+
+// Validate says which part of the configuration can't work, before anything has
+// been opened or started.
+func (c Config) Validate() error {
+	_, err := c.withDefaults()
+	return err
+}
+
+func (c Config) withDefaults() (Config, error) {
+	bad := func(format string, args ...any) (Config, error) {
+		return c, fmt.Errorf("%w: %w", ErrConfig, fmt.Errorf(format, args...))
+	}
+	if c.Name == "" {
+		c.Name = filepath.Base(os.Args[0])
+	}
+	if strings.ContainsAny(c.Name, "/\x00\n") {
+		return bad("name %q: must not contain '/' or line ends", c.Name)
+	}
+	if _, err := listen.ParseAll(c.Listen); err != nil {
+		return bad("%w", err)
+	}
+	if c.Workers < 0 {
+		return bad("%d workers: at least 1 is needed, or 0 for one per CPU", c.Workers)
+	}
+	if c.Surge < 0 {
+		return bad("surge %d: must not be negative", c.Surge)
+	}
+	for name, d := range map[string]time.Duration{
+		"start timeout": c.StartTimeout, "drain timeout": c.DrainTimeout,
+		"lame duck": c.LameDuck, "upgrade timeout": c.UpgradeTimeout,
+	} {
+		if d < 0 {
+			return bad("%s %v: must not be negative", name, d)
+		}
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	return c, nil
+}
+
+// Roles of a process of the service, in the environment variable envRole. Workers
+// are known by their channel.
+const (
+	envRole    = "HANDOVER_ROLE"
+	roleAnchor = "anchor"
+	roleParent = "parent"
+)
+
+// Main runs the service and exits. Call it first in main: what stands before it
+// runs in every process of the service.
+//
+// Exit codes: 0 after an orderly stop, 1 after a failure, 2 for a bad
+// configuration. A second INT or TERM stops at once, with 130 or 143.
+func Main(cfg Config, app worker.App) {
+	code, err := Run(cfg, app)
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", filepath.Base(os.Args[0]), err)
+	}
+	os.Exit(code)
+}
+
+// Run is Main without the exit: it returns the exit code. It may replace the
+// process's image (execve(2)) by the same program with another title.
+func Run(cfg Config, app worker.App) (int, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return 2, err
+	}
+	role := os.Getenv(envRole)
+	switch {
+	case worker.Inherited() || cfg.Single || !launch.Supported:
+		if !worker.Inherited() && !cfg.Single {
+			cfg.Logger.Warn("one process without upgrades: parent and workers need Linux", "os", runtime.GOOS)
+		}
+		err := worker.Run(context.Background(), cfg.worker(), app)
+		return worker.ExitCode(err), err
+	case role == roleAnchor:
+		return anchor.Run(anchor.Config{
+			Title:  cfg.Name + ": parent",
+			Env:    []string{envRole + "=" + roleParent},
+			Grace:  cfg.anchorGrace(),
+			Logger: cfg.Logger,
+		})
+	case role == roleParent:
+		return cfg.parent()
+	case sdnotify.Enabled() || cfg.NoAnchor:
+		return become(roleParent, cfg.Name+": parent")
+	default:
+		return become(roleAnchor, cfg.Name+": anchor")
+	}
+}
+
+// become gives this process a role and a title, which takes a new image of the
+// same program.
+func become(role, title string) (int, error) {
+	env := append(os.Environ(), envRole+"="+role)
+	if wd, err := os.Getwd(); err == nil {
+		env = append(env, "PWD="+wd) // by the name that the shell knows it by
+	}
+	args, env := launch.Titled(title, env)
+	err := syscall.Exec(launch.Self, args, launch.Environ(env))
+	return 1, fmt.Errorf("execute %s as the %s: %w (is /proc mounted?)", launch.Self, role, err)
+}
+
+func (c Config) worker() worker.Config {
+	return worker.Config{Listen: c.Listen, DrainTimeout: c.DrainTimeout, LameDuck: c.LameDuck, Logger: c.Logger}
+}
+
+// anchorGrace is longer than what workers need that find themselves without a
+// parent.
+func (c Config) anchorGrace() time.Duration {
+	if c.DrainTimeout == 0 {
+		return anchor.DefaultGrace
+	}
+	return c.DrainTimeout + 5*time.Second
+}
+
+// cpus is how many CPUs this process may use, the cgroup's quota considered. It
+// is asked once, in the parent, which shares it out.
+func cpus() int {
+	_, _ = maxprocs.Set(maxprocs.Logger(func(string, ...any) {}))
+	return runtime.GOMAXPROCS(0)
+}

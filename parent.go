@@ -1,0 +1,240 @@
+package handover
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strconv"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/oklog/run"
+
+	"github.com/handover-go/handover/internal/anchor"
+	"github.com/handover-go/handover/internal/launch"
+	"github.com/handover-go/handover/internal/listen"
+	"github.com/handover-go/handover/internal/sdnotify"
+	"github.com/handover-go/handover/signals"
+	"github.com/handover-go/handover/upgrader"
+	"github.com/handover-go/handover/workerset"
+)
+
+// parent is one generation's parent: it composes an upgrader and a worker set,
+// which do not know each other.
+type parent struct {
+	cfg     Config
+	log     *slog.Logger
+	up      *upgrader.Upgrader
+	set     *workerset.Set
+	sockets []*upgrader.Socket
+	estate  workerset.Estate // given away in an upgrade under way
+	atOnce  atomic.Int32     // the signal that asked to stop at once
+}
+
+// parent runs this process as the parent and returns its exit code.
+func (c Config) parent() (int, error) {
+	p := &parent{cfg: c, log: c.Logger}
+	if err := launch.BecomeSubreaper(); err != nil {
+		return 1, err
+	}
+	stopReaping := make(chan struct{})
+	reaped := make(chan struct{})
+	go func() { defer close(reaped); launch.ReapOrphans(stopReaping) }()
+	defer func() { close(stopReaping); <-reaped }()
+
+	// Installed before the PID file or a supervisor can direct anything here; the
+	// actions run once the group does.
+	sigctx, release := context.WithCancel(context.Background())
+	defer release()
+	actOnSignals, interruptSignals := signals.Actor(sigctx, signals.Map{
+		syscall.SIGHUP: p.upgrade, syscall.SIGUSR2: p.upgrade,
+		syscall.SIGTERM: signals.Stop, syscall.SIGINT: signals.Stop,
+	}, signals.Logger(p.log), signals.AtOnce(p.killAll), signals.Late(p.relay))
+
+	var err error
+	p.up, err = upgrader.New(upgrader.Config{
+		PIDFile: c.PIDFile, Timeout: c.UpgradeTimeout, Title: c.Name + ": parent",
+		Yield: p.yield, Resume: p.resume, Logger: c.Logger,
+	})
+	if err != nil {
+		return exitCode(err), err
+	}
+	defer p.up.Stop()
+	if err := p.build(); err != nil {
+		p.up.Fail(err)
+		return exitCode(err), err
+	}
+
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	var g run.Group
+	g.Add(p.set.Actor())
+	g.Add(actOnSignals, interruptSignals)
+	g.Add(func() error { return p.serve(ctx) }, func(error) { cancel() })
+	err = g.Run()
+
+	if n := p.atOnce.Load(); n != 0 {
+		return 128 + int(n), nil
+	}
+	if err == nil || errors.Is(err, signals.ErrStop) || errors.Is(err, context.Canceled) {
+		p.logStop()
+		return 0, nil
+	}
+	return exitCode(err), err
+}
+
+func exitCode(err error) int {
+	if errors.Is(err, ErrConfig) || errors.Is(err, workerset.ErrConfig) {
+		return 2
+	}
+	return 1
+}
+
+// build opens the sockets and makes the worker set.
+func (p *parent) build() error {
+	specs, err := listen.ParseAll(p.cfg.Listen)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	fds := map[string]int{}
+	for _, spec := range specs {
+		s, err := p.up.Open(spec.Name, spec.Network, spec.Addr)
+		if err != nil {
+			return err
+		}
+		p.sockets = append(p.sockets, s)
+		fds[spec.Name] = s.Fd()
+	}
+	n := cpus()
+	workers := p.cfg.Workers
+	if workers == 0 {
+		workers = n
+	}
+	stdout, stderr := p.up.Stdio()
+	p.set, err = workerset.New(workerset.Config{
+		Name:       p.cfg.Name,
+		Generation: p.up.Generation(),
+		Groups: []workerset.Group{{
+			Name: "web", Count: workers, Surge: p.cfg.Surge,
+			StartTimeout: p.cfg.StartTimeout, DrainTimeout: p.cfg.DrainTimeout,
+		}},
+		Sockets: fds, Stdout: stdout, Stderr: stderr, CPUs: n,
+		Trial: true, Logger: p.log,
+	})
+	return err
+}
+
+// serve brings this generation up, decides, and returns when another does.
+func (p *parent) serve(ctx context.Context) error {
+	if err := p.set.Ready(ctx); err != nil {
+		p.up.Fail(err)
+		return err
+	}
+	dropped := p.up.Dropped()
+	legacy, err := p.up.Ready(ctx)
+	if err != nil {
+		return err
+	}
+	estate := workerset.Estate{Files: map[string]*os.File{}, State: legacy.State}
+	for _, f := range legacy.Files {
+		estate.Files[f.Name] = f.File
+	}
+	if err := p.set.Commit(ctx, estate); err != nil {
+		return err
+	}
+	switch err := p.set.Ready(ctx); {
+	case err == nil:
+		p.log.Info("generation serves", "generation", p.up.Generation(), "pid", os.Getpid())
+		if p.up.Generation() == 1 && p.cfg.Started != nil {
+			p.cfg.Started(p.info(ctx))
+		}
+	case errors.Is(err, workerset.ErrRollStopped):
+		p.log.Error("this generation decides, but does not serve alone", "error", err)
+	}
+	// Sockets that this generation does not have: nobody may come to them any
+	// more, but whoever has, is served.
+	if len(dropped) > 0 {
+		_ = p.set.Drained(ctx)
+		for _, s := range dropped {
+			p.log.Info("socket closed, it is not in this generation's configuration", "socket", s.Name())
+			s.Close()
+		}
+	}
+	select {
+	case <-p.up.Replaced():
+		p.set.Abandon()
+	case <-ctx.Done():
+		_ = sdnotify.Send("STOPPING=1")
+	}
+	return nil
+}
+
+func (p *parent) info(ctx context.Context) Info {
+	info := Info{Pid: os.Getpid()}
+	if pid, err := strconv.Atoi(os.Getenv(anchor.EnvPid)); err == nil {
+		info.Pid = pid
+	}
+	for _, s := range p.sockets {
+		if a := s.Addr(); a != nil {
+			info.Listen = append(info.Listen, fmt.Sprintf("%s=%s://%s", s.Name(), a.Network(), a))
+		}
+	}
+	if st, err := p.set.Status(ctx); err == nil {
+		for _, g := range st.Groups {
+			info.Workers += g.Count
+		}
+	}
+	return info
+}
+
+// upgrade is what HUP asks for.
+func (p *parent) upgrade(ctx context.Context) error {
+	p.log.Info("upgrade begins", "generation", p.up.Generation()+1)
+	return p.up.Upgrade(ctx)
+}
+
+func (p *parent) yield(ctx context.Context) (upgrader.Legacy, error) {
+	e, err := p.set.Yield(ctx)
+	if err != nil {
+		return upgrader.Legacy{}, err
+	}
+	p.estate = e
+	l := upgrader.Legacy{State: e.State}
+	for name, f := range e.Files {
+		l.Files = append(l.Files, upgrader.NamedFile{Name: name, File: f})
+	}
+	return l, nil
+}
+
+func (p *parent) resume() {
+	p.set.Resume()
+	p.estate.Close()
+}
+
+// relay passes on what reaches this process after it has been replaced.
+func (p *parent) relay(sig os.Signal) {
+	if p.up.Relay(sig) {
+		p.log.Info("signal passed on to the new parent", "signal", sig.String())
+	}
+}
+
+// killAll is the second request to stop.
+func (p *parent) killAll(sig os.Signal) {
+	n, _ := sig.(syscall.Signal)
+	if p.set == nil || !p.atOnce.CompareAndSwap(0, int32(n)) {
+		os.Exit(128 + int(n))
+	}
+	p.set.Kill()
+}
+
+func (p *parent) logStop() {
+	select {
+	case <-p.up.Replaced():
+		return
+	default:
+	}
+	r := p.set.StopReport()
+	p.log.Info("stopped", "workers", r.Exited, "cut connections", r.Cut, "terminated", r.Terminated, "killed", r.Killed)
+}
