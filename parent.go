@@ -133,10 +133,12 @@ func (p *parent) serve(ctx context.Context) error {
 		return err
 	}
 	dropped := p.up.Dropped()
+	reached("new: prepared")
 	legacy, err := p.up.Ready(ctx)
 	if err != nil {
 		return err
 	}
+	reached("new: committed")
 	estate := workerset.Estate{Files: map[string]*os.File{}, State: legacy.State}
 	for _, f := range legacy.Files {
 		estate.Files[f.Name] = f.File
@@ -192,10 +194,18 @@ func (p *parent) info(ctx context.Context) Info {
 // upgrade is what HUP asks for.
 func (p *parent) upgrade(ctx context.Context) error {
 	p.log.Info("upgrade begins", "generation", p.up.Generation()+1)
-	return p.up.Upgrade(ctx)
+	err := p.up.Upgrade(ctx)
+	if err == nil {
+		reached("old: committed")
+	}
+	return err
 }
 
+// reached names the steps at which tests kill this process.
+var reached = func(step string) {}
+
 func (p *parent) yield(ctx context.Context) (upgrader.Legacy, error) {
+	reached("old: before the commit")
 	e, err := p.set.Yield(ctx)
 	if err != nil {
 		return upgrader.Legacy{}, err

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"testing"
+	"testing/synctest"
 )
 
 // pair returns a registered connection over a real socket and its client.
@@ -49,6 +50,9 @@ func TestReadable(t *testing.T) {
 			t.Errorf("%s: next look after %v", network, left)
 		}
 		peer.closed()
+		if got := c.phase.Load(); got != taken {
+			t.Errorf("%s: closed in phase %d: what is read now would be served", network, got)
+		}
 		if r := d.Report(); r.ClosedIdle != 1 || r.Finished != 0 {
 			t.Errorf("%s: %+v", network, r)
 		}
@@ -134,4 +138,34 @@ func TestAcceptedAfterCut(t *testing.T) {
 	if r := d.Report(); r.Cut != 1 {
 		t.Errorf("%+v", r)
 	}
+}
+
+// A server that is draining finds Accept blocked, not failing.
+func TestAcceptBlocks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, err := New(new(http.Server), newPipes(), quiet(Config{}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		accepted := make(chan error, 2)
+		accept := func() {
+			_, err := d.ln.Accept()
+			accepted <- err
+		}
+		go accept()
+		synctest.Wait()
+		d.begin(0)
+		d.ln.wake()
+		go accept()
+		synctest.Wait()
+		if len(accepted) != 0 {
+			t.Errorf("Accept: %v", <-accepted)
+		}
+		d.ln.Close()
+		for range 2 {
+			if err := <-accepted; err != net.ErrClosed {
+				t.Errorf("Accept: %v", err)
+			}
+		}
+	})
 }

@@ -112,10 +112,9 @@ func (d *Drainer) drain(served <-chan struct{}) {
 // await waits until no connection is left and shut, if any, is closed. It returns
 // false if that does not happen in time.
 func (d *Drainer) await(shut <-chan struct{}) bool {
-	left := d.timeout - time.Since(d.since)
-	deadline := time.NewTimer(left)
+	deadline := time.NewTimer(d.timeout - time.Since(d.since))
 	defer deadline.Stop()
-	idle := time.NewTimer(min(d.cfg.LameDuck, left))
+	idle := time.NewTimer(d.cfg.LameDuck)
 	defer idle.Stop()
 	for shut != nil || !d.empty() {
 		select {

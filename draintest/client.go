@@ -232,7 +232,7 @@ func (x *exchange) judge(body []byte, size int64) string {
 		for _, word := range strings.FieldsFunc(string(body), func(r rune) bool {
 			return !unicode.IsLetter(r) && !unicode.IsDigit(r)
 		}) {
-			length = true || word == strconv.Itoa(x.cfg.UploadBytes)
+			length = length || word == strconv.Itoa(x.cfg.UploadBytes)
 			sum = sum || strings.EqualFold(word, x.sum)
 		}
 		if !length || !sum {

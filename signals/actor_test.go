@@ -118,6 +118,60 @@ func TestAtOnceDuringAction(t *testing.T) {
 	})
 }
 
+// An action waits for execute: the program is not yet what an upgrade replaces.
+func TestActionWaitsForExecute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		runs := 0
+		a := newActor(Map{syscall.SIGHUP: func(context.Context) error { runs++; return nil }})
+		ctx, cancel := context.WithCancel(t.Context())
+		go a.watch(ctx)
+		a.signals <- syscall.SIGHUP
+		synctest.Wait()
+		if runs != 0 {
+			t.Error("the action ran before execute")
+		}
+		outcome := make(chan error)
+		go func() { outcome <- a.run() }()
+		synctest.Wait()
+		if runs != 1 {
+			t.Errorf("%d runs", runs)
+		}
+		cancel()
+		<-outcome
+	})
+}
+
+// Signals that nothing acts on any more, each told once.
+func TestLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hup := newJob()
+		var late, atOnce []os.Signal
+		a, outcome := watched(t, Map{syscall.SIGHUP: hup.run, syscall.SIGTERM: Stop},
+			Late(func(sig os.Signal) { late = append(late, sig) }),
+			AtOnce(func(sig os.Signal) { atOnce = append(atOnce, sig) }))
+		a.signals <- syscall.SIGHUP
+		synctest.Wait()
+		a.signals <- syscall.SIGHUP // waits
+		synctest.Wait()
+		poke(a.interrupt)
+		synctest.Wait()
+		hup.end <- nil
+		if err := <-outcome; err != nil {
+			t.Error(err)
+		}
+		for _, sig := range []os.Signal{syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT} {
+			a.signals <- sig
+			synctest.Wait()
+		}
+		if got, want := fmt.Sprint(late), fmt.Sprint([]os.Signal{syscall.SIGHUP, syscall.SIGHUP, syscall.SIGTERM}); got != want {
+			t.Errorf("late: %s, want %s", got, want)
+		}
+		if len(atOnce) != 1 || hup.runs != 1 {
+			t.Errorf("at once: %v, %d runs", atOnce, hup.runs)
+		}
+	})
+}
+
 func TestActionAsksForStop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, outcome := watched(t, Map{syscall.SIGUSR1: func(context.Context) error {

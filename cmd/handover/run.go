@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/handover-go/handover"
+	"github.com/handover-go/handover/internal/demo"
 )
 
 const runLong = `Run a service: a parent that owns the listening sockets, and workers that serve.
@@ -52,7 +53,7 @@ func runCommand() *cobra.Command {
 			cfg.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{ReplaceAttr: shortTime}))
 			slog.SetDefault(cfg.Logger)
 			cfg.Started = func(i handover.Info) { banner(os.Stdout, i) }
-			code, err := handover.Run(cfg, app)
+			code, err := handover.Run(cfg, demo.App)
 			if err != nil || code != 0 {
 				return &exit{code, err}
 			}

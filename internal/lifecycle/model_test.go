@@ -169,6 +169,8 @@ func (x *explorer) happen(g *group, i int, e Event) {
 	p.state = next
 	if next.Serves() {
 		p.has |= served
+	} else if next == Starting { // adopted, it turned out not to serve
+		p.has &^= served
 	}
 	x.checkEvent(g, i, old, e, effect)
 	if effect.Has(Disarm) {

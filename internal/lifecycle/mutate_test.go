@@ -69,6 +69,9 @@ func caught(next func(State, Event) (State, Effect), plan func([]Worker, Want) S
 
 func TestEveryLossIsCaught(t *testing.T) {
 	t.Parallel()
+	if how := caught(Next, Plan); how != "" {
+		t.Fatalf("nothing is lost, and yet: %s", how)
+	}
 	var (
 		mu     sync.Mutex
 		by     = map[string]int{}

@@ -1,4 +1,6 @@
-package main
+// Package demo is the app that the command serves when it is given no program: one
+// to see an upgrade with, and to load in restart tests.
+package demo
 
 import (
 	"context"
@@ -16,9 +18,8 @@ import (
 	"github.com/handover-go/handover/worker"
 )
 
-// app is the built-in app: something to see an upgrade with, and what the restart
-// tests load.
-func app(ctx context.Context, w *worker.Worker) error {
+// App serves every socket that the worker has with the same routes.
+func App(ctx context.Context, w *worker.Worker) error {
 	errs := slog.NewLogLogger(slog.Default().Handler(), slog.LevelError)
 	srv := &http.Server{Handler: w.Handler(routes(w)), ErrorLog: errs}
 	names := w.Sockets()

@@ -1,0 +1,359 @@
+package handover_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/handover-go/handover/draintest"
+)
+
+// check is the verdict on a load: nothing failed, and something was asked.
+func check(t *testing.T, l *draintest.Load) {
+	t.Helper()
+	r := l.Stop()
+	if err := r.Check(); err != nil {
+		t.Errorf("clients noticed: %v", err)
+	}
+	t.Logf("%d requests, p99 %v, max %v, %d processes answered", r.Started, r.Latency.P99, r.Latency.Max, len(r.Workers))
+}
+
+func answered(t *testing.T, l *draintest.Load, what string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	err := l.WaitWorker(ctx, func(w string) bool { return strings.Contains(w+" ", what+" ") })
+	if err != nil {
+		t.Fatalf("no answer from %q: %v", what, err)
+	}
+}
+
+func TestUpgradesUnderLoad(t *testing.T) {
+	s := startService(t, 2)
+	l := s.load(40)
+	fdsBefore := parentFDs(t, s)
+	for i := range 20 {
+		s.upgrade()
+		answered(t, l, fmt.Sprintf("generation=%d", i+2))
+	}
+	check(t, l)
+	if n := parentFDs(t, s); n > fdsBefore+4 {
+		t.Errorf("the parent had %d descriptors, and has %d after 20 upgrades", fdsBefore, n)
+	}
+	s.stop()
+	if _, err := os.Stat(s.pidFile); !os.IsNotExist(err) {
+		t.Errorf("the PID file is still there: %v", err)
+	}
+}
+
+// TestStackedUpgrades asks for the next upgrade 50 ms after each commit, while
+// the workers before still drain: a slow request holds each of them.
+func TestStackedUpgrades(t *testing.T) {
+	s := startService(t, 2)
+	l := s.load(20)
+	for i := range 20 {
+		from := s.mark()
+		parent := s.parent()
+		if err := syscall.Kill(parent, syscall.SIGHUP); err != nil { // the PID file's pid, as well as the anchor's
+			t.Fatal(err)
+		}
+		if _, err := s.waitFrom(from, has(`msg="worker serves"`, fmt.Sprintf("generation=%d ", i+2))); err != nil {
+			t.Fatal(err)
+		}
+		<-time.After(50 * time.Millisecond)
+	}
+	answered(t, l, "generation=21")
+	check(t, l)
+	s.stop()
+}
+
+// TestHUPsCollapse: however many arrive during an upgrade, exactly one more
+// follows.
+func TestHUPsCollapse(t *testing.T) {
+	s := startService(t, 1)
+	from := s.mark()
+	parent := s.parent()
+	s.signal(syscall.SIGHUP)
+	if _, err := s.waitFrom(from, has(`msg="upgrade begins"`)); err != nil {
+		t.Fatal(err)
+	}
+	for range 20 {
+		_ = syscall.Kill(parent, syscall.SIGHUP) // the old parent, for as long as there is one
+	}
+	if _, err := s.waitFrom(from, has(`msg="generation serves"`, "generation=3 ")); err != nil {
+		t.Fatal(err)
+	}
+	s.stop()
+	for _, line := range strings.Split(s.tail(1000), "\n") {
+		if strings.Contains(line, "generation=4 ") {
+			t.Fatalf("21 HUPs led to a fourth generation: %s", line)
+		}
+	}
+}
+
+// has makes a condition for waitFrom of the parts that a line is to have.
+func has(parts ...string) func(string) bool {
+	return func(line string) bool {
+		for _, p := range parts {
+			if !strings.Contains(line+" ", p) {
+				return false
+			}
+		}
+		return true
+	}
+}
+
+func TestWorkersReplacedUnderLoad(t *testing.T) {
+	s := startService(t, 2)
+	l := s.load(40)
+	for range 20 {
+		from := s.mark()
+		pid := s.workers()[0]
+		if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		line, err := s.waitFrom(from, has(`msg="worker exited"`, fmt.Sprintf("pid=%d ", pid)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(line, `status="exit status 0"`) || !strings.Contains(line, "cause=retire") {
+			t.Fatalf("after a plain kill: %s", line)
+		}
+	}
+	for range 20 {
+		from := s.mark()
+		resp, err := http.Get("http://" + s.addr + "/fail")
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		pid := match(resp.Header.Get("X-Worker"), `pid=(\d+)`)
+		line, err := s.waitFrom(from, has(`msg="worker exited"`, "pid="+pid+" "))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(line, `status="exit status 1"`) || !strings.Contains(line, "cause=error") {
+			t.Fatalf("after a failure: %s", line)
+		}
+	}
+	check(t, l)
+	if n := len(s.workers()); n != 2 {
+		t.Errorf("%d workers after 40 replacements, not 2", n)
+	}
+	s.stop()
+}
+
+// TestKillNine: only what a killed worker had taken may fail.
+func TestKillNine(t *testing.T) {
+	s := startService(t, 2)
+	l := s.load(40)
+	type kill struct {
+		at    time.Time
+		peers map[string]bool
+	}
+	var kills []kill
+	for range 20 {
+		from := s.mark()
+		pid := s.workers()[0]
+		if err := draintest.Freeze(t.Context(), pid); err != nil {
+			t.Fatal(err)
+		}
+		at := time.Now()
+		peers, err := draintest.Peers(pid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		kills = append(kills, kill{at, peers})
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.waitFrom(from, has(`msg="worker serves"`)); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.WaitRequests(t.Context(), 20); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := l.Stop()
+	for _, k := range kills {
+		r = r.ExceptAt(k.at, k.peers)
+	}
+	if err := r.Check(); err != nil {
+		t.Errorf("clients of living workers noticed: %v", err)
+	}
+	t.Logf("%d requests, %d died with their workers", r.Started, r.Excused)
+	s.stop()
+}
+
+// TestBadPrograms upgrades ten times in a row to each of a number of programs
+// that can't take over.
+func TestBadPrograms(t *testing.T) {
+	s := startService(t, 2, "TEST_UPGRADE_TIMEOUT=1s")
+	l := s.load(20)
+	self, err := os.ReadFile(s.bin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	script := func(text string) func(string) error {
+		return func(tmp string) error { return os.WriteFile(tmp, []byte("#!/bin/sh\n"+text+"\n"), 0o755) }
+	}
+	for _, bad := range []struct {
+		name string
+		make func(tmp string) error
+		want []string // in the log
+	}{
+		{"exits", script("echo no database >&2; exit 3"), []string{"exit status 3", "no database"}},
+		{"killed", script("echo going; kill -9 $$"), []string{"killed by SIGKILL", "going"}},
+		{"truncated", func(tmp string) error { return os.WriteFile(tmp, self[:len(self)/3], 0o755) }, nil},
+		{"not executable", func(tmp string) error { return os.WriteFile(tmp, self, 0o644) }, []string{"permission denied"}},
+		{"not a program", func(tmp string) error { return os.WriteFile(tmp, []byte("hello"), 0o755) }, []string{"not a program"}},
+		{"hangs", script("exec sleep 60"), []string{"not ready in time"}},
+	} {
+		t.Run(bad.name, func(t *testing.T) {
+			s.replace(bad.make)
+			times := 10
+			if bad.name == "hangs" {
+				times = 3 // of a second each
+			}
+			for range times {
+				from := s.mark()
+				s.signal(syscall.SIGHUP)
+				line, err := s.waitFrom(from, has("nothing has changed"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, w := range bad.want {
+					if !strings.Contains(line, w) {
+						t.Fatalf("the log does not say %q: %s", w, line)
+					}
+				}
+			}
+		})
+	}
+	s.install()
+	s.upgrade()
+	answered(t, l, "generation=2")
+	check(t, l)
+	s.stop()
+}
+
+// TestNewGenerationFails: programs of our own that fail in the worker, or hang
+// before they are ready.
+func TestNewGenerationFails(t *testing.T) {
+	s := startService(t, 2, "TEST_UPGRADE_TIMEOUT=1500ms")
+	l := s.load(20)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The script changes the environment of what is otherwise the same program.
+	as := func(env string) func(string) error {
+		real := filepath.Join(t.TempDir(), serviceName)
+		if err := copyFile(self, real); err != nil {
+			t.Fatal(err)
+		}
+		return func(tmp string) error {
+			return os.WriteFile(tmp, []byte("#!/bin/sh\nunset HANDOVER_ARGV0\nexport "+env+"\nexec "+real+"\n"), 0o755)
+		}
+	}
+	for _, bad := range []struct{ env, want string }{
+		{"TEST_APP=error", "cannot open the database"},
+		{"TEST_APP=exit", "exit status 7"},
+		{"TEST_APP=panic", "exit status 2"},
+		{"TEST_APP=hang", "not ready in time"},
+	} {
+		t.Run(bad.env, func(t *testing.T) {
+			s.replace(as(bad.env))
+			for range 3 {
+				from := s.mark()
+				s.signal(syscall.SIGHUP)
+				line, err := s.waitFrom(from, has("nothing has changed"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if !strings.Contains(line, bad.want) {
+					t.Fatalf("the log does not say %q: %s", bad.want, line)
+				}
+			}
+			if n := len(s.workers()); n != 2 {
+				t.Errorf("%d workers, not 2", n)
+			}
+		})
+	}
+	s.install()
+	s.upgrade()
+	answered(t, l, "generation=2")
+	check(t, l)
+	s.stop()
+}
+
+// TestParentsDieAroundCommit kills the old or the new parent at each side of the
+// commit. As long as one is left, it decides, alone; when none is left, the
+// workers drain and the anchor ends.
+func TestParentsDieAroundCommit(t *testing.T) {
+	for _, c := range []struct {
+		step string
+		// What the old parent says when it goes on; else the new one decides.
+		oldGoesOn bool
+	}{
+		{"new: prepared", true},
+		{"new: committed", false}, // after Ready: the old one may have gone already
+		{"old: before the commit", false},
+		{"old: committed", false},
+	} {
+		t.Run(c.step, func(t *testing.T) {
+			armed := filepath.Join(t.TempDir(), "armed")
+			s := startService(t, 2, "TEST_DIE_AT="+c.step, "TEST_DIE_ARMED="+armed)
+			l := s.load(20)
+			if err := os.WriteFile(armed, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			from := s.mark()
+			s.signal(syscall.SIGHUP)
+			switch {
+			case c.step == "new: committed":
+				// Nobody is left that could decide.
+				select {
+				case <-s.exited:
+				case <-time.After(40 * time.Second):
+					t.Fatal("the anchor did not end")
+				}
+				if code := s.cmd.ProcessState.ExitCode(); code != 128+9 {
+					t.Errorf("exit code %d, not 137", code)
+				}
+				l.Stop()
+				return
+			case c.oldGoesOn:
+				if _, err := s.waitFrom(from, has("nothing has changed")); err != nil {
+					t.Fatal(err)
+				}
+			default:
+				if _, err := s.waitFrom(from, has(`msg="generation serves"`)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			from = s.mark()
+			s.upgrade() // whoever decides now can still be replaced
+			if n := len(s.workers()); n < 2 {
+				t.Errorf("%d workers", n)
+			}
+			check(t, l)
+			s.stop()
+		})
+	}
+}
+
+func parentFDs(t *testing.T, s *service) int {
+	t.Helper()
+	fds, err := draintest.FDs(s.parent())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(fds)
+}

@@ -1,0 +1,340 @@
+package handover_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/handover-go/handover"
+	"github.com/handover-go/handover/draintest"
+	"github.com/handover-go/handover/internal/demo"
+	"github.com/handover-go/handover/worker"
+)
+
+// The test binary is the service, too: started by another name it runs main as a
+// library user would write it.
+const serviceName = "service"
+
+func TestMain(m *testing.M) {
+	if filepath.Base(os.Args[0]) == serviceName {
+		serviceMain()
+	}
+	if err := draintest.Subreaper(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	code := m.Run()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := draintest.ReapAll(ctx); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, "processes left behind:", err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func serviceMain() {
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	slog.SetDefault(log)
+	// The step is reached once in a generation; the test says which and how.
+	if want := os.Getenv("TEST_DIE_AT"); want != "" {
+		handover.OnStep(func(step string) {
+			if _, err := os.Stat(os.Getenv("TEST_DIE_ARMED")); step == want && err == nil {
+				_ = os.Remove(os.Getenv("TEST_DIE_ARMED"))
+				_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+			}
+		})
+	}
+	workers, _ := strconv.Atoi(os.Getenv("TEST_WORKERS"))
+	timeout, _ := time.ParseDuration(os.Getenv("TEST_UPGRADE_TIMEOUT"))
+	handover.Main(handover.Config{
+		Name:           "service",
+		Listen:         []string{"http=tcp://127.0.0.1:0"},
+		Workers:        workers,
+		PIDFile:        os.Getenv("TEST_PIDFILE"),
+		UpgradeTimeout: timeout,
+		Logger:         log,
+		Started: func(i handover.Info) {
+			log.Info("started", "pid", i.Pid, "listen", i.Listen[0])
+		},
+	}, testApp)
+}
+
+// testApp is the built-in app, or one that does not come up.
+func testApp(ctx context.Context, w *worker.Worker) error {
+	switch os.Getenv("TEST_APP") {
+	case "error":
+		return errors.New("cannot open the database")
+	case "exit":
+		os.Exit(7)
+	case "panic":
+		go panic("not in a managed goroutine")
+		<-ctx.Done()
+	case "hang":
+		<-ctx.Done()
+		select {}
+	}
+	return demo.App(ctx, w)
+}
+
+// service is a running service, as its operator sees it.
+type service struct {
+	t       *testing.T
+	cmd     *exec.Cmd
+	bin     string // what it was started by, to be exchanged
+	pidFile string
+	addr    string
+	pid     int // to send signals to: the anchor's
+	exited  chan struct{}
+
+	mu    sync.Mutex
+	lines []string
+	more  chan struct{} // closed at the next line
+}
+
+// startService starts a copy of this test binary as the service and waits until
+// it serves.
+func startService(t *testing.T, workers int, env ...string) *service {
+	t.Helper()
+	dir := t.TempDir()
+	s := &service{
+		t: t, bin: filepath.Join(dir, serviceName), pidFile: filepath.Join(dir, "pid"),
+		exited: make(chan struct{}), more: make(chan struct{}),
+	}
+	s.install()
+	s.cmd = exec.Command(s.bin)
+	// The race detector would make every process of ours wait 1 s at its exit.
+	s.cmd.Env = append(os.Environ(), append(env, "GORACE=atexit_sleep_ms=0",
+		"TEST_WORKERS="+strconv.Itoa(workers), "TEST_PIDFILE="+s.pidFile)...)
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.cmd.Stdout, s.cmd.Stderr = w, w
+	if err := s.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	var wg sync.WaitGroup
+	wg.Go(func() { s.read(r) })
+	wg.Go(func() { _ = s.cmd.Wait(); close(s.exited) })
+	t.Cleanup(func() {
+		select {
+		case <-s.exited:
+		default:
+			_ = syscall.Kill(s.cmd.Process.Pid, syscall.SIGTERM)
+			select {
+			case <-s.exited:
+			case <-time.After(15 * time.Second):
+				t.Error("the service did not stop within 15 s")
+				s.killAll()
+			}
+		}
+		wg.Wait()
+		if t.Failed() {
+			t.Log(s.tail(60))
+		}
+	})
+	line := s.wait(has("msg=started"))
+	s.addr = match(line, `listen=\S*tcp://([0-9.:]+)`)
+	s.pid, _ = strconv.Atoi(match(line, `pid=(\d+)`))
+	return s
+}
+
+// install puts the real program in place, as a deployment does.
+func (s *service) install() {
+	s.t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.replace(func(tmp string) error { return os.Link(self, tmp) }, func(tmp string) error { return copyFile(self, tmp) })
+}
+
+// replace exchanges the program's file by rename, which works while it runs.
+func (s *service) replace(ways ...func(tmp string) error) {
+	s.t.Helper()
+	tmp := s.bin + ".new"
+	var err error
+	for _, way := range ways {
+		os.Remove(tmp)
+		if err = way(tmp); err == nil {
+			break
+		}
+	}
+	if err == nil {
+		err = os.Rename(tmp, s.bin)
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func copyFile(from, to string) error {
+	b, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(to, b, 0o755)
+}
+
+func (s *service) read(r io.ReadCloser) {
+	defer r.Close()
+	sc := bufio.NewScanner(r)
+	sc.Buffer(nil, 1<<20)
+	for sc.Scan() {
+		s.mu.Lock()
+		s.lines = append(s.lines, sc.Text())
+		close(s.more)
+		s.more = make(chan struct{})
+		s.mu.Unlock()
+	}
+}
+
+// wait returns the first line, of those that no wait has seen yet, that is ok.
+func (s *service) wait(ok func(string) bool) string {
+	s.t.Helper()
+	line, err := s.waitFrom(0, ok)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return line
+}
+
+// mark is the place in the log up to now; waitFrom looks behind it.
+func (s *service) mark() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.lines)
+}
+
+func (s *service) waitFrom(from int, ok func(string) bool) (string, error) {
+	deadline := time.After(30 * time.Second)
+	for {
+		s.mu.Lock()
+		for ; from < len(s.lines); from++ {
+			if line := s.lines[from]; ok(line) {
+				s.mu.Unlock()
+				return line, nil
+			}
+		}
+		more := s.more
+		s.mu.Unlock()
+		select {
+		case <-more:
+		case <-s.exited:
+			return "", fmt.Errorf("the service has exited")
+		case <-deadline:
+			return "", fmt.Errorf("nothing of the kind in the log within 30 s")
+		}
+	}
+}
+
+func (s *service) tail(n int) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return strings.Join(s.lines[max(0, len(s.lines)-n):], "\n")
+}
+
+// upgrade sends HUP and waits until the next generation serves alone.
+func (s *service) upgrade() {
+	s.t.Helper()
+	from := s.mark()
+	s.signal(syscall.SIGHUP)
+	if _, err := s.waitFrom(from, has(`msg="generation serves"`)); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *service) signal(sig syscall.Signal) {
+	s.t.Helper()
+	if err := syscall.Kill(s.pid, sig); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// stop drains the service and checks that it ends well.
+func (s *service) stop() {
+	s.t.Helper()
+	s.signal(syscall.SIGTERM)
+	select {
+	case <-s.exited:
+	case <-time.After(30 * time.Second):
+		s.t.Fatal("the service does not stop")
+	}
+	if code := s.cmd.ProcessState.ExitCode(); code != 0 {
+		s.t.Errorf("exit code %d after a stop", code)
+	}
+}
+
+func (s *service) killAll() {
+	procs, _ := draintest.Descendants(s.cmd.Process.Pid)
+	for _, p := range procs {
+		_ = syscall.Kill(p.PID, syscall.SIGKILL)
+	}
+	_ = s.cmd.Process.Kill()
+}
+
+// parent is the pid in the PID file.
+func (s *service) parent() int {
+	s.t.Helper()
+	b, err := os.ReadFile(s.pidFile)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil {
+		s.t.Fatalf("PID file: %q", b)
+	}
+	return pid
+}
+
+// workers are the pids of the workers, of whatever generation.
+func (s *service) workers() []int {
+	s.t.Helper()
+	procs, err := draintest.Descendants(s.cmd.Process.Pid)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	var pids []int
+	for _, p := range procs {
+		if len(p.Args) > 0 && strings.Contains(p.Args[0], ": worker ") && p.State != 'Z' {
+			pids = append(pids, p.PID)
+		}
+	}
+	return pids
+}
+
+// load starts strict clients of every kind.
+func (s *service) load(rate float64) *draintest.Load {
+	s.t.Helper()
+	l, err := draintest.Start(s.t.Context(), draintest.Config{
+		Addr: s.addr, Rate: rate, WaitReady: 20 * time.Second,
+		Clients: map[draintest.Kind]int{draintest.New: 2, draintest.Slow: 1, draintest.Upload: 1, draintest.Stream: 1},
+		SlowMS:  100, StreamMS: 100, UploadMS: 100,
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return l
+}
+
+func match(s, re string) string {
+	if m := regexp.MustCompile(re).FindStringSubmatch(s); m != nil {
+		return m[1]
+	}
+	return ""
+}
