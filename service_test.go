@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -29,8 +30,11 @@ import (
 const serviceName = "service"
 
 func TestMain(m *testing.M) {
-	if filepath.Base(os.Args[0]) == serviceName {
+	switch filepath.Base(os.Args[0]) {
+	case serviceName:
 		serviceMain()
+	case plainName:
+		plainMain()
 	}
 	if err := draintest.Subreaper(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -76,6 +80,8 @@ func serviceMain() {
 // testApp is the built-in app, or one that does not come up.
 func testApp(ctx context.Context, w *worker.Worker) error {
 	switch os.Getenv("TEST_APP") {
+	case "plain":
+		return w.Serve(ctx, "http", &http.Server{Handler: http.HandlerFunc(plainHandler)})
 	case "error":
 		return errors.New("cannot open the database")
 	case "exit":
@@ -90,9 +96,11 @@ func testApp(ctx context.Context, w *worker.Worker) error {
 	return demo.App(ctx, w)
 }
 
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
 // service is a running service, as its operator sees it.
 type service struct {
-	t       *testing.T
+	t       testing.TB
 	cmd     *exec.Cmd
 	bin     string // what it was started by, to be exchanged
 	pidFile string
@@ -107,7 +115,7 @@ type service struct {
 
 // startService starts a copy of this test binary as the service and waits until
 // it serves.
-func startService(t *testing.T, workers int, env ...string) *service {
+func startService(t testing.TB, workers int, env ...string) *service {
 	t.Helper()
 	dir := t.TempDir()
 	s := &service{

@@ -12,7 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/handover-go/handover/draintest"
-	"github.com/handover-go/handover/internal/demo"
 	"github.com/handover-go/handover/worker"
 	"github.com/handover-go/handover/workerset"
 )
@@ -147,6 +146,6 @@ func TestWrk(t *testing.T) {
 func init() {
 	if worker.Inherited() {
 		slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, nil)))
-		worker.Main(worker.Config{}, demo.App)
+		worker.Main(worker.Config{}, testApp)
 	}
 }

@@ -12,7 +12,8 @@
 //	var g run.Group
 //	g.Add(drain.Actor(srv, ln, drain.Config{}))
 //	g.Add(up.Actor())
-//	g.Add(signals.Actor(ctx, signals.Map{syscall.SIGHUP: up.Upgrade, syscall.SIGTERM: signals.Stop}))
+//	g.Add(signals.Actor(ctx, signals.Map{syscall.SIGHUP: up.Upgrade, syscall.SIGTERM: signals.Stop},
+//		signals.Late(func(sig os.Signal) { up.Relay(sig) })))
 //	err = g.Run()
 //
 // The package knows nothing about workers. A parent that has some hands them on
@@ -24,8 +25,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
-	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -34,7 +38,6 @@ import (
 
 	"github.com/handover-go/handover/internal/launch"
 	"github.com/handover-go/handover/internal/listen"
-	"github.com/handover-go/handover/internal/sdnotify"
 )
 
 // DefaultTimeout is how long an upgrade may take by default.
@@ -69,7 +72,12 @@ type Config struct {
 // Validate says which part of the configuration can't work.
 func (c Config) Validate() error {
 	if c.Timeout < 0 {
-		return fmt.Errorf("upgrade timeout %v: must be positive", c.Timeout)
+		return fmt.Errorf("upgrader: timeout %v: must be positive, or 0 for %v", c.Timeout, DefaultTimeout)
+	}
+	for what, s := range map[string]string{"path": c.Path, "title": c.Title} {
+		if strings.ContainsRune(s, 0) {
+			return fmt.Errorf("upgrader: %s %q: must not contain a zero byte", what, s)
+		}
 	}
 	if (c.Yield == nil) != (c.Resume == nil) {
 		return errors.New("upgrader: Yield and Resume go together")
@@ -83,11 +91,11 @@ func (c Config) Validate() error {
 type phase int
 
 const (
-	phaseStarting phase = iota
+	phaseStarting phase = iota // Ready has not returned
+	phaseFailed                // Ready has returned an error
 	phaseReady
 	phaseUpgrading
 	phaseReplaced
-	phaseSpent
 	phaseStopped
 )
 
@@ -100,17 +108,22 @@ type Upgrader struct {
 	generation int
 	pred       *predecessor // nil in the first generation
 
+	life context.Context // ends with Stop, which ends what is under way
+	quit context.CancelCauseFunc
+	stop sync.Once
+
+	readying sync.Mutex // held by Ready, so that Stop can wait for it
+
 	mu        sync.Mutex
 	phase     phase
 	sockets   map[string]*Socket
 	inherited map[listen.Spec]*Socket // not claimed yet
-	attempt   *attempt                // while phaseUpgrading
-	cancel    context.CancelFunc      // ends the attempt
-	idle      chan struct{}           // closed when the attempt has ended
-	successor *launch.Process
+	dropped   []*Socket               // not claimed, and given to whoever called Dropped
+	idle      chan struct{}           // closed when the last upgrade that began has ended
 
-	replaced chan struct{}
-	stopped  chan struct{}
+	attempt   *attempt        // belongs to the goroutine that runs Upgrade
+	successor *launch.Process // set before replaced is closed
+	replaced  chan struct{}
 }
 
 // New takes this process's place in the succession. Call it early, and before
@@ -128,6 +141,14 @@ func New(cfg Config) (*Upgrader, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
+	if cfg.PIDFile != "" {
+		// The program may change its working directory later.
+		abs, err := filepath.Abs(cfg.PIDFile)
+		if err != nil {
+			return nil, fmt.Errorf("PID file %s: %w", cfg.PIDFile, err)
+		}
+		cfg.PIDFile = abs
+	}
 	u := &Upgrader{
 		cfg:        cfg,
 		log:        cfg.Logger,
@@ -135,25 +156,20 @@ func New(cfg Config) (*Upgrader, error) {
 		sockets:    map[string]*Socket{},
 		inherited:  map[listen.Spec]*Socket{},
 		replaced:   make(chan struct{}),
-		stopped:    make(chan struct{}),
 	}
+	u.life, u.quit = context.WithCancelCause(context.Background())
 	pred, err := meetPredecessor()
-	if err != nil {
-		return nil, err
-	}
-	// The deadline is ours; tableflip's is set out of the way.
-	u.tf, err = tableflip.New(tableflip.Options{UpgradeTimeout: 1000 * time.Hour})
-	if err == nil && launch.Supported {
-		err = injectSpawner(u.tf, u.spawn)
-	}
-	os.Unsetenv("TABLEFLIP_HAS_PARENT_7DIU3")
 	if err != nil {
 		return nil, fmt.Errorf("upgrader: %w", err)
 	}
+	if u.tf, err = newTableflip(pred != nil, u.spawn); err != nil {
+		if pred != nil {
+			pred.fail(err)
+			pred.close()
+		}
+		return nil, fmt.Errorf("upgrader: %w", err)
+	}
 	if pred != nil {
-		// tableflip leaves its two pipes open over exec.
-		syscall.CloseOnExec(3)
-		syscall.CloseOnExec(4)
 		u.pred = pred
 		u.generation = pred.generation
 		u.inherited = pred.sockets
@@ -170,9 +186,11 @@ func (u *Upgrader) HasPredecessor() bool { return u.pred != nil }
 
 // Open returns the inherited socket of that name, or binds it. Networks are tcp,
 // tcp4, tcp6 and unix; addresses are as for net.Listen. Another address or
-// network than the predecessor used under the same name opens a new socket.
+// network than the predecessor used under the same name opens a new socket; the
+// same address under another name is the same socket.
 //
-// A name can be opened once in a process. Call it before Ready.
+// A name can be opened once in a process. Call it before Ready: a successor that
+// is being started may not get what is opened later.
 func (u *Upgrader) Open(name, network, addr string) (*Socket, error) {
 	spec := listen.Spec{Name: name, Network: network, Addr: addr}
 	if err := spec.Validate(); err != nil {
@@ -180,23 +198,37 @@ func (u *Upgrader) Open(name, network, addr string) (*Socket, error) {
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.phase == phaseStopped {
+	if u.phase == phaseReplaced || u.phase == phaseStopped {
 		return nil, fmt.Errorf("open socket %v: %w", spec, ErrStopped)
 	}
 	if s, ok := u.sockets[name]; ok {
 		return nil, fmt.Errorf("open socket %v: the name is taken already by %v", spec, s.spec)
 	}
 	s, ok := u.inherited[spec]
-	if ok {
-		delete(u.inherited, spec)
-	} else {
+	if !ok {
 		var err error
-		if s, err = openSocket(spec); err != nil {
+		if s, err = openSocket(spec); errors.Is(err, syscall.EADDRINUSE) && u.renamed(spec) != nil {
+			s = u.renamed(spec)
+		} else if err != nil {
 			return nil, err
 		}
 	}
+	delete(u.inherited, s.spec)
+	s.spec = spec
 	u.sockets[name] = s
 	return s, nil
+}
+
+// renamed is an inherited socket that has the address and another name. While the
+// predecessor holds it nobody can bind the address, so a new name would otherwise
+// take a restart.
+func (u *Upgrader) renamed(spec listen.Spec) *Socket {
+	for was, s := range u.inherited {
+		if was.Network == spec.Network && was.Addr == spec.Addr {
+			return s
+		}
+	}
+	return nil
 }
 
 // Listen is Open for a process that accepts by itself. Closing the listener
@@ -211,15 +243,14 @@ func (u *Upgrader) Listen(name, network, addr string) (net.Listener, error) {
 
 // Dropped takes over the sockets that the predecessor had and that this process
 // did not open. Whoever calls it closes them, when nobody serves them any more;
-// otherwise Ready does.
+// otherwise Ready does. To close one once this process decides removes a unix
+// socket's file.
 func (u *Upgrader) Dropped() []*Socket {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	var list []*Socket
-	for spec, s := range u.inherited {
-		list = append(list, s)
-		delete(u.inherited, spec)
-	}
+	list := slices.Collect(maps.Values(u.inherited))
+	clear(u.inherited)
+	u.dropped = append(u.dropped, list...)
 	return list
 }
 
@@ -232,155 +263,4 @@ func (u *Upgrader) Stdio() (stdout, stderr int) {
 		return u.pred.stdout, u.pred.stderr
 	}
 	return 1, 2
-}
-
-// Ready says that this process could serve. In the first generation that makes
-// it the one that decides, at once. In a later one it waits for the
-// predecessor's commit and returns its legacy; if the predecessor dies first,
-// this process decides with an empty legacy. The PID file is written then, and
-// the supervisor told.
-//
-// If ctx ends first, or the predecessor's commit does not arrive whole, nothing
-// has changed for the predecessor.
-func (u *Upgrader) Ready(ctx context.Context) (Legacy, error) {
-	u.mu.Lock()
-	if u.phase != phaseStarting {
-		u.mu.Unlock()
-		return Legacy{}, errors.New("upgrader: Ready was called before, or after Stop")
-	}
-	u.mu.Unlock()
-
-	var legacy Legacy
-	orphan := false
-	if u.pred != nil {
-		var err error
-		legacy, err = u.pred.awaitCommit(ctx)
-		switch {
-		case errors.Is(err, errOrphaned):
-			orphan = true
-			u.log.Warn("the previous parent is gone before its commit: going on without what it had")
-		case err != nil:
-			return Legacy{}, err
-		}
-		u.pred.takeOver()
-	}
-	// From here on this process decides. A HUP may come as soon as the PID file
-	// says so, hence the order.
-	u.mu.Lock()
-	u.phase = phaseReady
-	u.mu.Unlock()
-	if u.cfg.PIDFile != "" {
-		if err := writePIDFile(u.cfg.PIDFile); err != nil {
-			u.log.Error("the service runs, but its PID file could not be written", "error", err)
-		}
-	}
-	// An error means that the predecessor is gone: so be it, it has committed.
-	_ = u.tf.Ready()
-	if u.pred == nil || orphan {
-		if err := sdnotify.Send(fmt.Sprintf("MAINPID=%d", os.Getpid()), "READY=1"); err != nil {
-			u.log.Error("the supervisor could not be told that the service is ready", "error", err)
-		}
-	}
-	for _, s := range u.Dropped() {
-		s.Close()
-	}
-	return legacy, nil
-}
-
-// Fail tells the predecessor why this process gives up, so that its caller of
-// Upgrade is told. It does nothing in the first generation and after Ready. The
-// process is expected to exit then.
-func (u *Upgrader) Fail(reason error) {
-	if u.pred != nil && reason != nil {
-		u.pred.fail(reason)
-	}
-}
-
-// Replaced is closed when a successor has taken over. Whoever waits for it stops
-// accepting, finishes what it has, and exits.
-func (u *Upgrader) Replaced() <-chan struct{} { return u.replaced }
-
-// Relay passes a signal on to the successor and reports whether there is one.
-// Signals that reach a process which was just replaced are meant for the service.
-func (u *Upgrader) Relay(sig os.Signal) bool {
-	select {
-	case <-u.replaced:
-	default:
-		return false
-	}
-	s, ok := sig.(syscall.Signal)
-	return ok && u.successor.Signal(s) == nil
-}
-
-// Stop ends this process's part: a running upgrade is given up and its new
-// process killed, no other begins, the sockets are closed. Unless a successor has
-// taken over, the service is at its end, and the files of unix sockets and the
-// PID file are removed. Stop blocks until that is done; it may be called more
-// than once.
-func (u *Upgrader) Stop() {
-	u.mu.Lock()
-	if u.phase == phaseStopped {
-		u.mu.Unlock()
-		<-u.stopped
-		return
-	}
-	if u.phase == phaseUpgrading {
-		idle := u.idle
-		u.cancel()
-		u.mu.Unlock()
-		<-idle
-		u.mu.Lock()
-	}
-	if u.phase == phaseStopped {
-		u.mu.Unlock()
-		<-u.stopped
-		return
-	}
-	was := u.phase
-	u.phase = phaseStopped
-	u.mu.Unlock()
-	defer close(u.stopped)
-
-	u.tf.Stop()
-	for _, s := range u.sockets { // no Open any more
-		// One that never came to decide leaves its predecessor's files alone.
-		if was != phaseReplaced && (was != phaseStarting || s.bound) {
-			s.unlink()
-		}
-		s.Close()
-	}
-	for _, s := range u.Dropped() {
-		s.Close()
-	}
-	if was != phaseReplaced && u.cfg.PIDFile != "" {
-		removePIDFile(u.cfg.PIDFile)
-	}
-	if u.pred != nil {
-		u.pred.close()
-	}
-}
-
-// Actor returns the two functions for run.Group.Add. Execute calls Ready, and
-// returns nil when this process has been replaced or interrupted. Interrupt
-// begins Stop and does not wait for it; execute does.
-func (u *Upgrader) Actor() (execute func() error, interrupt func(error)) {
-	ctx, cancel := context.WithCancel(context.Background())
-	return func() error {
-			legacy, err := u.Ready(ctx)
-			legacy.Close()
-			if err == nil {
-				select {
-				case <-u.replaced:
-				case <-ctx.Done():
-				}
-			} else if ctx.Err() != nil {
-				err = nil
-			}
-			if ctx.Err() != nil {
-				u.Stop()
-			}
-			return err
-		}, func(error) {
-			cancel()
-		}
 }

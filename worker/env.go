@@ -21,6 +21,9 @@ import (
 // GROUP/SLOT/ID/GENERATION.
 const Env = "HANDOVER_WORKER"
 
+// envAccept tells a worker that it need not wait for its parent's word to accept.
+const envAccept = "HANDOVER_ACCEPT"
+
 // socket is one that the app may serve.
 type socket struct {
 	spec   listen.Spec // without a parent
@@ -64,6 +67,8 @@ func newWorker(ctx context.Context, cfg Config) (*Worker, error) {
 		ID: 1, Group: "main", Slot: 1, Generation: 1, Phase: wire.PhaseStarting,
 	}
 	var err error
+	w.going = !Inherited() || os.Getenv(envAccept) != ""
+	os.Unsetenv(envAccept)
 	if !Inherited() {
 		if w.sockets, err = ownSockets(cfg.Listen); err != nil {
 			return nil, bad("%w", err)

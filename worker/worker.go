@@ -79,7 +79,7 @@ type Worker struct {
 	drainers []*drain.Drainer
 	state    wire.State
 	running  int  // the app, and what was started by Go and Serve
-	going    bool // may accept
+	going    bool // may accept: there is no parent, or it said so
 	explicit bool // Ready is the app's to call
 	timeout  time.Duration
 	exitCode int
@@ -320,11 +320,13 @@ func (w *Worker) ready() {
 	if w.state.Phase == wire.PhaseStarting {
 		w.state.Phase = wire.PhaseReady
 	}
+	going := w.going
 	w.mu.Unlock()
-	w.changed()
-	if w.conn == nil {
+	if going {
 		w.goAhead()
+		return
 	}
+	w.changed()
 }
 
 // goAhead begins to accept.

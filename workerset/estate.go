@@ -150,14 +150,13 @@ func (s *Set) Abandon() {
 func (s *Set) Commit(ctx context.Context, e Estate) error {
 	err := s.do(ctx, func() {
 		s.committed = true
-		s.adopt(e)
+		// These first: somebody is to accept, the others do anyway.
 		for _, g := range s.groups {
 			for _, in := range g.members {
-				if !in.stale {
-					s.apply(in, lifecycle.Commit)
-				}
+				s.apply(in, lifecycle.Commit)
 			}
 		}
+		s.adopt(e)
 	})
 	if err != nil {
 		e.Close()

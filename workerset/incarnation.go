@@ -104,6 +104,11 @@ func (s *Set) spawn(in *incarnation) error {
 		fmt.Sprintf("LISTEN_FDS=%d", len(in.group.Sockets)),
 		"LISTEN_FDNAMES="+strings.Join(in.group.Sockets, ":"),
 	)
+	if s.committed {
+		// There is no commit to wait for: it may accept as soon as it is ready,
+		// which saves a round trip when a worker has died.
+		env = append(env, "HANDOVER_ACCEPT=1")
+	}
 	if n := s.cfg.CPUs; n > 0 {
 		env = append(env, fmt.Sprintf("GOMAXPROCS=%d", max(1, n/in.group.Count)))
 	}
@@ -128,7 +133,7 @@ func notForWorkers(kv string) bool {
 	k, _, _ := strings.Cut(kv, "=")
 	switch k {
 	case "NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "WATCHDOG_PID", "WATCHDOG_USEC",
-		"TABLEFLIP_HAS_PARENT_7DIU3", "HANDOVER_ROLE", "HANDOVER_ANCHOR", wire.Env:
+		"TABLEFLIP_HAS_PARENT_7DIU3", "HANDOVER_ROLE", "HANDOVER_ANCHOR", "HANDOVER_ACCEPT", wire.Env:
 		return true
 	}
 	return false

@@ -1,0 +1,275 @@
+package handover_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/handover-go/handover/internal/launch"
+	"github.com/handover-go/handover/workerset"
+)
+
+// Every benchmark prints ratios against something measured in the same run: the
+// machine may be busy, the ratio hardly changes.
+
+// plainName is the test binary as a bare net/http server on descriptor 3.
+const plainName = "plain"
+
+func plainMain() {
+	ln, err := net.FileListener(os.NewFile(3, "http"))
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	_ = http.Serve(ln, http.HandlerFunc(plainHandler))
+}
+
+func plainHandler(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("X-Worker", strconv.Itoa(os.Getpid()))
+	_, _ = io.WriteString(w, "hello\n")
+}
+
+func startPlain(b *testing.B, fd int, procs int) *launch.Process {
+	b.Helper()
+	p, err := launch.Start(launch.Spec{
+		Path: launch.Self, Args: []string{plainName}, Fds: []int{0, 1, 2, fd},
+		Env: append(os.Environ(), fmt.Sprintf("GOMAXPROCS=%d", procs)),
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return p
+}
+
+func stopPlain(p *launch.Process) {
+	_ = p.Signal(syscall.SIGKILL)
+	p.Wait()
+	p.Close()
+}
+
+func startSet(b *testing.B, fd, workers, cpus int) (set *workerset.Set, stop func()) {
+	b.Helper()
+	set, err := workerset.New(workerset.Config{
+		Name: "bench", Groups: []workerset.Group{{Name: "web", Count: workers, Env: []string{"TEST_APP=plain"}}},
+		Sockets: map[string]int{"http": fd}, CPUs: cpus, Logger: quiet(),
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = set.Run() })
+	if err := set.Ready(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	return set, func() { set.Stop(); wg.Wait() }
+}
+
+// hammer sends keep-alive requests from a few connections for a time and returns
+// how many were answered in a second.
+func hammer(b *testing.B, addr string, d time.Duration) float64 {
+	b.Helper()
+	const conns = 16
+	var n atomic.Int64
+	var wg sync.WaitGroup
+	ctx, cancel := context.WithTimeout(b.Context(), d)
+	defer cancel()
+	start := time.Now()
+	for range conns {
+		wg.Go(func() {
+			c, err := net.Dial("tcp", addr)
+			if err != nil {
+				b.Error(err)
+				return
+			}
+			defer c.Close()
+			br := bufio.NewReader(c)
+			for ctx.Err() == nil {
+				if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+					b.Error(err)
+					return
+				}
+				resp, err := http.ReadResponse(br, nil)
+				if err != nil {
+					b.Error(err)
+					return
+				}
+				_, _ = io.Copy(io.Discard, resp.Body)
+				n.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	return float64(n.Load()) / time.Since(start).Seconds()
+}
+
+// BenchmarkServing compares two workers of a set with two plain processes that
+// share a listener, and with one plain process on the same CPUs.
+func BenchmarkServing(b *testing.B) {
+	const span = time.Second
+	var set, two, one []float64
+	for b.Loop() {
+		ln, fd := heldSocket(b)
+		addr := ln.Addr().String()
+
+		_, stop := startSet(b, fd, 2, 2)
+		set = append(set, hammer(b, addr, span))
+		stop()
+
+		p, q := startPlain(b, fd, 1), startPlain(b, fd, 1)
+		two = append(two, hammer(b, addr, span))
+		stopPlain(p)
+		stopPlain(q)
+
+		p = startPlain(b, fd, 2)
+		one = append(one, hammer(b, addr, span))
+		stopPlain(p)
+	}
+	b.ReportMetric(median(set), "req/s")
+	b.ReportMetric(median(set)/median(two), "×two-plain")
+	b.ReportMetric(median(set)/median(one), "×one-plain")
+	b.ReportMetric(0, "ns/op")
+}
+
+// floor is exec of this binary to its first HTTP answer.
+func floor(b *testing.B) time.Duration {
+	b.Helper()
+	ln, fd := heldSocket(b)
+	start := time.Now()
+	p := startPlain(b, fd, 1)
+	ask(b, ln.Addr().String())
+	d := time.Since(start)
+	stopPlain(p)
+	return d
+}
+
+// ask sends one request on a connection of its own and returns who answered.
+func ask(b *testing.B, addr string) string {
+	b.Helper()
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"); err != nil {
+		b.Fatal(err)
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return resp.Header.Get("X-Worker")
+}
+
+// BenchmarkKillToServing is SIGKILL of the only worker until its replacement
+// answers, against the floor.
+func BenchmarkKillToServing(b *testing.B) {
+	ln, fd := heldSocket(b)
+	set, stop := startSet(b, fd, 1, 1)
+	defer stop()
+	var took, bare []float64
+	for b.Loop() {
+		bare = append(bare, float64(floor(b)))
+		st, err := set.Status(b.Context())
+		if err != nil {
+			b.Fatal(err)
+		}
+		pid := st.Groups[0].Workers[0].Pid
+		start := time.Now()
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+		for ask(b, ln.Addr().String()) == strconv.Itoa(pid) {
+		}
+		took = append(took, float64(time.Since(start)))
+	}
+	b.ReportMetric(median(took)/1e6, "ms")
+	b.ReportMetric(median(took)/median(bare), "×floor")
+	b.ReportMetric(0, "ns/op")
+}
+
+// BenchmarkHUPToServing is SIGHUP to the anchor until the new generation answers,
+// against the floor.
+func BenchmarkHUPToServing(b *testing.B) {
+	s := startService(b, 1, "TEST_APP=plain")
+	var took, bare []float64
+	for b.Loop() {
+		bare = append(bare, float64(floor(b)))
+		from := s.mark()
+		old := ask(b, s.addr)
+		start := time.Now()
+		s.signal(syscall.SIGHUP)
+		// Asking all the time would take the CPUs from what is measured.
+		if _, err := s.waitFrom(from, has(`msg="worker serves"`)); err != nil {
+			b.Fatal(err)
+		}
+		for ask(b, s.addr) == old {
+		}
+		took = append(took, float64(time.Since(start)))
+		if _, err := s.waitFrom(from, has(`msg="generation serves"`)); err != nil {
+			b.Fatal(err)
+		}
+	}
+	s.stop()
+	b.ReportMetric(median(took)/1e6, "ms")
+	b.ReportMetric(median(took)/median(bare), "×floor")
+	b.ReportMetric(0, "ns/op")
+}
+
+// BenchmarkParent is what a parent with four workers costs that has nothing to do.
+func BenchmarkParent(b *testing.B) {
+	s := startService(b, 4, "TEST_APP=plain")
+	pid := s.parent()
+	idle := 5 * time.Second
+	if d, err := time.ParseDuration(os.Getenv("IDLE")); err == nil {
+		idle = d
+	}
+	for b.Loop() {
+		before := cpuTime(b, pid)
+		time.Sleep(idle)
+		b.ReportMetric(100*(cpuTime(b, pid)-before).Seconds()/idle.Seconds(), "%cpu")
+		b.ReportMetric(float64(rss(b, pid))/1024, "MB-rss")
+	}
+	s.stop()
+	b.ReportMetric(0, "ns/op")
+}
+
+// cpuTime is what the kernel has counted for the process, to 1 ns (proc(5),
+// schedstat of every thread).
+func cpuTime(b *testing.B, pid int) time.Duration {
+	b.Helper()
+	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
+	var sum time.Duration
+	for _, f := range files {
+		t, _ := os.ReadFile(f)
+		ns, _ := strconv.ParseInt(strings.Fields(string(t) + " 0")[0], 10, 64)
+		sum += time.Duration(ns)
+	}
+	return sum
+}
+
+func rss(b *testing.B, pid int) (kB int) {
+	b.Helper()
+	t, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		b.Fatal(err)
+	}
+	kB, _ = strconv.Atoi(match(string(t), `VmRSS:\s+(\d+)`))
+	return kB
+}
+
+func median(v []float64) float64 {
+	v = slices.Sorted(slices.Values(v))
+	return v[len(v)/2]
+}
