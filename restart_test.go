@@ -338,7 +338,6 @@ func TestParentsDieAroundCommit(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			from = s.mark()
 			s.upgrade() // whoever decides now can still be replaced
 			if n := len(s.workers()); n < 2 {
 				t.Errorf("%d workers", n)

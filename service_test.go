@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -299,15 +300,7 @@ func (s *service) killAll() {
 // parent is the pid in the PID file.
 func (s *service) parent() int {
 	s.t.Helper()
-	b, err := os.ReadFile(s.pidFile)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
-	if err != nil {
-		s.t.Fatalf("PID file: %q", b)
-	}
-	return pid
+	return readPid(s.t, s.pidFile)
 }
 
 // workers are the pids of the workers, of whatever generation.
@@ -345,4 +338,28 @@ func match(s, re string) string {
 		return m[1]
 	}
 	return ""
+}
+
+func readPid(t testing.TB, file string) int {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil {
+		t.Fatalf("PID file: %q", b)
+	}
+	return pid
+}
+
+// freeAddr is an address on which nothing listens now.
+func freeAddr(t testing.TB) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	return ln.Addr().String()
 }

@@ -8,7 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
+	"log"
 	"net/http"
 	"os"
 	"strconv"
@@ -20,7 +20,7 @@ import (
 
 // App serves every socket that the worker has with the same routes.
 func App(ctx context.Context, w *worker.Worker) error {
-	errs := slog.NewLogLogger(slog.Default().Handler(), slog.LevelError)
+	errs := log.New(os.Stderr, "", log.Ltime) // a stack over many lines is readable
 	srv := &http.Server{Handler: w.Handler(routes(w)), ErrorLog: errs}
 	names := w.Sockets()
 	if len(names) == 0 {

@@ -1,0 +1,129 @@
+package handover_test
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// TestReadmePrograms builds the README's programs outside the checkout, by the
+// README's own commands, and runs each: serve, upgrade, stop.
+func TestReadmePrograms(t *testing.T) {
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	programs := regexp.MustCompile("(?s)```go\n(package main.*?)```").FindAllSubmatch(readme, -1)
+	if len(programs) != 2 {
+		t.Fatalf("the README has %d programs, not 2", len(programs))
+	}
+	edit := match(string(readme), `\n(go mod edit .*)\n`)
+	if edit == "" {
+		t.Fatal("the README does not say how to use a checkout")
+	}
+	for i, p := range programs {
+		t.Run([]string{"workers", "one process"}[i], func(t *testing.T) {
+			dir := t.TempDir()
+			addr := freeAddr(t)
+			source := bytes.ReplaceAll(p[1], []byte("127.0.0.1:8080"), []byte(addr))
+			if err := os.WriteFile(filepath.Join(dir, "main.go"), source, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			shell(t, dir, "go mod init shop")
+			shell(t, dir, strings.Replace(edit, "PATH/TO/CHECKOUT", here, 1))
+			// Versions come from this module, so that nothing has to be looked up.
+			sum, err := os.ReadFile("go.sum")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(dir, "go.sum"), sum, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			shell(t, dir, "go mod tidy")
+			shell(t, dir, "go build -o shop .")
+
+			cmd := exec.Command("./shop")
+			cmd.Dir = dir
+			var out bytes.Buffer
+			cmd.Stdout, cmd.Stderr = &out, &out
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			defer func() {
+				if t.Failed() {
+					_ = cmd.Process.Kill()
+					t.Log(out.String())
+				}
+			}()
+			// One process: the first one ends when it has been replaced, and the
+			// PID file says who is next.
+			pid := func() int { return cmd.Process.Pid }
+			if i == 1 {
+				pid = func() int { return readPid(t, filepath.Join(dir, "shop.pid")) }
+			}
+			eventually(t, addr, "generation 1\n")
+			if err := syscall.Kill(pid(), syscall.SIGHUP); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, addr, "generation 2\n")
+			last := pid()
+			if err := syscall.Kill(last, syscall.SIGTERM); err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Wait(); err != nil {
+				t.Error(err)
+			}
+			if i == 1 { // an orphan by now, and ours, since this test is the subreaper
+				var ws syscall.WaitStatus
+				if _, err := syscall.Wait4(last, &ws, 0, nil); err != nil || ws.ExitStatus() != 0 {
+					t.Errorf("the second process: %v, %v", err, ws)
+				}
+			}
+		})
+	}
+}
+
+// eventually asks until the answer ends in want. Only a server that does not
+// listen yet is forgiven.
+func eventually(t *testing.T, addr, want string) {
+	t.Helper()
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	deadline := time.Now().Add(20 * time.Second)
+	last := ""
+	for time.Now().Before(deadline) {
+		resp, err := client.Get("http://" + addr + "/")
+		if err != nil {
+			last = err.Error()
+			<-time.After(5 * time.Millisecond)
+			continue
+		}
+		b, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if last = string(b); strings.HasSuffix(last, want) {
+			return
+		}
+	}
+	t.Fatalf("no answer that ends in %q within 20 s; the last: %s", want, last)
+}
+
+func shell(t *testing.T, dir, command string) {
+	t.Helper()
+	cmd := exec.Command("sh", "-c", command)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "GOFLAGS=-mod=mod")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", command, err, out)
+	}
+}
