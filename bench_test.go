@@ -2,12 +2,13 @@ package handover_test
 
 import (
 	"bufio"
-	"context"
+	"bytes"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -77,48 +78,74 @@ func startSet(b *testing.B, fd, workers, cpus int) (set *workerset.Set, stop fun
 	return set, func() { set.Stop(); wg.Wait() }
 }
 
-// hammer sends keep-alive requests from a few connections for a time and returns
-// how many were answered in a second.
-func hammer(b *testing.B, addr string, d time.Duration) float64 {
-	b.Helper()
-	const conns = 16
+// hammerName is the test binary as a client: a process of its own, on one CPU, so
+// that it costs every server the same.
+const hammerName = "hammer"
+
+// hammerMain sends keep-alive requests on 64 connections to the address for the
+// time and prints how many were answered.
+func hammerMain() {
+	d, err := time.ParseDuration(os.Args[2])
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	var n atomic.Int64
 	var wg sync.WaitGroup
-	ctx, cancel := context.WithTimeout(b.Context(), d)
-	defer cancel()
-	start := time.Now()
-	for range conns {
+	stop := time.Now().Add(d)
+	for range 64 {
 		wg.Go(func() {
-			c, err := net.Dial("tcp", addr)
+			c, err := net.Dial("tcp", os.Args[1])
 			if err != nil {
-				b.Error(err)
-				return
+				fmt.Fprintln(os.Stderr, err)
+				os.Exit(1)
 			}
 			defer c.Close()
-			br := bufio.NewReader(c)
-			for ctx.Err() == nil {
-				if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
-					b.Error(err)
-					return
+			request, buf := []byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n"), make([]byte, 4096)
+			for time.Now().Before(stop) {
+				if _, err = c.Write(request); err == nil {
+					// The answer is small and sent at once: one read has it all.
+					_, err = c.Read(buf)
 				}
-				resp, err := http.ReadResponse(br, nil)
-				if err != nil {
-					b.Error(err)
-					return
+				if err != nil || !bytes.HasPrefix(buf, []byte("HTTP/1.1 200")) {
+					fmt.Fprintln(os.Stderr, "no answer:", err)
+					os.Exit(1)
 				}
-				_, _ = io.Copy(io.Discard, resp.Body)
 				n.Add(1)
 			}
 		})
 	}
 	wg.Wait()
-	return float64(n.Load()) / time.Since(start).Seconds()
+	fmt.Println(n.Load())
+	os.Exit(0)
+}
+
+// hammer returns how many requests a second the server at addr answers.
+func hammer(b *testing.B, addr string, d time.Duration) float64 {
+	b.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		b.Fatal(err)
+	}
+	cmd := exec.Command(self)
+	cmd.Args = []string{hammerName, addr, d.String()}
+	cmd.Env = append(os.Environ(), "GOMAXPROCS=1")
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		b.Fatal(err)
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(string(out)))
+	if err != nil {
+		b.Fatal(err)
+	}
+	return float64(n) / d.Seconds()
 }
 
 // BenchmarkServing compares two workers of a set with two plain processes that
 // share a listener, and with one plain process on the same CPUs.
 func BenchmarkServing(b *testing.B) {
-	const span = time.Second
+	const span = 2 * time.Second
 	var set, two, one []float64
 	for b.Loop() {
 		ln, fd := heldSocket(b)

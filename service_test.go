@@ -36,6 +36,8 @@ func TestMain(m *testing.M) {
 		serviceMain()
 	case plainName:
 		plainMain()
+	case hammerName:
+		hammerMain()
 	}
 	if err := draintest.Subreaper(); err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -12,10 +12,12 @@ type bounds struct {
 	MaxCount uint8 // slots that an operator scales up to; 0: does not scale
 	Surge    int
 	Faults   uint8
+	Mild     bool     // the only faults are failures that are told, and workers that cannot start
 	Ops      uint8    // decisions of an operator
 	Up       bool     // begin with a group that serves, not with nothing
 	Fine     bool     // also interleave and disturb the workers that are leaving
 	Freeze   bool     // at any moment everyone may stop to help
+	Limit    int      // look no further after so many states; 0: never
 	Adopt    [][]proc // begin with a trial worker, whose commit adopts one of these sets
 }
 
@@ -25,7 +27,7 @@ type explorer struct {
 	next func(State, Event) (State, Effect)
 	plan func([]Worker, Want) Steps
 
-	plans  map[planKey]Steps
+	plans  map[planKey]planned
 	seen   map[group]int32
 	nodes  []node
 	edges  [][2]int32
@@ -43,7 +45,7 @@ type node struct {
 func newExplorer(b bounds) *explorer {
 	return &explorer{
 		bounds: b, next: Next, plan: Plan,
-		plans: map[planKey]Steps{}, seen: map[group]int32{},
+		plans: map[planKey]planned{}, seen: map[group]int32{},
 	}
 }
 
@@ -60,16 +62,19 @@ func (x *explorer) run() {
 		first.count = 1
 	}
 	for slot := uint8(1); x.Up && slot <= x.Count; slot++ {
-		first.add(proc{state: Serving, armed: unarmed, slot: slot, real: accepts, has: served})
+		x.add(&first, proc{state: Serving, armed: unarmed, slot: slot, real: accepts, has: served})
 	}
 	x.settle(&first)
 	x.visit(first, -1, "start", 0)
 	for at := 0; at < len(x.nodes) && x.broken == ""; at++ {
+		if at == x.Limit-1 {
+			return
+		}
 		fair := false
 		g := x.nodes[at].group
 		x.moves(&g, func(label string, slot uint8, isFair bool, to group) {
-			if x.broken != "" && x.detail != "" && label != "" {
-				x.visitBroken(to, at, label, slot)
+			if x.broken != "" {
+				x.explain(node{to, int32(at), label, slot})
 				return
 			}
 			fair = fair || isFair
@@ -87,10 +92,11 @@ func (x *explorer) run() {
 	}
 }
 
-// visitBroken completes the report of the move that broke a promise.
-func (x *explorer) visitBroken(to group, at int, label string, slot uint8) {
+// explain completes the report of the move that broke a promise. Moves that
+// were looked at after it are not told.
+func (x *explorer) explain(n node) {
 	if !strings.Contains(x.detail, "\n") {
-		x.nodes = append(x.nodes, node{to, int32(at), label, slot})
+		x.nodes = append(x.nodes, n)
 		x.detail += x.trace(int32(len(x.nodes) - 1))
 	}
 }
@@ -193,7 +199,7 @@ func explorations() map[string]bounds {
 		"fine":     {Count: 1, MaxCount: 2, Surge: 1, Faults: 1, Ops: 2, Fine: true},
 		"two":      {Count: 2, MaxCount: 3, Surge: 1, Faults: 2, Ops: 1, Up: true},
 		"three":    {Count: 3, Surge: 2, Faults: 1, Ops: 1, Up: true},
-		"failures": {Count: 3, Surge: 1, Faults: 2, Ops: 1, Up: true},
+		"failures": {Count: 3, Surge: 1, Faults: 3, Ops: 1, Up: true, Mild: true},
 		"upgrade":  {Count: 2, MaxCount: 2, Surge: 1, Faults: 1, Ops: 1, Adopt: heirs()},
 		"frozen":   {Count: 2, MaxCount: 3, Surge: 1, Faults: 1, Ops: 1, Freeze: true, Up: true},
 	}

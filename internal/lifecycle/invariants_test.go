@@ -20,6 +20,9 @@ func (x *explorer) checkEvent(g *group, i int, old State, e Event, effect Effect
 	if e == Stop && p.born() && old < Terminating && !effect.Has(SendDrain|SendExit) {
 		x.violate("who is stopped is told all", "at %v: %v", old, effect)
 	}
+	if old == Degraded && e == Failed && p.state != Degraded {
+		x.violate("who is degraded is not condemned", "enters %v", p.state)
+	}
 	if e == Kill && p.state != Killing {
 		x.violate("who has to go at once is killed", "at %v", old)
 	}
@@ -147,6 +150,18 @@ func (x *explorer) checkState(g *group) {
 }
 
 func (x *explorer) checkSlots(g *group) {
+	accept, condemned := 0, 0
+	for i := range g.all() {
+		if s := g.procs[i].state; s.Accepts() {
+			accept++
+			if s == Condemned {
+				condemned++
+			}
+		}
+	}
+	if condemned > 0 && accept >= int(g.count) {
+		x.violate("who fails drains as soon as the others suffice", "%d accept", accept)
+	}
 	missing, rolling, extra := 0, 0, 0
 	for slot := uint8(1); slot <= g.count; slot++ {
 		serve, arrive := g.fresh(slot)
@@ -172,7 +187,7 @@ func (x *explorer) checkSlots(g *group) {
 	if missing > 0 && rolling < x.Surge && !g.halted {
 		x.violate("a roll goes on", "%d slots wait, %d roll", missing, rolling)
 	}
-	if got := Settled(g.workers(), x.want(g)); got != x.settled(g) {
+	if got := x.planned(g).settled; got != x.settled(g) {
 		x.violate("settled is what it says", "got %v", got)
 	}
 }
@@ -188,6 +203,9 @@ func (x *explorer) checkProc(p *proc) {
 	}
 	if p.state == Draining && p.has&(served|lost|gotExit) == 0 {
 		x.violate("who never served waits for nobody", "")
+	}
+	if p.state.Accepts() && !p.is(served) {
+		x.violate("who never served waits for nobody", "%v", p.state)
 	}
 	if p.state == Terminating && p.has&(gotTerm|gotAbrt) == 0 || p.state == Killing && p.born() && !p.is(gotKill) {
 		x.violate("who has to go is signalled", "%v", p.state)

@@ -6,7 +6,22 @@
 //     whom to start and whom to let go.
 //   - [Backoff] is how long a slot waits after a worker that could not start.
 //
-// Package workerset is the shell that carries the decisions out.
+// Package workerset is the shell that carries the decisions out. TABLE.md is the
+// table for reading. The promises are explored exhaustively (explore_test.go),
+// with a shell that keeps to this:
+//
+//   - The first event of a worker is Spawned, SpawnFailed, Adopted or Died; one of
+//     them comes, also when the worker was let go before it had a process.
+//   - In a committed generation Commit follows Ready: before Standby it is lost.
+//   - An adopted worker's answer is an event again: Spawned (it is only
+//     starting), Ready (it waits to be told to accept), Failed, Leaving, Drained;
+//     none when it serves.
+//   - A deadline belongs to one worker and one arming, and dies with either.
+//   - Want.Halted is set when the replacement of a stale worker that serves is
+//     lost before it served, before Plan is asked again: not
+//     when it is dead, for it may still drain or terminate. The same holds for
+//     the backoff of a slot.
+//   - Plan is asked after every event, until the set stops.
 package lifecycle
 
 import "fmt"
@@ -56,7 +71,7 @@ func (s State) Arrives() bool { return s == Spawning || s == Starting || s == St
 type Event uint8
 
 const (
-	Spawned     Event = iota // its process exists
+	Spawned     Event = iota // its process exists; adopted, it says that it is only starting
 	SpawnFailed              // its process could not be started
 	Ready                    // it says that it could serve
 	Commit                   // its generation may serve

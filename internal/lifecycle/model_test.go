@@ -56,7 +56,7 @@ type proc struct {
 	has   bits
 }
 
-const maxProcs = 8
+const maxProcs = 10
 
 // group is a state of the model. It is a map key: no pointers, no padding. The
 // workers stand in the order of their ages; a worker that has exited is
@@ -77,8 +77,12 @@ type group struct {
 
 func (g *group) all() []proc { return g.procs[:g.n] }
 
-func (g *group) add(p proc) {
-	g.procs[g.n] = p // more than maxProcs is a bug of the bounds: let it panic
+func (x *explorer) add(g *group, p proc) {
+	if g.n == maxProcs {
+		x.violate("workers are few", "%d live", g.n)
+		return
+	}
+	g.procs[g.n] = p
 	g.n++
 }
 
@@ -167,7 +171,7 @@ func (x *explorer) happen(g *group, i int, e Event) {
 	old := p.state
 	next, effect := x.next(old, e)
 	p.state = next
-	if next.Serves() {
+	if next.Serves() && (e == Commit || e == Adopted) {
 		p.has |= served
 	} else if next == Starting { // adopted, it turned out not to serve
 		p.has &^= served
@@ -246,7 +250,7 @@ func (x *explorer) settle(g *group) {
 		}
 	}
 	if !g.stopped {
-		steps := x.planned(g)
+		steps := x.planned(g).steps
 		x.checkSteps(g, steps)
 		for _, id := range steps.Replaced {
 			x.happen(g, id-1, Replaced)
@@ -255,9 +259,9 @@ func (x *explorer) settle(g *group) {
 			x.happen(g, id-1, Retire)
 		}
 		for _, slot := range steps.Spawn {
-			g.add(proc{state: Spawning, armed: unarmed, slot: uint8(slot)})
+			x.add(g, proc{state: Spawning, armed: unarmed, slot: uint8(slot)})
 		}
-		if again := x.planned(g); len(again.Spawn)+len(again.Retire)+len(again.Replaced) > 0 {
+		if again := x.planned(g).steps; len(again.Spawn)+len(again.Retire)+len(again.Replaced) > 0 {
 			x.violate("plan is idempotent", "asked again it wants %+v after %+v", again, steps)
 		}
 	}
@@ -265,10 +269,6 @@ func (x *explorer) settle(g *group) {
 	if x.atRest(g) && !g.any(asked) { // capacity is promised anew
 		g.full, g.hurt = g.accepting() == int(g.count), false
 	}
-}
-
-func (x *explorer) want(g *group) Want {
-	return Want{Count: int(g.count), Surge: x.Surge, Halted: g.halted}
 }
 
 func (g *group) workers() []Worker {
@@ -286,14 +286,20 @@ type planKey struct {
 	halted bool
 }
 
-func (x *explorer) planned(g *group) Steps {
+type planned struct {
+	steps   Steps
+	settled bool
+}
+
+func (x *explorer) planned(g *group) planned {
 	k := planKey{count: g.count, halted: g.halted}
 	for i, p := range g.all() {
 		k.procs[i] = [3]uint8{uint8(p.state) + 1, p.slot, uint8(p.has & (stale | released))}
 	}
 	s, ok := x.plans[k]
 	if !ok {
-		s = x.plan(g.workers(), x.want(g))
+		want := Want{Count: int(g.count), Surge: x.Surge, Halted: g.halted}
+		s = planned{x.plan(g.workers(), want), Settled(g.workers(), want)}
 		x.plans[k] = s
 	}
 	return s

@@ -134,6 +134,17 @@ func (x *explorer) faults(p *proc, try func(string, func(*group, *proc) Event)) 
 		try("dies before it is known", die)
 		return
 	}
+	fail := func(g *group, p *proc) Event {
+		g.hurt = g.hurt || p.real == accepts
+		p.has |= waits
+		return Failed
+	}
+	if x.Mild {
+		if p.obeys() && !p.is(lost) && p.real < finishing {
+			try("fails", fail)
+		}
+		return
+	}
 	try("dies", func(g *group, p *proc) Event { unpromise(g, p); return die(g, p) })
 	if !p.is(lost) {
 		try("loses its channel", func(g *group, p *proc) Event { unpromise(g, p); p.has |= lost; return Lost })
@@ -153,11 +164,7 @@ func (x *explorer) faults(p *proc, try func(string, func(*group, *proc) Event)) 
 		return
 	}
 	if !p.is(asked) || p.real == accepts {
-		try("fails", func(g *group, p *proc) Event {
-			g.hurt = g.hurt || p.real == accepts
-			p.has |= waits
-			return Failed
-		})
+		try("fails", fail)
 	}
 	try("leaves by itself", func(g *group, p *proc) Event { unpromise(g, p); p.real = finishing; return Leaving })
 	try("has drained by itself", func(g *group, p *proc) Event { unpromise(g, p); return finish(g, p) })
@@ -219,9 +226,9 @@ func (x *explorer) commit(g *group, heirs []proc) {
 	trial := g.procs[0]
 	g.n = 0
 	for _, p := range heirs {
-		g.add(proc{state: Spawning, armed: unarmed, slot: p.slot, real: p.real, has: p.has | stale})
+		x.add(g, proc{state: Spawning, armed: unarmed, slot: p.slot, real: p.real, has: p.has | stale})
 	}
-	g.add(trial)
+	x.add(g, trial)
 	g.committed = true
 	g.count = x.Count
 	g.full, g.hurt = trial.obeys(), false

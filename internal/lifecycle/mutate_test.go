@@ -2,6 +2,7 @@ package lifecycle
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 )
@@ -46,11 +47,11 @@ func mutants() []mutant {
 // small are bounds within which nearly every mutant shows, quickest first.
 func small() []bounds {
 	return []bounds{
+		{Count: 1, MaxCount: 2, Surge: 1, Faults: 2, Ops: 2, Up: true, Limit: 1000},
 		{Count: 1, MaxCount: 2, Surge: 1, Faults: 1, Ops: 1, Fine: true},
 		{Count: 2, Surge: 1, Faults: 1, Adopt: heirs()},
 		{Count: 1, Surge: 1, Faults: 1, Ops: 1, Adopt: heirs()},
 		{Count: 1, MaxCount: 2, Surge: 1, Faults: 2, Ops: 2, Up: true},
-		{Count: 2, MaxCount: 3, Surge: 1, Faults: 2, Ops: 1, Up: true},
 	}
 }
 
@@ -100,5 +101,102 @@ func TestEveryLossIsCaught(t *testing.T) {
 	t.Logf("%d mutants; caught by:", len(ms))
 	for promise, n := range by {
 		t.Logf("%4d %s", n, promise)
+	}
+}
+
+// brokenPlans are plans with one rule lost.
+var brokenPlans = map[string]func([]Worker, Want) Steps{
+	"any number of stale workers at a time": func(ws []Worker, w Want) Steps {
+		w.Surge = 99
+		return Plan(ws, w)
+	},
+	"a halted roll goes on": func(ws []Worker, w Want) Steps {
+		w.Halted = false
+		return Plan(ws, w)
+	},
+	"a roll never begins": func(ws []Worker, w Want) Steps {
+		w.Halted = true
+		return Plan(ws, w)
+	},
+	"whoever fails drains": func(ws []Worker, w Want) Steps {
+		steps := Plan(ws, w)
+		for _, x := range ws {
+			if x.State == Condemned && !slices.Contains(steps.Retire, x.ID) && !slices.Contains(steps.Replaced, x.ID) {
+				steps.Retire = append(steps.Retire, x.ID)
+			}
+		}
+		return steps
+	},
+	"whoever fails accepts until its replacement serves": func(ws []Worker, w Want) Steps {
+		return without(Plan(ws, w), func(id int) bool { return ws[id-1].State != Condemned }, nil)
+	},
+	"nobody hears of his replacement": func(ws []Worker, w Want) Steps {
+		return without(Plan(ws, w), nil, func(int) bool { return false })
+	},
+	"the condemned do not hear of their replacement": func(ws []Worker, w Want) Steps {
+		return without(Plan(ws, w), nil, func(id int) bool { return ws[id-1].State != Condemned })
+	},
+	"the stale stay": func(ws []Worker, w Want) Steps {
+		return without(Plan(ws, w), func(id int) bool { return !ws[id-1].State.Serves() || ws[id-1].Slot > w.Count }, nil)
+	},
+	"the surplus stay": func(ws []Worker, w Want) Steps {
+		return without(Plan(ws, w), func(id int) bool { return ws[id-1].Slot <= w.Count }, nil)
+	},
+	"the surplus wait for nobody": func(ws []Worker, w Want) Steps {
+		steps := Plan(ws, w)
+		for _, x := range ws {
+			if x.State.Serves() && x.Slot > w.Count && !slices.Contains(steps.Retire, x.ID) {
+				steps.Retire = append(steps.Retire, x.ID)
+			}
+		}
+		return steps
+	},
+	"who is stale and arrives stays": func(ws []Worker, w Want) Steps {
+		return without(Plan(ws, w), func(id int) bool { return !ws[id-1].State.Arrives() }, nil)
+	},
+	"who arrives is not seen": func(ws []Worker, w Want) Steps {
+		return Plan(slices.DeleteFunc(slices.Clone(ws), func(x Worker) bool { return x.State.Arrives() }), w)
+	},
+	"who arrives is taken for serving": func(ws []Worker, w Want) Steps {
+		ws = slices.Clone(ws)
+		for i := range ws {
+			if ws[i].State == Starting && !ws[i].Stale {
+				ws[i].State = Serving
+			}
+		}
+		return Plan(ws, w)
+	},
+	"nobody is stale": func(ws []Worker, w Want) Steps {
+		ws = slices.Clone(ws)
+		for i := range ws {
+			ws[i].Stale = false
+		}
+		return Plan(ws, w)
+	},
+	"who has failed needs no replacement": func(ws []Worker, w Want) Steps {
+		steps := Plan(ws, w)
+		steps.Spawn = slices.DeleteFunc(slices.Clone(steps.Spawn), func(slot int) bool {
+			return slices.ContainsFunc(ws, func(x Worker) bool { return x.Slot == slot && x.State == Condemned })
+		})
+		return steps
+	},
+}
+
+// without keeps the steps about the workers that the functions keep, nil for all.
+func without(s Steps, retire, replaced func(int) bool) Steps {
+	keep := func(ids []int, ok func(int) bool) []int {
+		return slices.DeleteFunc(slices.Clone(ids), func(id int) bool { return ok != nil && !ok(id) })
+	}
+	return Steps{Spawn: s.Spawn, Retire: keep(s.Retire, retire), Replaced: keep(s.Replaced, replaced)}
+}
+
+func TestEveryBrokenPlanIsCaught(t *testing.T) {
+	t.Parallel()
+	for name, plan := range brokenPlans {
+		if how := caught(Next, plan); how == "" {
+			t.Errorf("survives: %s", name)
+		} else {
+			t.Logf("%s: %s", name, how)
+		}
 	}
 }
