@@ -2,12 +2,14 @@ package handover_test
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -93,6 +95,40 @@ func TestReadmePrograms(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestReadmeCommand types the README's first command, sends ten HUPs to the pid
+// that it prints, and Ctrl-C.
+func TestReadmeCommand(t *testing.T) {
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	command := match(string(readme), "```sh\n(go run .*)\n```")
+	if command == "" {
+		t.Fatal("the README has no first command")
+	}
+	// Port 8080 may be somebody's.
+	args := append(strings.Fields(command), "--listen", "http=tcp://127.0.0.1:0")
+	s := startCommand(t, exec.Command(args[0], args[1:]...))
+	s.await(has("drain and stop"))
+	text := s.tail(1000)
+	s.pid, _ = strconv.Atoi(match(text, `kill -HUP (\d+)`))
+	s.addr = match(text, `serves http://([0-9.:]+)/`)
+	if s.pid == 0 || s.addr == "" || !strings.Contains(text, "curl http://"+s.addr+"/") {
+		t.Fatalf("what is printed does not say what to try:\n%s", text)
+	}
+	l := s.load(10)
+	for i := range 10 {
+		s.upgrade()
+		answered(t, l, fmt.Sprintf("generation=%d", i+2))
+	}
+	check(t, l)
+	// Ctrl-C is SIGINT to the terminal's whole foreground process group.
+	if err := syscall.Kill(-s.cmd.Process.Pid, syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	s.awaitExit(0)
 }
 
 // eventually asks until the answer ends in want. Only a server that does not

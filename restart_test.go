@@ -319,14 +319,7 @@ func TestParentsDieAroundCommit(t *testing.T) {
 			switch {
 			case c.step == "new: committed":
 				// Nobody is left that could decide.
-				select {
-				case <-s.exited:
-				case <-time.After(40 * time.Second):
-					t.Fatal("the anchor did not end")
-				}
-				if code := s.cmd.ProcessState.ExitCode(); code != 128+9 {
-					t.Errorf("exit code %d, not 137", code)
-				}
+				s.awaitExit(128 + 9)
 				l.Stop()
 				return
 			case c.oldGoesOn:

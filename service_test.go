@@ -121,32 +121,43 @@ type service struct {
 func startService(t testing.TB, workers int, env ...string) *service {
 	t.Helper()
 	dir := t.TempDir()
-	s := &service{
-		t: t, bin: filepath.Join(dir, serviceName), pidFile: filepath.Join(dir, "pid"),
-		exited: make(chan struct{}), more: make(chan struct{}),
-	}
-	s.install()
-	s.cmd = exec.Command(s.bin)
+	bin, pidFile := filepath.Join(dir, serviceName), filepath.Join(dir, "pid")
+	install(t, bin)
+	cmd := exec.Command(bin)
+	cmd.Env = append(env, "TEST_WORKERS="+strconv.Itoa(workers), "TEST_PIDFILE="+pidFile)
+	s := startCommand(t, cmd)
+	s.bin, s.pidFile = bin, pidFile
+	line := s.await(has("msg=started"))
+	s.addr = match(line, `listen=\S*tcp://([0-9.:]+)`)
+	s.pid, _ = strconv.Atoi(match(line, ` pid=(\d+)`))
+	return s
+}
+
+// startCommand starts a command, whose Env is added to this process's, in a process
+// group of its own, and reads what it prints. It is stopped with the test.
+func startCommand(t testing.TB, cmd *exec.Cmd) *service {
+	t.Helper()
+	s := &service{t: t, cmd: cmd, exited: make(chan struct{}), more: make(chan struct{})}
 	// The race detector would make every process of ours wait 1 s at its exit.
-	s.cmd.Env = append(os.Environ(), append(env, "GORACE=atexit_sleep_ms=0",
-		"TEST_WORKERS="+strconv.Itoa(workers), "TEST_PIDFILE="+s.pidFile)...)
+	cmd.Env = append(os.Environ(), append(cmd.Env, "GORACE=atexit_sleep_ms=0")...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.cmd.Stdout, s.cmd.Stderr = w, w
-	if err := s.cmd.Start(); err != nil {
+	cmd.Stdout, cmd.Stderr = w, w
+	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	w.Close()
 	var wg sync.WaitGroup
 	wg.Go(func() { s.read(r) })
-	wg.Go(func() { _ = s.cmd.Wait(); close(s.exited) })
+	wg.Go(func() { _ = cmd.Wait(); close(s.exited) })
 	t.Cleanup(func() {
 		select {
 		case <-s.exited:
 		default:
-			_ = syscall.Kill(s.cmd.Process.Pid, syscall.SIGTERM)
+			_ = syscall.Kill(cmd.Process.Pid, syscall.SIGTERM)
 			select {
 			case <-s.exited:
 			case <-time.After(15 * time.Second):
@@ -159,38 +170,38 @@ func startService(t testing.TB, workers int, env ...string) *service {
 			t.Log(s.tail(60))
 		}
 	})
-	line := s.wait(has("msg=started"))
-	s.addr = match(line, `listen=\S*tcp://([0-9.:]+)`)
-	s.pid, _ = strconv.Atoi(match(line, `pid=(\d+)`))
 	return s
 }
 
 // install puts the real program in place, as a deployment does.
-func (s *service) install() {
-	s.t.Helper()
+func (s *service) install() { install(s.t, s.bin) }
+
+func install(t testing.TB, bin string) {
+	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
-		s.t.Fatal(err)
+		t.Fatal(err)
 	}
-	s.replace(func(tmp string) error { return os.Link(self, tmp) }, func(tmp string) error { return copyFile(self, tmp) })
+	replace(t, bin, func(tmp string) error {
+		if os.Link(self, tmp) == nil {
+			return nil
+		}
+		return copyFile(self, tmp)
+	})
 }
 
 // replace exchanges the program's file by rename, which works while it runs.
-func (s *service) replace(ways ...func(tmp string) error) {
-	s.t.Helper()
-	tmp := s.bin + ".new"
-	var err error
-	for _, way := range ways {
-		os.Remove(tmp)
-		if err = way(tmp); err == nil {
-			break
-		}
-	}
+func (s *service) replace(way func(tmp string) error) { replace(s.t, s.bin, way) }
+
+func replace(t testing.TB, bin string, way func(tmp string) error) {
+	t.Helper()
+	tmp := bin + ".new"
+	err := way(tmp)
 	if err == nil {
-		err = os.Rename(tmp, s.bin)
+		err = os.Rename(tmp, bin)
 	}
 	if err != nil {
-		s.t.Fatal(err)
+		t.Fatal(err)
 	}
 }
 
@@ -215,8 +226,8 @@ func (s *service) read(r io.ReadCloser) {
 	}
 }
 
-// wait returns the first line, of those that no wait has seen yet, that is ok.
-func (s *service) wait(ok func(string) bool) string {
+// await returns the first line of the log that is ok.
+func (s *service) await(ok func(string) bool) string {
 	s.t.Helper()
 	line, err := s.waitFrom(0, ok)
 	if err != nil {
@@ -281,13 +292,18 @@ func (s *service) signal(sig syscall.Signal) {
 func (s *service) stop() {
 	s.t.Helper()
 	s.signal(syscall.SIGTERM)
+	s.awaitExit(0)
+}
+
+func (s *service) awaitExit(code int) {
+	s.t.Helper()
 	select {
 	case <-s.exited:
-	case <-time.After(30 * time.Second):
-		s.t.Fatal("the service does not stop")
+	case <-time.After(40 * time.Second):
+		s.t.Fatal("the service does not end")
 	}
-	if code := s.cmd.ProcessState.ExitCode(); code != 0 {
-		s.t.Errorf("exit code %d after a stop", code)
+	if got := s.cmd.ProcessState.ExitCode(); got != code {
+		s.t.Errorf("exit code %d, not %d", got, code)
 	}
 }
 
