@@ -128,7 +128,10 @@ func TestReadmeCommand(t *testing.T) {
 	if err := syscall.Kill(-s.cmd.Process.Pid, syscall.SIGINT); err != nil {
 		t.Fatal(err)
 	}
-	s.awaitExit(0)
+	s.awaitExit(1) // go run's own, after an interrupt, whatever the program says
+	if !strings.Contains(s.tail(20), "msg=stopped") {
+		t.Error("the service did not stop in order")
+	}
 }
 
 // eventually asks until the answer ends in want. Only a server that does not
