@@ -3,11 +3,25 @@ package upgrader
 import (
 	"context"
 	"errors"
+	"os"
 	"syscall"
 	"time"
-
-	"github.com/handover-go/handover/internal/launch"
 )
+
+// exitGrace is how long a new process that said why it gives up, or closed its end,
+// may take to exit.
+const exitGrace = 500 * time.Millisecond
+
+// commitTimeout is how long a new process may take from the commit to its word to
+// tableflip. It does next to nothing then, and nobody decides. It is a variable
+// for the tests.
+var commitTimeout = 10 * time.Second
+
+// errClosed is the cause where a new process hung up and did not exit.
+var errClosed = errors.New("the new program closed its end of the succession")
+
+// errEnded is the cause where the new process gave none.
+var errEnded = errors.New("the new program ended before it was ready")
 
 // succession is the old process's side of the conversation, owned by the
 // goroutine that runs Upgrade.
@@ -18,26 +32,47 @@ type succession struct {
 	yielded bool             // Yield was called and the commit is under way
 	reason  string           // what the new process said when it gave up
 	cause   error            // why this side gave up
-	overdue <-chan time.Time // when a new process that gave up should be gone
+	overdue <-chan time.Time // when it will, if nothing happens
+	excuse  error            // and why
 }
 
 // handle answers one message of the new process.
-func (s *succession) handle(ctx context.Context, m message) {
-	switch m.Cmd {
-	case cmdHello:
-		if err := checkVersion(m); err != nil {
+func (s *succession) handle(ctx context.Context, h heard) {
+	switch {
+	case h.err != nil:
+		s.give(h.err)
+	case h.Cmd == cmdHello:
+		if err := checkVersion(h.message); err != nil {
 			s.give(err)
 		}
-	case cmdFailed:
-		s.reason = m.Reason
+	case h.Cmd == cmdFailed:
+		s.reason = h.Reason
 		s.give(ErrRejected)
-	case cmdPrepared:
+	case h.Cmd == cmdPrepared:
 		if !s.yielded && s.cause == nil {
 			s.commit(ctx)
 		}
 	}
 	// cmdAck needs no action: the new process decides from the moment it has the
 	// commit, and if it dies before Ready, acknowledged or not, this one goes on.
+}
+
+// lastWords takes what a process that is dead has said before.
+func (s *succession) lastWords(messages <-chan heard) {
+	if messages == nil {
+		return
+	}
+	// Others may have its end of the connection, too, so that there is no end of
+	// file.
+	_ = s.a.conn.SetReadDeadline(time.Now().Add(lastWords))
+	for h := range messages {
+		if h.err == nil && h.Cmd == cmdFailed {
+			s.reason = h.Reason
+			if s.cause == nil {
+				s.cause = ErrRejected
+			}
+		}
+	}
 }
 
 // commit is the step at which the decision changes sides. From Yield on this
@@ -52,15 +87,30 @@ func (s *succession) commit(ctx context.Context) {
 		}
 	}
 	s.yielded = true
-	legacy.Files = append(s.a.output.readers(), legacy.Files...)
-	// A new process that has stopped reading must not stop this one.
-	deadline, ok := ctx.Deadline()
-	if ok {
-		_ = s.a.conn.SetWriteDeadline(deadline)
-	}
-	if err := sendLegacy(s.a.conn, legacy); err != nil {
+	s.expect(commitTimeout, ErrTimeout)
+	timer := time.AfterFunc(commitTimeout, s.a.stopSending)
+	defer timer.Stop()
+	s.sent(ctx, sendLegacy(s.a.conn, legacy))
+}
+
+// sent judges the error of a message to the new process.
+func (s *succession) sent(ctx context.Context, err error) {
+	switch {
+	case err == nil:
+	case errors.Is(err, syscall.EPIPE):
+		s.expect(exitGrace, errClosed) // most likely it is dead
+	case errors.Is(err, os.ErrDeadlineExceeded) && ctx.Err() != nil:
+		s.give(context.Cause(ctx))
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		s.give(ErrTimeout)
+	default:
 		s.give(err)
 	}
+}
+
+// expect gives the new process a time to do something, or to exit.
+func (s *succession) expect(d time.Duration, excuse error) {
+	s.overdue, s.excuse = time.After(d), excuse
 }
 
 // give ends the attempt. The first cause counts.
@@ -70,7 +120,7 @@ func (s *succession) give(cause error) {
 	}
 	if errors.Is(cause, ErrRejected) {
 		// It exits by itself, with a status and words of its own.
-		s.overdue = time.After(exitGrace)
+		s.expect(exitGrace, ErrRejected)
 		return
 	}
 	s.kill()
@@ -83,33 +133,30 @@ func (s *succession) kill() {
 	}
 }
 
-// exitGrace is how long a new process that said why it gives up may take to exit.
-const exitGrace = 500 * time.Millisecond
-
-// orphanGrace is how long what a failed process had started may take to end by
-// itself before it is killed: its workers see their channel end and have nothing
-// to finish.
-const orphanGrace = 200 * time.Millisecond
-
 // failed clears away and describes the failure. The new process is dead.
 func (s *succession) failed(flipErr error) error {
-	a := s.a
-	if s.yielded && s.u.cfg.Resume != nil {
-		s.u.cfg.Resume()
+	a, cause := s.a, s.cause
+	if s.yielded {
+		s.u.writePIDFile() // it may name the new process
+		if s.u.cfg.Resume != nil {
+			s.u.cfg.Resume()
+		}
 	}
-	clearAttempt(envAttempt+"="+a.mark, orphanGrace)
-	a.output.finish(100 * time.Millisecond)
-	e := &FailedError{Path: a.path, Err: s.cause, Reason: s.reason, ExitCode: -1}
+	clearAttempt(envAttempt + "=" + a.mark)
+	a.output.finish(lastWords)
 	switch {
-	case errors.Is(s.cause, context.DeadlineExceeded):
-		e.Err = ErrTimeout
-	case errors.Is(s.cause, ErrSpent) || flipErr == nil:
-		e.Err = ErrSpent
-	case s.cause == nil && a.spawnErr != nil:
-		e.Err = a.spawnErr
-	case s.cause == nil:
-		e.Err = errors.New("the new program ended before it was ready")
+	case cause != nil:
+		if errors.Is(cause, context.DeadlineExceeded) {
+			cause = ErrTimeout // the caller's deadline
+		}
+	case a.spawnErr != nil:
+		cause = a.spawnErr
+	case !a.spawned:
+		cause = flipErr
+	default:
+		cause = errEnded
 	}
+	e := &FailedError{Path: a.path, Err: cause, Reason: s.reason, ExitCode: -1}
 	if a.proc != nil {
 		st := a.proc.Wait()
 		e.Started, e.Pid, e.ExitCode, e.Status = true, a.proc.Pid, st.Code, st.String()
@@ -117,14 +164,4 @@ func (s *succession) failed(flipErr error) error {
 		a.proc.Close()
 	}
 	return e
-}
-
-// clearAttempt waits until nothing that the failed process had started is left,
-// and kills what is left after the grace.
-func clearAttempt(mark string, grace time.Duration) {
-	deadline := time.Now().Add(grace)
-	for launch.CountOrphans(mark) > 0 && time.Now().Before(deadline) {
-		time.Sleep(2 * time.Millisecond)
-	}
-	launch.KillOrphans(mark)
 }

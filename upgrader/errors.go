@@ -19,9 +19,6 @@ var (
 	ErrPredecessorAlive = errors.New("the previous process still drains: try again when it has exited")
 	// ErrStopped: Stop was called, or the actor was interrupted.
 	ErrStopped = errors.New("this process is stopping: no upgrade any more")
-	// ErrSpent: a program that does not know the succession protocol took over
-	// tableflip's part, and tableflip can do that once.
-	ErrSpent = errors.New("an earlier upgrade to a program without handover used up this process's ability to upgrade: restart the service")
 	// ErrUnsupported: this operating system has no upgrades.
 	ErrUnsupported = launch.ErrUnsupported
 )
@@ -33,12 +30,16 @@ var ErrTimeout = errors.New("not ready in time")
 // commit; Reason says why.
 var ErrRejected = errors.New("the new program gave up")
 
+// ErrForeign is in a FailedError when the new program took over by tableflip
+// alone. It is no program of this package's: it knows nothing of the commit.
+var ErrForeign = errors.New("the new program upgrades by tableflip alone: build it with handover's upgrader, or restart the service")
+
 // FailedError says why an upgrade failed before its commit. Nothing has changed:
 // the process that was asked goes on serving, and the new one, with all that it
 // had started, is gone.
 type FailedError struct {
 	Path   string // the program that was started
-	Err    error  // what went wrong: ErrTimeout, ErrRejected, a context's error, fs.ErrNotExist, …
+	Err    error  // what went wrong: ErrTimeout, ErrRejected, ErrForeign, ErrStopped, a context's cause, fs.ErrNotExist, …
 	Reason string // what the new program itself said, if it did
 	// Started is false when the program could not even be executed. Otherwise
 	// Pid was its pid and Status is how it ended, "exit status 3" or "killed by

@@ -5,50 +5,70 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const outputTail = 8 << 10
 
+// lastWords is how long output that is still in a pipe is waited for when the
+// process that wrote it is dead, and others may still have the pipe.
+const lastWords = 100 * time.Millisecond
+
 // output lets what a new program prints through to this process's own standard
 // output and error, and keeps the end of it for the case that the upgrade fails.
 //
-// The pipes outlive the upgrade: the new process points its descriptors 1 and 2
-// back to the originals at the commit and reads the pipes from then on, for
-// children that it may have started with them before.
+// The pipes outlive the upgrade: the new process has the read ends, too. At the
+// commit it points its descriptors 1 and 2 back to the originals and reads the
+// pipes from then on, for children that it may have started with them before.
 type output struct {
-	out, err capture
-	mu       sync.Mutex
-	tail     []byte
+	std  [2]capture // output and error
+	mu   sync.Mutex
+	tail []byte
 }
 
 type capture struct {
 	r, w *os.File
+	to   *os.File // nil if there is nothing to write to
 	done chan struct{}
 }
 
-func newOutput() (*output, error) {
+// newOutput opens the pipes. stdout and stderr are the originals.
+func newOutput(stdout, stderr int) (*output, error) {
 	o := &output{}
-	for _, c := range []*capture{&o.out, &o.err} {
+	for i, to := range []int{stdout, stderr} {
+		c := &o.std[i]
 		var err error
 		if c.r, c.w, err = os.Pipe(); err != nil {
 			o.close()
 			return nil, err
 		}
+		c.to = dupFile(to)
 	}
 	return o, nil
 }
 
+// dupFile is another descriptor of fd, or nil. Unlike os.Stdout, a file of this
+// kind does not kill the process when its reader is gone (package os/signal,
+// SIGPIPE): what the new program prints must not end this one.
+func dupFile(fd int) *os.File {
+	n, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		return nil
+	}
+	return os.NewFile(uintptr(n), "output")
+}
+
 // start begins to read, once the child has its copies of the write ends.
 func (o *output) start() {
-	for _, c := range []struct {
-		*capture
-		to *os.File
-	}{{&o.out, os.Stdout}, {&o.err, os.Stderr}} {
+	for i := range o.std {
+		c := &o.std[i]
 		c.w.Close()
 		c.done = make(chan struct{})
 		go func() {
 			defer close(c.done)
 			_, _ = io.Copy(io.MultiWriter(tailWriter{o}, lenient{c.to}), c.r)
+			c.to.Close()
 		}()
 	}
 }
@@ -65,12 +85,31 @@ func (t tailWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// lenient hides that the original can't be written to: the tail is kept anyway.
+// lenient hides that the original can't be written to: the tail is kept anyway,
+// and nobody is left waiting with a full pipe.
 type lenient struct{ w io.Writer }
 
 func (l lenient) Write(p []byte) (int, error) {
 	_, _ = l.w.Write(p)
 	return len(p), nil
+}
+
+// copyRest copies what is in a pipe now, whatever its deadline.
+func copyRest(w io.Writer, pipe *os.File) {
+	rc, err := pipe.SyscallConn()
+	if err != nil {
+		return
+	}
+	buf := make([]byte, 64<<10)
+	for left := 1 << 20; left > 0; { // more than a pipe holds: somebody goes on writing
+		n := 0
+		// Non-blocking, as os.Pipe has made it.
+		if err := rc.Control(func(fd uintptr) { n, _ = unix.Read(int(fd), buf) }); err != nil || n <= 0 {
+			return
+		}
+		_, _ = w.Write(buf[:n])
+		left -= n
+	}
 }
 
 // String is the end of what was printed.
@@ -80,33 +119,32 @@ func (o *output) String() string {
 	return string(o.tail)
 }
 
-// readers are the read ends, to be handed on.
-func (o *output) readers() []NamedFile {
-	return []NamedFile{{fileStdout, o.out.r}, {fileStderr, o.err.r}}
-}
-
 // fds are the write ends' numbers for the child. Fd, which makes them blocking,
 // is what a program expects of its standard output.
-func (o *output) fds() (stdout, stderr int) { return int(o.out.w.Fd()), int(o.err.w.Fd()) }
+func (o *output) fds() (stdout, stderr int) { return int(o.std[0].w.Fd()), int(o.std[1].w.Fd()) }
 
 // finish reads what is still to come, and ends. Once every process that had a
 // write end is gone that is the end of file; one that survived is not waited for
-// longer than the grace.
+// longer than the grace, and neither is an original that takes nothing.
 func (o *output) finish(grace time.Duration) {
-	for _, c := range []*capture{&o.out, &o.err} {
+	for _, c := range o.std {
 		if c.done != nil {
 			_ = c.r.SetReadDeadline(time.Now().Add(grace))
-			<-c.done
+			select {
+			case <-c.done:
+			case <-time.After(grace + time.Second): // it ends when the original takes what it was given
+			}
 		}
 	}
 	o.close()
 }
 
 func (o *output) close() {
-	for _, c := range []capture{o.out, o.err} {
-		if c.r != nil {
-			c.r.Close()
-			c.w.Close()
+	for _, c := range o.std {
+		c.r.Close() // a nil *os.File may be closed, too
+		c.w.Close()
+		if c.done == nil {
+			c.to.Close()
 		}
 	}
 }

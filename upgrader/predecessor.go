@@ -17,8 +17,9 @@ import (
 	"github.com/handover-go/handover/internal/wire"
 )
 
-// envSuccession holds the first of three descriptors in a process that an
-// upgrade started: the succession, the service's standard output, its error.
+// envSuccession holds the first of five descriptors in a process that an upgrade
+// started: the succession, the service's standard output and error, and the read
+// ends of the pipes that this process's output and error go to until its commit.
 const envSuccession = "HANDOVER_SUCCESSION_FD"
 
 // envAttempt marks everything that one upgrade starts, so that all of it can be
@@ -35,8 +36,15 @@ type predecessor struct {
 	sockets        map[listen.Spec]*Socket
 	stdout, stderr int
 
-	readers []NamedFile // of the pipes that this process's output went to
+	// The new process has the read ends from its start: a process that writes to
+	// its standard error when nobody reads it is killed, and the old one can die.
+	pipes   [2]*os.File
+	turn    sync.Once
 	copying sync.WaitGroup
+
+	arrived chan struct{} // closed when legacy and err are set
+	legacy  Legacy
+	err     error
 }
 
 // meetPredecessor reads what the predecessor has to say before anything else.
@@ -51,23 +59,58 @@ func meetPredecessor() (*predecessor, error) {
 	if err != nil || fd < 3 {
 		return nil, fmt.Errorf("%s=%q: not a descriptor number", envSuccession, v)
 	}
-	for i := range 3 {
+	for i := range 5 {
 		if _, err := unix.FcntlInt(uintptr(fd+i), unix.F_GETFD, 0); err != nil {
 			return nil, fmt.Errorf("%s=%q: descriptor %d: %w", envSuccession, v, fd+i, err)
 		}
+	}
+	for i := range 5 {
 		syscall.CloseOnExec(fd + i)
 	}
 	conn, err := wire.NewConn(os.NewFile(uintptr(fd), "succession"))
 	if err != nil {
 		return nil, fmt.Errorf("%s=%q: %w", envSuccession, v, err)
 	}
-	p := &predecessor{conn: conn, sockets: map[listen.Spec]*Socket{}, stdout: fd + 1, stderr: fd + 2}
-	if err := p.inherit(); err != nil {
+	p := newPredecessor(conn)
+	p.stdout, p.stderr = fd+1, fd+2
+	for i := range p.pipes {
+		p.pipes[i] = os.NewFile(uintptr(fd+3+i), "output")
+	}
+	if err := p.meet(); err != nil {
 		p.fail(err)
-		conn.Close()
+		p.close()
 		return nil, err
 	}
 	return p, nil
+}
+
+func newPredecessor(conn *wire.Conn) *predecessor {
+	return &predecessor{conn: conn, sockets: map[listen.Spec]*Socket{}, arrived: make(chan struct{})}
+}
+
+// meet takes the sockets, answers, and begins to wait for the commit. close ends
+// that.
+func (p *predecessor) meet() error {
+	err := p.inherit()
+	if err == nil {
+		err = p.conn.Send(message{Cmd: cmdHello, Version: successionVersion, MinVersion: 1})
+		if errors.Is(err, syscall.EPIPE) {
+			err = nil // it has died, but left its sockets: await takes note
+		}
+	}
+	if err != nil {
+		if gone(err) {
+			p.takeOutput() // or what this process says last is never read
+		}
+		for _, s := range p.sockets {
+			s.Close()
+		}
+		p.err = err
+		close(p.arrived)
+		return err
+	}
+	go p.await()
+	return nil
 }
 
 func (p *predecessor) inherit() error {
@@ -89,9 +132,7 @@ func (p *predecessor) inherit() error {
 		for i, f := range files {
 			s, err := inheritSocket(m.Sockets[i], f)
 			if err != nil {
-				for _, f := range files[i+1:] {
-					f.Close()
-				}
+				closeAll(files[i+1:])
 				return err
 			}
 			p.sockets[s.spec] = s
@@ -99,74 +140,93 @@ func (p *predecessor) inherit() error {
 		p.generation = m.Generation
 		more = m.More
 	}
-	return p.conn.Send(message{Cmd: cmdHello, Version: successionVersion, MinVersion: 1})
+	return nil
 }
 
+// await takes in what comes at the commit. It is a goroutine of its own from the
+// start, so that the predecessor's death is noticed whatever this process does.
+func (p *predecessor) await() {
+	defer close(p.arrived)
+	p.legacy, p.err = receiveLegacy(p.conn)
+	switch {
+	case gone(p.err):
+		p.err = errOrphaned
+		p.takeOutput() // or this process blocks when the pipes are full
+	case p.err != nil:
+		p.err = fmt.Errorf("the predecessor's legacy: %w", p.err)
+	}
+}
+
+// gone reports whether reading has failed because the predecessor is dead.
+func gone(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+}
+
+// fail does nothing once the commit has arrived: takeOver closes the connection.
 func (p *predecessor) fail(reason error) {
 	// Never longer than this: whoever fails is about to exit.
 	_ = p.conn.SetWriteDeadline(time.Now().Add(time.Second))
 	_ = p.conn.Send(message{Cmd: cmdFailed, Reason: reason.Error()})
 }
 
-// awaitCommit says prepared and waits until the predecessor has handed over.
+// awaitCommit says prepared and waits until the predecessor has handed over. The
+// error is errOrphaned, the context's cause, or says what arrived instead.
 func (p *predecessor) awaitCommit(ctx context.Context) (Legacy, error) {
-	if err := p.conn.Send(message{Cmd: cmdPrepared}); err != nil {
-		return Legacy{}, errOrphaned
+	_ = p.conn.Send(message{Cmd: cmdPrepared}) // an error shows in arrived
+	select {
+	case <-p.arrived:
+	case <-ctx.Done():
+		return Legacy{}, context.Cause(ctx)
 	}
-	stop := context.AfterFunc(ctx, func() { _ = p.conn.SetReadDeadline(time.Now()) })
-	defer stop()
-	legacy, err := receiveLegacy(p.conn)
-	switch {
-	case err == nil:
-		p.readers, legacy.Files = splitReaders(legacy.Files)
-		// If it does not arrive, the predecessor is gone, and it has committed.
-		_ = p.conn.Send(message{Cmd: cmdAck})
-		return legacy, nil
-	case ctx.Err() != nil:
-		return Legacy{}, ctx.Err()
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):
-		return Legacy{}, errOrphaned
+	if p.err != nil {
+		return Legacy{}, p.err
 	}
-	return Legacy{}, fmt.Errorf("the predecessor's legacy: %w", err)
+	// If it does not arrive, the predecessor is gone, and it has committed.
+	_ = p.conn.Send(message{Cmd: cmdAck})
+	legacy := p.legacy
+	p.legacy = Legacy{}
+	return legacy, nil
 }
 
-// Names of the files in a legacy that are this package's own: the read ends of
-// the pipes that a new program's output goes to.
-const (
-	fileStdout = "handover:stdout"
-	fileStderr = "handover:stderr"
-)
-
-func splitReaders(files []NamedFile) (readers, rest []NamedFile) {
-	for _, f := range files {
-		if f.Name == fileStdout || f.Name == fileStderr {
-			readers = append(readers, f)
-		} else {
-			rest = append(rest, f)
-		}
-	}
-	return readers, rest
-}
-
-// takeOver points standard output and error to where the service's go, and goes
-// on reading the pipes that they went to until nobody has them any more.
+// takeOver ends the conversation. This process decides.
 func (p *predecessor) takeOver() {
-	_ = unix.Dup3(p.stdout, 1, 0)
-	_ = unix.Dup3(p.stderr, 2, 0)
-	for _, r := range p.readers {
-		to := os.Stdout
-		if r.Name == fileStderr {
-			to = os.Stderr
-		}
-		p.copying.Go(func() { _, _ = io.Copy(lenient{to}, r.File) })
-	}
+	p.takeOutput()
 	p.conn.Close()
 }
 
-// close ends what takeOver began.
+// takeOutput points standard output and error to where the service's go, and
+// goes on reading the pipes that they went to until nobody has them any more.
+func (p *predecessor) takeOutput() {
+	p.turn.Do(func() {
+		for i, to := range []int{p.stdout, p.stderr} {
+			if p.pipes[i] == nil {
+				continue
+			}
+			// The Go runtime has taken descriptors 1 and 2 for what they were:
+			// blocking.
+			_ = unix.SetNonblock(to, false)
+			_ = dupTo(to, i+1)
+			w := dupFile(to)
+			p.copying.Go(func() {
+				defer p.pipes[i].Close()
+				defer w.Close()
+				_, _ = io.Copy(lenient{w}, p.pipes[i])
+				copyRest(lenient{w}, p.pipes[i])
+			})
+		}
+	})
+}
+
+// close ends what meetPredecessor began. Output of children that were started
+// with the pipes and live on is lost from here on.
 func (p *predecessor) close() {
-	for _, r := range p.readers {
-		r.File.Close()
+	p.conn.Close()
+	<-p.arrived
+	p.legacy.Close()
+	p.legacy = Legacy{}
+	for _, r := range p.pipes {
+		_ = r.SetReadDeadline(time.Now().Add(lastWords)) // of a nil *os.File does nothing
 	}
 	p.copying.Wait()
+	closeAll(p.pipes[:])
 }

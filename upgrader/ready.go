@@ -128,8 +128,10 @@ func (u *Upgrader) Fail(reason error) {
 // accepting, finishes what it has, and exits.
 func (u *Upgrader) Replaced() <-chan struct{} { return u.replaced }
 
-// Relay passes a signal on to the successor and reports whether there is one.
-// Signals that reach a process which was just replaced are meant for the service.
+// Relay passes a signal on to the successor and reports whether there is one: a
+// HUP that reaches a process which was just replaced is meant for the service. Do
+// not relay signals that stop it. A terminal and systemd send those to all of its
+// processes, and a second one ends the successor at once.
 func (u *Upgrader) Relay(sig os.Signal) bool {
 	select {
 	case <-u.replaced:

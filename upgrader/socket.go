@@ -24,9 +24,10 @@ type Socket struct {
 
 	mu sync.Mutex
 	fd int // -1 when closed
-	// A unix socket's file, to remove just this one when the service ends.
-	file  os.FileInfo
-	bound bool // by this process, not inherited
+	// A unix socket's file, to remove just this one.
+	file    os.FileInfo
+	retired bool // Close removes it
+	bound   bool // by this process, not inherited
 }
 
 // openSocket binds a new socket.
@@ -128,19 +129,22 @@ func (s *Socket) Close() error {
 	if s.fd < 0 {
 		return nil
 	}
+	if s.retired && s.file != nil {
+		if st, err := os.Lstat(s.spec.Addr); err == nil && os.SameFile(st, s.file) {
+			os.Remove(s.spec.Addr)
+		}
+	}
 	fd := s.fd
 	s.fd = -1
 	return unix.Close(fd)
 }
 
-// unlink removes a unix socket's file, if it is still this socket's.
-func (s *Socket) unlink() {
-	if s.file == nil {
-		return
-	}
-	if st, err := os.Lstat(s.spec.Addr); err == nil && os.SameFile(st, s.file) {
-		os.Remove(s.spec.Addr)
-	}
+// retire makes Close remove a unix socket's file, if it is still this socket's:
+// no other process will serve it.
+func (s *Socket) retire() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.retired = true
 }
 
 func dupConn(c syscall.Conn) (int, error) {

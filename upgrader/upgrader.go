@@ -12,9 +12,11 @@
 //	var g run.Group
 //	g.Add(drain.Actor(srv, ln, drain.Config{}))
 //	g.Add(up.Actor())
-//	g.Add(signals.Actor(ctx, signals.Map{syscall.SIGHUP: up.Upgrade, syscall.SIGTERM: signals.Stop},
-//		signals.Late(func(sig os.Signal) { up.Relay(sig) })))
+//	g.Add(signals.Actor(ctx, signals.Map{syscall.SIGHUP: up.Upgrade, syscall.SIGTERM: signals.Stop}, signals.Late(late)))
 //	err = g.Run()
+//
+// where late passes a HUP that comes too late for this process on to its
+// successor, by Relay. The example is the whole of it.
 //
 // The package knows nothing about workers. A parent that has some hands them on
 // through Config.Yield and gets its predecessor's from Ready.

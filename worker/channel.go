@@ -20,21 +20,19 @@ func (w *Worker) changed() {
 	}
 }
 
-// speak sends the state whenever it has changed.
+// speak sends the state whenever it has changed, and at the end once more: nobody
+// else sends, so that the last word is the last. An error means that the parent is
+// gone: listen acts on that.
 func (w *Worker) speak() {
-	for {
+	for last := false; !last; {
 		select {
 		case <-w.dirty:
 		case <-w.quit:
-			return
+			last = true
 		}
 		w.mu.Lock()
 		s := w.stateLocked()
 		w.mu.Unlock()
-		if s.Phase == wire.PhaseExiting {
-			continue // finish sends that one, and waits for it
-		}
-		// An error means that the parent is gone: listen acts on that.
 		_ = w.conn.Send(s)
 	}
 }
@@ -80,6 +78,10 @@ func (w *Worker) exiting() bool {
 // obey carries out one message. Unknown commands are for later versions.
 func (w *Worker) obey(line []byte) error {
 	cmd, err := wire.Cmd(line)
+	var other *wire.BadMessageError
+	if errors.As(err, &other) && other.JSON {
+		err = nil // no object, hence no message of ours
+	}
 	if err != nil {
 		return err
 	}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"net"
 	"os"
 	"slices"
 	"strconv"
@@ -24,31 +23,36 @@ const Env = "HANDOVER_WORKER"
 // envAccept tells a worker that it need not wait for its parent's word to accept.
 const envAccept = "HANDOVER_ACCEPT"
 
-// socket is one that the app may serve.
-type socket struct {
-	spec   listen.Spec // without a parent
-	file   *os.File    // with one, until it is taken
-	taken  bool
-	served bool
-}
-
 // Inherited reports whether this process was started as a worker.
 func Inherited() bool { return os.Getenv(wire.Env) != "" }
+
+func bad(format string, args ...any) error {
+	return fmt.Errorf("%w: %w", ErrConfig, fmt.Errorf(format, args...))
+}
+
+// Validate says which part of the configuration can't work, in an error that wraps
+// ErrConfig. Nothing is opened.
+func (c Config) Validate() error {
+	if c.DrainTimeout < 0 || c.LameDuck < 0 {
+		return bad("drain timeout %v and lame duck %v must not be negative", c.DrainTimeout, c.LameDuck)
+	}
+	if _, err := listen.ParseAll(c.Listen); err != nil {
+		return bad("%w", err)
+	}
+	return nil
+}
 
 // newWorker reads what the worker was given. It takes it out of the environment,
 // so that what the app starts does not take itself for a worker.
 func newWorker(ctx context.Context, cfg Config) (*Worker, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
 	if cfg.DrainTimeout == 0 {
 		cfg.DrainTimeout = drain.DefaultTimeout
-	}
-	bad := func(format string, args ...any) error {
-		return fmt.Errorf("%w: %w", ErrConfig, fmt.Errorf(format, args...))
-	}
-	if cfg.DrainTimeout < 0 || cfg.LameDuck < 0 {
-		return nil, bad("drain timeout %v and lame duck %v must not be negative", cfg.DrainTimeout, cfg.LameDuck)
 	}
 	w := &Worker{
 		cfg:     cfg,
@@ -67,7 +71,7 @@ func newWorker(ctx context.Context, cfg Config) (*Worker, error) {
 		ID: 1, Group: "main", Slot: 1, Generation: 1, Phase: wire.PhaseStarting,
 	}
 	var err error
-	w.going = !Inherited() || os.Getenv(envAccept) != ""
+	w.eager = !Inherited() || os.Getenv(envAccept) != ""
 	os.Unsetenv(envAccept)
 	if !Inherited() {
 		if w.sockets, err = ownSockets(cfg.Listen); err != nil {
@@ -176,46 +180,6 @@ func checkListening(fd int) error {
 		return fmt.Errorf("a socket, but not a listening one")
 	}
 	return nil
-}
-
-// Listener returns the socket of that name, for an app that serves it in its own
-// way (see Ready); usually Serve is what you want. It can be taken once.
-func (w *Worker) Listener(name string) (net.Listener, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	s, ok := w.sockets[name]
-	switch {
-	case !ok:
-		return nil, fmt.Errorf("no socket %q: this worker has %s", name, w.socketNames())
-	case s.taken:
-		return nil, fmt.Errorf("socket %q is being served already", name)
-	}
-	var ln net.Listener
-	var err error
-	if s.file == nil {
-		ln, err = s.spec.Listen()
-	} else {
-		ln, err = net.FileListener(s.file)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("socket %q: %w", name, err)
-	}
-	if s.file != nil {
-		s.file.Close() // the listener has its own copy
-	}
-	s.taken = true
-	return ln, nil
-}
-
-func (w *Worker) socketNames() string {
-	if len(w.sockets) == 0 {
-		return "none"
-	}
-	var names []string
-	for n := range w.sockets {
-		names = append(names, strconv.Quote(n))
-	}
-	return strings.Join(names, ", ")
 }
 
 // Name is the worker's group and slot, such as "web/1".

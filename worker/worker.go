@@ -22,10 +22,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
-	"net/http"
 	"os"
-	"runtime/debug"
+	"os/signal"
 	"sync"
 	"syscall"
 	"time"
@@ -38,7 +36,8 @@ import (
 // App is what the program does. It runs once in every worker; it may open
 // databases first, and usually ends in Worker.Serve. Its context ends when the
 // drain begins: it should then return when its work is done. An error that it
-// returns before that is a failure of the worker.
+// returns before that is a failure of the worker. Returning nil before that is
+// none, but the worker is replaced all the same.
 type App func(ctx context.Context, w *Worker) error
 
 // Config says how a worker behaves. The zero value works below a parent.
@@ -55,37 +54,47 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// answerTimeout is how long a failing worker waits for the parent to say who
-// takes its place, before it drains by itself.
-const answerTimeout = time.Second
+const (
+	// answerTimeout is how long a failing worker waits for the parent to say who
+	// takes its place, before it drains by itself.
+	answerTimeout = time.Second
+	// appGrace is how long the app may take to return after the drain's time is
+	// up.
+	appGrace = time.Second
+	// lastWordTime is how long the last word to a parent that does not read may
+	// take.
+	lastWordTime = time.Second
+)
 
-// appGrace is how long the app may take to return after the drain's time is up.
-const appGrace = time.Second
-
-// ErrDraining is returned by Serve when there is nothing to serve any more.
-var ErrDraining = errors.New("worker: draining")
+var (
+	// ErrDraining is returned by Serve when there is nothing to serve any more.
+	ErrDraining = errors.New("worker: draining")
+	// ErrConfig is wrapped by errors about the configuration and the environment.
+	ErrConfig = errors.New("worker: bad configuration")
+)
 
 // Worker is the running worker, for its app. Its methods may be called from any
 // goroutine.
 type Worker struct {
-	cfg  Config
-	log  *slog.Logger
-	conn *wire.Conn // nil without a parent
-	ctx  context.Context
-	stop context.CancelFunc
+	cfg   Config
+	log   *slog.Logger
+	conn  *wire.Conn // nil without a parent
+	eager bool       // may accept as soon as it is ready, without the parent's word
+	ctx   context.Context
+	stop  context.CancelFunc
 
 	mu       sync.Mutex
 	sockets  map[string]*socket
 	drainers []*drain.Drainer
 	state    wire.State
 	running  int  // the app, and what was started by Go and Serve
-	going    bool // may accept: there is no parent, or it said so
+	going    bool // accepts
 	explicit bool // Ready is the app's to call
 	timeout  time.Duration
 	exitCode int
 
 	dirty   chan struct{} // cap 1: the state has changed
-	quit    chan struct{} // closed at the very end
+	quit    chan struct{} // closed when the last word is due
 	idle    chan struct{} // closed when nothing runs any more
 	leave   chan struct{} // closed when a drain begins
 	mayExit chan struct{}
@@ -103,9 +112,6 @@ func Main(cfg Config, app App) {
 	os.Exit(ExitCode(err))
 }
 
-// ErrConfig is wrapped by errors about the configuration and the environment.
-var ErrConfig = errors.New("worker: bad configuration")
-
 // ExitCode is the exit status that fits what Run returned.
 func ExitCode(err error) int {
 	switch {
@@ -119,6 +125,8 @@ func ExitCode(err error) int {
 
 // Run is Main without the exit. It returns nil after an orderly drain. The end
 // of ctx begins one. It installs signal handlers, so call it once in a process.
+// All goroutines that it started have ended when it returns, unless the app, or
+// what it started by Go, did not return in time.
 func Run(ctx context.Context, cfg Config, app App) error {
 	w, err := newWorker(ctx, cfg)
 	if err != nil {
@@ -133,16 +141,23 @@ func Run(ctx context.Context, cfg Config, app App) error {
 		syscall.SIGTERM: signals.Stop, syscall.SIGINT: signals.Stop,
 		syscall.SIGHUP: notHere, syscall.SIGUSR2: notHere,
 	}, signals.Logger(w.log))
+	if w.conn != nil {
+		// Whoever read our output may be gone with the parent. A log line must
+		// not end a drain (os/signal, "SIGPIPE").
+		pipe := make(chan os.Signal, 1)
+		signal.Notify(pipe, syscall.SIGPIPE)
+		defer signal.Stop(pipe)
+	}
 
-	var wg sync.WaitGroup
-	wg.Go(func() {
+	var listening, speaking, stopping sync.WaitGroup
+	stopping.Go(func() {
 		if err := execute(); errors.Is(err, signals.ErrStop) {
 			w.retire()
 		}
 	})
 	if w.conn != nil {
-		wg.Go(w.listen)
-		wg.Go(w.speak)
+		listening.Go(w.listen)
+		speaking.Go(w.speak)
 	}
 	// The app is not waited for beyond the drain's time: it may be what hangs.
 	w.running = 1
@@ -151,12 +166,18 @@ func Run(ctx context.Context, cfg Config, app App) error {
 	stopOnCtx := context.AfterFunc(ctx, w.retire)
 	w.finish()
 	stopOnCtx()
-	interrupt(nil)
+	if w.conn != nil {
+		_ = w.conn.SetWriteDeadline(time.Now().Add(lastWordTime))
+	}
 	close(w.quit)
+	speaking.Wait()
 	if w.conn != nil {
 		w.conn.Close()
 	}
-	wg.Wait()
+	listening.Wait()
+	interrupt(nil)
+	stopping.Wait()
+	w.removeSocketFiles()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.exitCode != 0 {
@@ -165,16 +186,14 @@ func Run(ctx context.Context, cfg Config, app App) error {
 	return nil
 }
 
-// finish waits for the worker's end: nothing runs any more, the parent lets it
-// go, and its last word is out.
+// finish waits for the worker's end: nothing runs any more, and the parent lets it
+// go.
 func (w *Worker) finish() {
 	select {
 	case <-w.idle:
 		// The app returned by itself, or the drain has ended.
 	case <-w.leave:
-		w.mu.Lock()
-		timeout := w.timeout
-		w.mu.Unlock()
+		timeout := w.drainTimeout()
 		select {
 		case <-w.idle:
 		case <-time.After(timeout + appGrace):
@@ -183,235 +202,23 @@ func (w *Worker) finish() {
 		}
 	}
 	w.beginDrain(0) // idle without a drain: what there was to drain is drained
-	w.mu.Lock()
-	w.state.Phase = wire.PhaseDrained
-	timeout := w.timeout
-	w.mu.Unlock()
-	w.changed()
+	w.phase(wire.PhaseDrained)
 	select {
 	case <-w.mayExit:
-	case <-time.After(timeout):
+	case <-time.After(w.drainTimeout()):
 		w.log.Warn("nobody said that the replacement serves: exiting without it")
 	}
+	w.phase(wire.PhaseExiting)
+}
+
+func (w *Worker) phase(p wire.Phase) {
 	w.mu.Lock()
-	w.state.Phase = wire.PhaseExiting
-	w.state.ExitCode = w.exitCode
-	s := w.stateLocked()
-	w.mu.Unlock()
-	if w.conn != nil {
-		_ = w.conn.SetWriteDeadline(time.Now().Add(time.Second))
-		_ = w.conn.Send(s)
-	}
-}
-
-// run runs one function of the app and makes its failure the worker's.
-func (w *Worker) run(fn func(context.Context) error) {
-	defer w.ended()
-	var err error
-	cause := wire.CauseError
-	func() {
-		defer func() {
-			if r := recover(); r != nil {
-				cause, err = wire.CausePanic, fmt.Errorf("%v\n%s", r, debug.Stack())
-			}
-		}()
-		err = fn(w.ctx)
-	}()
-	if err == nil || cause != wire.CausePanic && w.ctx.Err() != nil && benign(err) {
-		return
-	}
-	w.fail(cause, err)
-}
-
-// benign are errors that only say that the drain has begun.
-func benign(err error) bool {
-	return errors.Is(err, context.Canceled) || errors.Is(err, http.ErrServerClosed) ||
-		errors.Is(err, net.ErrClosed) || errors.Is(err, ErrDraining)
-}
-
-// ended counts one down of what runs.
-func (w *Worker) ended() {
-	w.mu.Lock()
-	w.running--
-	n := w.running
-	if n == 0 && w.state.Cause == "" && w.ctx.Err() == nil {
-		w.state.Cause, w.state.Reason = wire.CauseDone, "the app returned"
-	}
-	w.mu.Unlock()
-	if n == 0 {
-		w.once.idle.Do(func() { close(w.idle) })
-	}
-}
-
-// Serve serves the socket of that name until it has drained, and returns nil
-// then. Accepting begins when the parent says so. The drain begins when the
-// worker's does, or when ctx ends.
-//
-// Any server with Serve and Shutdown will do; package drain says what it does
-// for an *http.Server. Several servers are several calls, in goroutines started
-// by Go.
-func (w *Worker) Serve(ctx context.Context, name string, srv drain.Server) error {
-	ln, err := w.Listener(name)
-	if err != nil {
-		return err
-	}
-	d, err := drain.New(srv, ln, drain.Config{Timeout: w.cfg.DrainTimeout, LameDuck: w.cfg.LameDuck, Logger: w.log})
-	if err != nil {
-		ln.Close()
-		return err
-	}
-	w.mu.Lock()
-	if w.ctx.Err() != nil {
-		w.mu.Unlock()
-		ln.Close()
-		return ErrDraining
-	}
-	w.running++
-	defer w.ended()
-	if !w.going {
-		d.Hold()
-	}
-	w.drainers = append(w.drainers, d)
-	w.mu.Unlock()
-
-	stop := context.AfterFunc(ctx, func() { d.Drain(w.drainTimeout()) })
-	defer stop()
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	wg.Go(func() {
-		select {
-		case <-d.Serving():
-			w.serves(name)
-		case <-d.Draining():
-		case <-d.Done():
-		}
-	})
-	return d.Serve()
-}
-
-// serves notes that a socket is being served; when all are, the worker is ready.
-func (w *Worker) serves(name string) {
-	w.mu.Lock()
-	w.sockets[name].served = true
-	all := !w.explicit
-	for _, s := range w.sockets {
-		all = all && s.served
-	}
-	w.mu.Unlock()
-	if all {
-		w.ready()
-	}
-}
-
-// Explicit makes readiness the app's to say: without it a worker is ready when
-// all its sockets are being served. Call it before Serve, and Ready later.
-func (w *Worker) Explicit() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.explicit = true
-}
-
-// Ready says that the worker could serve. A worker with no sockets has to call
-// it; for others see Explicit.
-func (w *Worker) Ready() { w.ready() }
-
-func (w *Worker) ready() {
-	w.mu.Lock()
-	if w.state.Phase == wire.PhaseStarting {
-		w.state.Phase = wire.PhaseReady
-	}
-	going := w.going
-	w.mu.Unlock()
-	if going {
-		w.goAhead()
-		return
-	}
-	w.changed()
-}
-
-// goAhead begins to accept.
-func (w *Worker) goAhead() {
-	w.mu.Lock()
-	w.going = true
-	if w.state.Phase == wire.PhaseReady {
-		w.state.Phase = wire.PhaseServing
-	}
-	for _, d := range w.drainers {
-		d.Go()
+	w.state.Phase = p
+	if p == wire.PhaseExiting {
+		w.state.ExitCode = w.exitCode
 	}
 	w.mu.Unlock()
 	w.changed()
-}
-
-// Go runs fn in a goroutine. The worker is drained only when it has returned. An
-// error or a panic of fn is a failure of the worker. Its context is the app's.
-func (w *Worker) Go(fn func(context.Context) error) {
-	w.mu.Lock()
-	w.running++
-	w.mu.Unlock()
-	go w.run(fn)
-}
-
-// Fail says that this worker should be replaced because of err: the parent is
-// told, and starts another; this one stops accepting, finishes what it has, and
-// exits non-zero once the other one serves. The first failure counts. Fail
-// returns at once.
-func (w *Worker) Fail(err error) {
-	if err == nil {
-		err = errors.New("Fail was called without an error")
-	}
-	w.fail(wire.CauseError, err)
-}
-
-// Handler makes a panic of h a failure of the worker, which net/http would hide:
-// the request is answered as net/http does, other requests are finished, and
-// the worker is replaced. http.ErrAbortHandler stays what it is.
-func (w *Worker) Handler(h http.Handler) http.Handler {
-	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		defer func() {
-			if p := recover(); p != nil {
-				if p != http.ErrAbortHandler {
-					w.fail(wire.CauseHandlerPanic, fmt.Errorf("%v, at %s %s", p, r.Method, r.URL.Path))
-				}
-				panic(p)
-			}
-		}()
-		h.ServeHTTP(rw, r)
-	})
-}
-
-func (w *Worker) fail(cause wire.Cause, err error) {
-	w.log.Error("worker failed", "cause", string(cause), "error", err)
-	w.depart(cause, err.Error(), 1)
-}
-
-func (w *Worker) retire() { w.depart(wire.CauseRetire, "asked to retire", 0) }
-
-// depart asks the parent for a replacement. The first cause counts.
-func (w *Worker) depart(cause wire.Cause, reason string, code int) {
-	w.mu.Lock()
-	first := w.state.Cause == ""
-	if first {
-		const most = 64 << 10 // far below the channel's cap
-		w.state.Cause, w.state.Reason = cause, reason[:min(len(reason), most)]
-		w.exitCode = code
-	}
-	w.mu.Unlock()
-	if !first {
-		return
-	}
-	if w.conn == nil {
-		w.beginDrain(0)
-		return
-	}
-	w.changed()
-	time.AfterFunc(answerTimeout, func() {
-		select {
-		case <-w.heard:
-		default:
-			w.beginDrain(0)
-		}
-	})
 }
 
 // beginDrain stops accepting; timeout 0 is the configured one. It does nothing

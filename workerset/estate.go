@@ -1,11 +1,14 @@
 package workerset
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,7 +22,7 @@ import (
 // is needed to take the workers over, and what the workers can't know.
 type Estate struct {
 	// Files are named KIND:GROUP/SLOT/ID/GENERATION/PID, KIND being channel or
-	// pidfd.
+	// pidfd. A worker without a channel has lost it, and drains.
 	Files map[string]*os.File
 	State json.RawMessage
 }
@@ -36,11 +39,12 @@ const (
 	kindPidfd   = "pidfd:"
 )
 
-// estateState is versioned by adding fields only.
+// estateState is versioned by adding fields only. All of it may be missing.
 type estateState struct {
-	Version int                   `json:"v"`
-	Groups  map[string]groupState `json:"groups"`
-	Residue map[string][]byte     `json:"residue,omitempty"` // by identity: the part of a line that was read
+	Version int                    `json:"v"`
+	Groups  map[string]groupState  `json:"groups"`
+	Workers map[string]workerState `json:"workers,omitempty"` // by identity
+	Residue map[string][]byte      `json:"residue,omitempty"` // by identity: the part of a line that was read
 }
 
 type groupState struct {
@@ -50,60 +54,65 @@ type groupState struct {
 	Failures   int `json:"failures"`
 }
 
+// workerState is what was decided about a worker and is counted already.
+type workerState struct {
+	Ready      time.Time  `json:"ready,omitzero"`
+	Cause      wire.Cause `json:"cause,omitempty"`
+	Reason     string     `json:"reason,omitempty"`
+	Blamed     time.Time  `json:"blamed,omitzero"`
+	Dismissed  bool       `json:"dismissed,omitempty"`
+	Terminated bool       `json:"terminated,omitempty"`
+	Killed     bool       `json:"killed,omitempty"`
+}
+
 // maxResidue bounds what is handed on of an unfinished line. A worker that is in
 // the middle of a longer one loses its channel, and drains.
 const maxResidue = 64 << 10
 
 // Yield stops deciding and returns copies of everything that another process
 // needs to decide instead. From then on the set does nothing, until Resume or
-// Abandon. The files are the caller's to close.
+// Abandon; a Stop or Kill that comes meanwhile is carried out by Resume. The files
+// are the caller's to close. With an error the set goes on.
 func (s *Set) Yield(ctx context.Context) (Estate, error) {
 	e := Estate{Files: map[string]*os.File{}}
 	var err error
-	derr := s.do(ctx, func() { err = s.yield(&e) })
+	derr := s.do(ctx, func() {
+		switch {
+		case s.stopping:
+			err = ErrEnded
+		case s.yielded:
+			err = errors.New("workerset: given away already")
+		default:
+			if err = s.yield(&e); err != nil {
+				s.resume()
+			}
+		}
+	})
 	if err = errors.Join(derr, err); err != nil {
 		e.Close()
-		if derr == nil {
-			s.Resume()
-		}
 		return Estate{}, err
 	}
 	return e, nil
 }
 
 func (s *Set) yield(e *Estate) error {
-	if s.stopping {
-		return ErrEnded
+	s.yielded, s.yieldedAt = true, time.Now()
+	st := estateState{
+		Version: 1, Groups: map[string]groupState{},
+		Workers: map[string]workerState{}, Residue: map[string][]byte{},
 	}
-	if s.yielded {
-		return errors.New("workerset: given away already")
-	}
-	s.yielded = true
-	st := estateState{Version: 1, Groups: map[string]groupState{}, Residue: map[string][]byte{}}
 	for _, g := range s.groups {
-		st.Groups[g.Name] = groupState{Count: g.Count, Configured: g.configured, Restarts: g.restarts, Failures: g.failures}
+		if !g.dropped {
+			st.Groups[g.Name] = groupState{Count: g.Count, Configured: g.configured, Restarts: g.restarts, Failures: g.failures}
+		}
 		for _, in := range g.members {
-			res, err := in.conn.Halt()
-			if err != nil {
-				continue // its channel has ended: it drains, and dies
+			st.Workers[in.identity()] = workerState{
+				Ready: in.readyAt, Cause: in.cause, Reason: in.reason, Blamed: in.blamedAt,
+				Dismissed: in.dismissed, Terminated: in.terminated, Killed: in.killed,
 			}
-			in.residue = &res
-			if len(res.Bytes) > maxResidue || len(res.Files) > 0 {
-				continue
+			if err := s.give(in, e, &st); err != nil {
+				return fmt.Errorf("give worker %s away: %w", in.name(), err)
 			}
-			if len(res.Bytes) > 0 {
-				st.Residue[in.identity()] = res.Bytes
-			}
-			channel, err := dupFile(in.conn, kindChannel+in.identity())
-			if err != nil {
-				return fmt.Errorf("worker %s: %w", in.name(), err)
-			}
-			e.Files[channel.Name()] = channel
-			pidfd, err := dupFile(in.proc.Pidfd(), kindPidfd+in.identity())
-			if err != nil {
-				return fmt.Errorf("worker %s: %w", in.name(), err)
-			}
-			e.Files[pidfd.Name()] = pidfd
 		}
 	}
 	var err error
@@ -111,30 +120,101 @@ func (s *Set) yield(e *Estate) error {
 	return err
 }
 
+// give puts one worker into the estate. One whose channel can't be read any more
+// goes without: whoever gets it has to know that it is there, and to end it.
+func (s *Set) give(in *incarnation, e *Estate, st *estateState) error {
+	pidfd, err := dupFile(in.proc.Pidfd(), kindPidfd+in.identity())
+	if err != nil {
+		return err
+	}
+	e.Files[pidfd.Name()] = pidfd
+	if in.conn == nil {
+		return nil
+	}
+	res, err := in.conn.Halt()
+	if err != nil {
+		return nil // it has been closed, or failed
+	}
+	in.residue = &res
+	s.quiet(in)
+	if len(res.Bytes) > maxResidue || len(res.Files) > 0 {
+		return nil
+	}
+	if len(res.Bytes) > 0 {
+		st.Residue[in.identity()] = res.Bytes
+	}
+	channel, err := dupFile(in.conn, kindChannel+in.identity())
+	if err != nil {
+		return err
+	}
+	e.Files[channel.Name()] = channel
+	return nil
+}
+
+// quiet waits for the reader of a channel that has been halted, so that Resume
+// can start another. The line that it may still have is held.
+func (s *Set) quiet(in *incarnation) {
+	for {
+		select {
+		case ev := <-s.events:
+			s.handle(ev)
+		case <-in.reader:
+			return
+		}
+	}
+}
+
 // Resume decides again after a Yield: whoever got the estate is dead. What
 // happened meanwhile is made up for, and the workers are asked what they do.
 func (s *Set) Resume() {
 	_ = s.do(context.Background(), func() {
-		if !s.yielded {
-			return
-		}
-		s.yielded = false
-		for _, g := range s.groups {
-			for _, in := range g.members {
-				if in.residue != nil {
-					in.conn.Unhalt(*in.residue)
-					in.residue = nil
-					s.read(in)
-				}
-				in.tell(wire.Order{Cmd: wire.CmdWho})
-			}
-		}
-		held := s.held
-		s.held = nil
-		for _, ev := range held {
-			s.handle(ev)
+		if s.yielded {
+			s.resume()
 		}
 	})
+}
+
+func (s *Set) resume() {
+	s.yielded = false
+	away := time.Since(s.yieldedAt)
+	for _, g := range s.groups {
+		for _, in := range g.members {
+			if !in.deadline.IsZero() { // nobody looked whether it was in time
+				in.deadline = in.deadline.Add(away)
+			}
+		}
+	}
+	held := s.held
+	s.held = nil
+	for _, ev := range held { // what was read before the channels were halted
+		s.handle(ev)
+	}
+	for _, g := range s.groups {
+		for _, in := range g.members {
+			if in.residue != nil {
+				in.torn = tear(in.residue.Bytes)
+				in.conn.Unhalt(*in.residue)
+				in.residue = nil
+				s.read(in)
+			}
+			in.tell(wire.Order{Cmd: wire.CmdWho})
+		}
+	}
+	if s.stopping {
+		s.end(s.ending)
+	}
+}
+
+// tear says which line, counted from 1, may be broken when reading goes on with b:
+// the one that another parent may have begun to read.
+func tear(b []byte) int {
+	n := 1
+	for line := range bytes.Lines(b) {
+		if len(line) > 1 && line[len(line)-1] == '\n' { // a reader skips empty ones
+			n++
+		}
+	}
+	return n
 }
 
 // Abandon ends Run without a word to the workers: they belong to another process
@@ -146,7 +226,8 @@ func (s *Set) Abandon() {
 // Commit ends a trial: the workers that stand by begin to serve, the rest of the
 // count is started, and the workers of the estate, if there are any, are taken
 // over and then replaced, Surge at a time. It takes ownership of the estate's
-// files.
+// files. With an error, ErrEnded or ctx's, they are closed, and library workers
+// drain.
 func (s *Set) Commit(ctx context.Context, e Estate) error {
 	err := s.do(ctx, func() {
 		s.committed = true
@@ -157,6 +238,9 @@ func (s *Set) Commit(ctx context.Context, e Estate) error {
 			}
 		}
 		s.adopt(e)
+		if s.stopping {
+			s.end(s.ending)
+		}
 	})
 	if err != nil {
 		e.Close()
@@ -173,54 +257,76 @@ func (s *Set) adopt(e Estate) {
 			s.log.Warn("the history of the previous parent can't be read", "error", err)
 		}
 	}
-	for name, gs := range st.Groups {
-		g := s.groupNamed(name)
-		g.restarts += gs.Restarts
-		g.failures += gs.Failures
-		if g.configured == gs.Configured {
-			g.Count = gs.Count // scaled at run time, and nobody has said otherwise since
-		}
-	}
-	for name, channel := range e.Files {
-		identity, ok := strings.CutPrefix(name, kindChannel)
+	for _, g := range s.groups {
+		gs, ok := st.Groups[g.Name]
 		if !ok {
 			continue
 		}
-		pidfd := e.Files[kindPidfd+identity]
-		delete(e.Files, name)
-		delete(e.Files, kindPidfd+identity)
-		if err := s.adoptOne(identity, channel, pidfd, st.Residue[identity]); err != nil {
-			s.log.Error("a worker of the previous parent could not be taken over, it drains", "worker", identity, "error", err)
+		g.restarts += gs.Restarts
+		g.failures += gs.Failures
+		if g.configured == gs.Configured && gs.Count > 0 {
+			g.Count = gs.Count // scaled at run time, and nobody has said otherwise since
 		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(e.Files)) {
+		identity, ok := strings.CutPrefix(name, kindPidfd)
+		if !ok {
+			continue
+		}
+		pidfd, channel := e.Files[name], e.Files[kindChannel+identity]
+		delete(e.Files, name)
+		delete(e.Files, kindChannel+identity)
+		in, err := s.adoptOne(identity, pidfd, channel, st.Residue[identity], st.Workers[identity])
+		if err != nil {
+			s.log.Error("a worker of the previous parent could not be taken over, it drains", "worker", identity, "error", err)
+			continue
+		}
+		in.group.members = append(in.group.members, in)
+		s.follow(in)
+		s.apply(in, lifecycle.Adopted)
+		if in.deaf {
+			s.apply(in, lifecycle.Lost)
+		}
+	}
+	for name := range e.Files {
+		s.log.Warn("a descriptor of the previous parent belongs to nothing, it is closed", "name", name)
 	}
 	e.Close()
 }
 
-func (s *Set) adoptOne(identity string, channel, pidfd *os.File, residue []byte) error {
+// adoptOne makes an incarnation of descriptors, which it owns. channel may be nil.
+func (s *Set) adoptOne(identity string, pidfd, channel *os.File, residue []byte, ws workerState) (*incarnation, error) {
 	name, n, err := parseIdentity(identity)
-	if err != nil || pidfd == nil {
-		channel.Close()
-		if pidfd != nil {
-			pidfd.Close()
-		}
-		return errors.Join(err, errors.New("descriptors are missing"))
-	}
-	in := &incarnation{
-		group: s.groupNamed(name), key: s.nextKey(), slot: n[0], id: n[1], generation: n[2],
-		state: lifecycle.Spawning, since: time.Now(), readyAt: time.Now(), stale: true,
-	}
-	if in.conn, err = wire.Resume(channel, wire.Residue{Bytes: residue}); err != nil {
+	if err != nil {
 		pidfd.Close()
-		return err
+		if channel != nil {
+			channel.Close()
+		}
+		return nil, err
 	}
+	now := time.Now()
+	in := &incarnation{
+		key: s.nextKey(), slot: n[0], id: n[1], generation: n[2],
+		state: lifecycle.Spawning, since: now, readyAt: ws.Ready, adopted: true, stale: true, torn: tear(residue),
+		cause: ws.Cause, reason: ws.Reason, blamedAt: ws.Blamed,
+		dismissed: ws.Dismissed, terminated: ws.Terminated, killed: ws.Killed,
+	}
+	if in.readyAt.IsZero() {
+		// Until it says something else it counts as one that serves.
+		in.readyAt = now.Add(-resetAfter)
+	}
+	if channel != nil {
+		if in.conn, err = wire.Resume(channel, wire.Residue{Bytes: residue}); err != nil {
+			s.log.Error("the channel of a worker can't be used", "worker", identity, "error", err)
+		}
+	}
+	in.deaf = in.conn == nil
 	if in.proc, err = launch.Adopt(n[3], pidfd); err != nil {
-		in.conn.Close()
-		return err
+		in.close()
+		return nil, err
 	}
-	in.group.members = append(in.group.members, in)
-	s.follow(in)
-	s.apply(in, lifecycle.Adopted)
-	return nil
+	in.group = s.groupNamed(name)
+	return in, nil
 }
 
 // groupNamed is the group of that name, or a new one that is to have no workers:
@@ -232,6 +338,7 @@ func (s *Set) groupNamed(name string) *group {
 		}
 	}
 	g := newGroup(Group{Name: name, Surge: 1, StartTimeout: DefaultStartTimeout, DrainTimeout: drain.DefaultTimeout})
+	g.dropped = true
 	s.groups = append(s.groups, g)
 	return g
 }

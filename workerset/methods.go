@@ -3,6 +3,7 @@ package workerset
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/handover-go/handover/internal/lifecycle"
@@ -53,35 +54,22 @@ func (s *Set) await(ctx context.Context, fn func() error, cond func() (bool, err
 	}
 }
 
-// wake answers those whose wait is over.
-func (s *Set) wake() {
-	kept := s.waiters[:0]
-	for _, w := range s.waiters {
-		if ok, err := w.cond(); ok || err != nil {
-			w.done <- err
-		} else {
-			kept = append(kept, w)
-		}
-	}
-	s.waiters = kept
-}
-
 // Ready waits until every group has a worker that could serve: one in a trial,
 // all of them after the commit. It fails with the reason when a worker of a trial
-// fails.
+// comes to nothing.
 func (s *Set) Ready(ctx context.Context) error {
 	return s.await(ctx, func() error { return nil }, func() (bool, error) {
 		for _, g := range s.groups {
 			if s.committed {
-				if !lifecycle.Settled(g.view(), s.want(g)) {
+				if !g.settled(s) {
 					return false, g.halted
 				}
 				continue
 			}
 			if sl := g.slot(1); sl.failures > 0 {
-				return false, fmt.Errorf("worker %s/1 of the new generation: %w", g.Name, g.lastFailure)
+				return false, fmt.Errorf("the new generation's %w", sl.last)
 			}
-			if len(g.members) == 0 || g.members[0].state != lifecycle.Standby {
+			if !slices.ContainsFunc(g.members, func(in *incarnation) bool { return in.state == lifecycle.Standby }) {
 				return false, nil
 			}
 		}
@@ -92,7 +80,9 @@ func (s *Set) Ready(ctx context.Context) error {
 // Restart replaces all workers by new ones, Surge at a time, and returns when
 // the new ones serve and the old ones drain. If a replacement can't start, it
 // returns ErrRollStopped with the reason, and the workers that were to be replaced
-// go on. The end of ctx ends the wait, not the roll.
+// go on; the next Restart tries again at once. A Restart during another one
+// replaces also what that one has started, and both return at the end. The end of
+// ctx ends the wait, not the roll.
 func (s *Set) Restart(ctx context.Context) error {
 	return s.await(ctx, func() error {
 		if s.stopping {
@@ -100,68 +90,68 @@ func (s *Set) Restart(ctx context.Context) error {
 		}
 		for _, g := range s.groups {
 			g.halted = nil
+			clear(g.slots) // whoever asks anew does not wait for the old backoff
 			for _, in := range g.members {
 				in.stale = true
 			}
 		}
 		return nil
-	}, s.settled)
+	}, func() (bool, error) {
+		for _, g := range s.groups {
+			if g.halted != nil {
+				return true, g.halted
+			}
+			if !g.settled(s) {
+				return false, nil
+			}
+		}
+		return true, nil
+	})
 }
 
 // Scale sets the number of a group's workers, at least 1, and returns when that
-// many serve and the rest drain.
+// many serve and the rest drain. New workers that can't start are tried again and
+// again: the end of ctx ends the wait, not the scaling.
 func (s *Set) Scale(ctx context.Context, groupName string, count int) error {
 	if count < 1 {
-		return fmt.Errorf("scale %s to %d: at least 1 worker is needed", groupName, count)
+		return fmt.Errorf("workerset: scale %s to %d: at least 1 worker is needed", groupName, count)
 	}
+	var g *group
 	return s.await(ctx, func() error {
 		if s.stopping {
 			return ErrEnded
 		}
-		for _, g := range s.groups {
-			if g.Name == groupName {
-				g.Count = count
-				return nil
-			}
+		i := slices.IndexFunc(s.groups, func(g *group) bool { return g.Name == groupName && !g.dropped })
+		if i < 0 {
+			return fmt.Errorf("%w: %q", ErrNoGroup, groupName)
 		}
-		return fmt.Errorf("%w: %q", ErrNoGroup, groupName)
-	}, s.settled)
+		g = s.groups[i]
+		g.Count = count
+		return nil
+	}, func() (bool, error) { return g.settled(s), nil })
 }
 
-// settled: every group is what is wanted, or its roll has stopped.
-func (s *Set) settled() (bool, error) {
-	for _, g := range s.groups {
-		if g.halted != nil {
-			return true, g.halted
-		}
-		if !lifecycle.Settled(g.view(), s.want(g)) {
-			return false, nil
-		}
-	}
-	return true, nil
-}
+// settled: the group is what is wanted, as far as a roll that has stopped allows.
+func (g *group) settled(s *Set) bool { return lifecycle.Settled(g.view(), s.want(g)) }
 
 // Stop drains all workers and ends Run when they are gone. It does not wait.
-func (s *Set) Stop() { s.end(lifecycle.Stop) }
+func (s *Set) Stop() { poke(s.stop) }
 
-// Kill ends all workers at once.
-func (s *Set) Kill() { s.end(lifecycle.Kill) }
+// Kill ends all workers at once, also those that a Stop drains, and Run when they
+// are gone. It does not wait.
+func (s *Set) Kill() { poke(s.kill) }
 
-func (s *Set) end(ev lifecycle.Event) {
-	_ = s.do(context.Background(), func() {
-		s.stopping = true
-		for _, g := range s.groups {
-			for _, in := range g.members {
-				s.apply(in, ev)
-			}
-		}
-	})
+func poke(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
 }
 
-// Actor returns Run, and a function that begins Stop, for run.Group.Add. The
-// interrupt function does not wait and cuts nothing.
+// Actor returns Run, and Stop, for run.Group.Add. The interrupt function does not
+// wait and cuts nothing.
 func (s *Set) Actor() (execute func() error, interrupt func(error)) {
-	return s.Run, func(error) { go s.Stop() }
+	return s.Run, func(error) { s.Stop() }
 }
 
 // Worker is what there is to say of one worker.
@@ -174,9 +164,10 @@ type Worker struct {
 	State      string    `json:"state"`
 	Since      time.Time `json:"since"` // in this state
 	Stale      bool      `json:"stale,omitempty"`
-	Cause      string    `json:"cause,omitempty"`
+	Cause      string    `json:"cause,omitempty"` // why it ends, if the set did not want it to
 	Reason     string    `json:"reason,omitempty"`
-	Active     int       `json:"active"` // connections, as it last said
+	Exit       string    `json:"exit,omitempty"` // how its process ended, in state exited
+	Active     int       `json:"active"`         // connections, as it last said
 	Served     int       `json:"served"`
 }
 
@@ -190,8 +181,8 @@ type Change struct {
 type GroupStatus struct {
 	Name     string   `json:"name"`
 	Count    int      `json:"count"`
-	Restarts int      `json:"restarts"` // workers started beyond the first ones
-	Failures int      `json:"failures"`
+	Restarts int      `json:"restarts"`         // workers that ended, or asked to, unlike in a roll
+	Failures int      `json:"failures"`         // of all workers; TERM and an app that returns are none
 	Halted   string   `json:"halted,omitempty"` // why a roll stopped
 	Workers  []Worker `json:"workers"`
 }
@@ -206,7 +197,7 @@ func (in *incarnation) status() Worker {
 	return Worker{
 		Group: in.group.Name, Slot: in.slot, ID: in.id, Generation: in.generation, Pid: in.pid(),
 		State: in.state.String(), Since: in.since, Stale: in.stale,
-		Cause: string(in.cause), Reason: in.reason, Active: in.report.Active, Served: in.report.Served,
+		Cause: string(in.cause), Reason: in.reason, Exit: in.exit, Active: in.report.Active, Served: in.report.Served,
 	}
 }
 

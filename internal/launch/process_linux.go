@@ -1,12 +1,14 @@
 package launch
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
+	"strconv"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -27,11 +29,18 @@ type Process struct {
 	done   chan struct{}
 }
 
-// Start starts a process. Whoever calls it calls Wait.
+// Start starts a process. Whoever calls it calls Wait, and Close at the end.
+//
+// Its errors say what could not be executed and why, and match fs.ErrNotExist,
+// fs.ErrPermission, syscall.ENOEXEC and so on.
 func Start(spec Spec) (*Process, error) {
 	fds := make([]uintptr, len(spec.Fds))
 	for i, fd := range spec.Fds {
 		fds[i] = uintptr(fd)
+	}
+	args := spec.Args
+	if len(args) == 0 {
+		args = []string{spec.Path}
 	}
 	pidfd := -1
 	attr := &syscall.ProcAttr{
@@ -44,71 +53,97 @@ func Start(spec Spec) (*Process, error) {
 			PidFD:   &pidfd,
 		},
 	}
-	pid, err := known.start(func() (int, error) {
-		return syscall.ForkExec(spec.Path, spec.Args, attr)
-	})
+	p := &Process{child: true, done: make(chan struct{})}
+	err := known.start(p, func() (int, error) { return syscall.ForkExec(spec.Path, args, attr) })
 	if err != nil {
 		return nil, startError(spec, err)
 	}
 	if pidfd < 0 {
 		// Not expected since Linux 5.4. The child can't have been reaped yet,
 		// so its pid is its own.
-		if pidfd, err = unix.PidfdOpen(pid, 0); err != nil {
-			_ = syscall.Kill(pid, syscall.SIGKILL)
-			known.reap(pid)
-			return nil, fmt.Errorf("start %s: %w (%w)", spec.Args[0], ErrUnsupported, err)
-		}
+		pidfd, err = unix.PidfdOpen(p.Pid, 0)
 	}
-	return newProcess(pid, pidfd, true)
-}
-
-// startError names the part of the spec that is to blame: the kernel answers
-// ENOENT for a missing directory and for a missing program alike.
-func startError(spec Spec, err error) error {
-	what := spec.Path
-	if spec.Dir != "" {
-		if _, serr := os.Stat(spec.Dir); serr != nil {
-			return fmt.Errorf("working directory: %w", serr)
-		}
+	if err == nil {
+		err = p.open(pidfd)
 	}
-	switch {
-	case errors.Is(err, syscall.ENOEXEC):
-		return fmt.Errorf("execute %s: not a program for this machine, or a truncated one: %w", what, err)
-	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("execute %s: not executable (mode, or a noexec mount): %w", what, err)
+	if err != nil {
+		_ = syscall.Kill(p.Pid, syscall.SIGKILL)
+		known.reap(p)
+		return nil, fmt.Errorf("start %s: %w (%w)", spec.Path, ErrUnsupported, err)
 	}
-	return fmt.Errorf("execute %s: %w", what, err)
+	return p, nil
 }
 
 // Adopt follows a process by a pidfd that came from elsewhere. It takes
 // ownership of pidfd, also on error.
 func Adopt(pid int, pidfd *os.File) (*Process, error) {
-	fd, err := Fd(pidfd)
-	if err != nil {
-		pidfd.Close()
+	defer pidfd.Close()
+	fd := -1
+	var err error
+	cerr := control(pidfd, func(n int) {
+		if err = checkPidfd(pid, n); err == nil {
+			fd, err = unix.FcntlInt(uintptr(n), unix.F_DUPFD_CLOEXEC, 3)
+		}
+	})
+	if err := errors.Join(cerr, err); err != nil {
 		return nil, fmt.Errorf("adopt process %d: %w", pid, err)
 	}
-	dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
-	pidfd.Close()
-	if err != nil {
-		return nil, fmt.Errorf("adopt process %d: %w", pid, err)
-	}
-	return newProcess(pid, dup, false)
+	return adopt(pid, fd)
 }
 
-func newProcess(pid, pidfd int, child bool) (*Process, error) {
+// Follow follows a process that somebody else has started. Whether the pid is
+// still that process's is for the caller to know. When there is none of that pid,
+// the error matches os.ErrProcessDone.
+func Follow(pid int) (*Process, error) {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err == unix.ESRCH {
+		err = os.ErrProcessDone
+	}
+	if err != nil {
+		return nil, fmt.Errorf("follow process %d: %w", pid, err)
+	}
+	return adopt(pid, fd)
+}
+
+func adopt(pid, fd int) (*Process, error) {
+	p := &Process{Pid: pid, done: make(chan struct{})}
+	if err := p.open(fd); err != nil {
+		return nil, fmt.Errorf("follow process %d: %w", pid, err)
+	}
+	return p, nil
+}
+
+// checkPidfd makes sure that a descriptor is a pidfd, and of this process: its
+// other end, whoever that was, may be wrong. A process that has been reaped has
+// no pid any more.
+func checkPidfd(pid, fd int) error {
+	b, err := os.ReadFile("/proc/self/fdinfo/" + strconv.Itoa(fd))
+	if err != nil {
+		return err
+	}
+	for line := range bytes.Lines(b) {
+		v, ok := bytes.CutPrefix(line, []byte("Pid:"))
+		if !ok {
+			continue
+		}
+		if n, err := strconv.Atoi(string(bytes.TrimSpace(v))); err != nil || n != pid && n != -1 {
+			return fmt.Errorf("the descriptor is process %s's", bytes.TrimSpace(v))
+		}
+		return nil
+	}
+	return errors.New("the descriptor is not a pidfd")
+}
+
+// open takes ownership of pidfd.
+func (p *Process) open(pidfd int) error {
 	// Non-blocking, so that the runtime's poller waits for its end and no
 	// thread does.
 	if err := unix.SetNonblock(pidfd, true); err != nil {
 		unix.Close(pidfd)
-		return nil, fmt.Errorf("process %d: %w", pid, err)
+		return err
 	}
-	return &Process{
-		Pid:   pid,
-		pidfd: os.NewFile(uintptr(pidfd), fmt.Sprintf("pidfd:%d", pid)),
-		child: child,
-		done:  make(chan struct{}),
-	}, nil
+	p.pidfd = os.NewFile(uintptr(pidfd), fmt.Sprintf("pidfd:%d", p.Pid))
+	return nil
 }
 
 // Pidfd is the descriptor that follows the process. It stays the Process's and
@@ -116,14 +151,20 @@ func newProcess(pid, pidfd int, child bool) (*Process, error) {
 func (p *Process) Pidfd() *os.File { return p.pidfd }
 
 // Signal sends sig. It never hits another process that has got the same pid.
-// After the process's end it returns os.ErrProcessDone.
+// After the process's end, reaped or not, and after Close, it returns
+// os.ErrProcessDone. Signal 0 only finds out whether it has ended (kill(2)).
 func (p *Process) Signal(sig syscall.Signal) error {
 	var err error
-	cerr := control(p.pidfd, func(fd int) { err = unix.PidfdSendSignal(fd, sig, nil, 0) })
-	if errors.Is(err, unix.ESRCH) || errors.Is(cerr, os.ErrClosed) {
+	cerr := control(p.pidfd, func(fd int) {
+		// The kernel takes signals for a process that was not reaped yet.
+		if err = os.ErrProcessDone; !shows(fd, unix.POLLIN) {
+			err = unix.PidfdSendSignal(fd, sig, nil, 0)
+		}
+	})
+	if cerr != nil || err == unix.ESRCH { // closed, the one fault of control
 		return os.ErrProcessDone
 	}
-	return errors.Join(cerr, err)
+	return err
 }
 
 // Wait blocks until the process has ended, reaps it when it is a child of this
@@ -138,65 +179,86 @@ func (p *Process) Wait() Status {
 	return p.status
 }
 
-// Done is closed once a call of Wait has seen the process's end.
+// Done is closed once a call of Wait has seen the process's end, or Close.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
 func (p *Process) wait() Status {
-	unknown := Status{Code: -1}
-	rc, err := p.pidfd.SyscallConn()
-	if err != nil {
-		return unknown
-	}
-	err = rc.Read(func(fd uintptr) bool { return ended(int(fd), unix.POLLIN, 0) })
-	if err != nil {
+	if !p.await(unix.POLLIN) {
 		return unknown
 	}
 	if p.child {
-		return known.reap(p.Pid)
+		return known.reap(p)
 	}
-	st := unknown
-	_ = control(p.pidfd, func(fd int) { st = exitInfo(fd) })
-	return st
+	return p.exitInfo()
 }
 
-// ended reports whether a pidfd shows the event within the time in milliseconds:
-// POLLIN when the process has ended, POLLHUP when it has been reaped too (since
-// Linux 6.15).
-func ended(pidfd int, event int16, ms int) bool {
+// await waits until the pidfd shows the event: POLLIN when the process has
+// ended, POLLHUP when it has been reaped too (since Linux 6.15). It returns
+// false when the file is closed, or its read deadline passes, first.
+func (p *Process) await(event int16) bool {
+	rc, err := p.pidfd.SyscallConn()
+	if err != nil {
+		return false
+	}
+	return rc.Read(func(fd uintptr) bool { return shows(int(fd), event) }) == nil
+}
+
+// shows reports whether a pidfd shows the event now.
+func shows(pidfd int, event int16) bool {
 	pfd := []unix.PollFd{{Fd: int32(pidfd), Events: event}}
-	_ = ignoreEINTR(func() error { _, err := unix.Poll(pfd, ms); return err })
+	_ = ignoreEINTR(func() error { _, err := unix.Poll(pfd, 0); return err })
 	return pfd[0].Revents&event != 0
 }
 
+// reapTime is how long whoever has to reap an adopted process may take for it.
+// Tests change it.
+var reapTime = 50 * time.Millisecond
+
 // exitInfo asks the kernel for the status of somebody else's child. Since Linux
 // 6.15 it keeps the status for those who hold a pidfd (PIDFD_GET_INFO), from the
-// moment at which the process has been reaped; 50 ms are enough for that.
-func exitInfo(pidfd int) Status {
-	for _, wait := range []int{0, 50} {
-		if wait > 0 && !ended(pidfd, unix.POLLHUP, wait) {
-			break
-		}
-		info := unix.PidfdInfo{Mask: unix.PIDFD_INFO_EXIT}
-		if err := unix.IoctlPidfdInfo(pidfd, &info); err != nil {
-			break
-		}
-		if info.Mask&unix.PIDFD_INFO_EXIT != 0 {
-			return statusOf(syscall.WaitStatus(info.Exit_code))
-		}
+// moment at which the process has been reaped.
+func (p *Process) exitInfo() Status {
+	var st Status
+	var err error
+	ask := func(fd int) { st, err = exitInfo(fd) }
+	cerr := control(p.pidfd, ask)
+	if cerr != nil || st.Known || err != nil && err != unix.ESRCH { // it is being reaped
+		return st
 	}
-	return Status{Code: -1}
+	_ = p.pidfd.SetReadDeadline(time.Now().Add(reapTime))
+	if p.await(unix.POLLHUP) {
+		_ = control(p.pidfd, ask)
+	}
+	return st
 }
 
-func statusOf(ws syscall.WaitStatus) Status {
+func exitInfo(pidfd int) (Status, error) {
+	info := unix.PidfdInfo{Mask: unix.PIDFD_INFO_EXIT}
+	if err := unix.IoctlPidfdInfo(pidfd, &info); err != nil {
+		return unknown, err
+	}
+	if info.Mask&unix.PIDFD_INFO_EXIT == 0 {
+		return unknown, nil
+	}
+	return StatusOf(syscall.WaitStatus(info.Exit_code)), nil
+}
+
+var unknown = Status{Code: -1}
+
+// StatusOf is what wait4(2) has told.
+func StatusOf(ws syscall.WaitStatus) Status {
 	if ws.Signaled() {
 		return Status{Known: true, Code: -1, Signal: int(ws.Signal()), Core: ws.CoreDump()}
 	}
 	return Status{Known: true, Code: ws.ExitStatus()}
 }
 
-// Close gives the descriptor up. The process goes on; its end is not noticed
-// any more.
-func (p *Process) Close() error { return p.pidfd.Close() }
+// Close gives the process up. It goes on; its end is not noticed any more. A
+// child that Wait has not reaped is left to ReapOrphans.
+func (p *Process) Close() error {
+	known.forget(p)
+	return p.pidfd.Close()
+}
 
 func signalName(n int) string {
 	if s := unix.SignalName(syscall.Signal(n)); s != "" {

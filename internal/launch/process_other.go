@@ -15,6 +15,7 @@ type Process struct{ Pid int }
 
 func Start(Spec) (*Process, error)                 { return nil, ErrUnsupported }
 func Adopt(int, *os.File) (*Process, error)        { return nil, ErrUnsupported }
+func Follow(int) (*Process, error)                 { return nil, ErrUnsupported }
 func (p *Process) Pidfd() *os.File                 { return nil }
 func (p *Process) Signal(sig syscall.Signal) error { return ErrUnsupported }
 func (p *Process) Wait() Status                    { return Status{Code: -1} }
@@ -30,3 +31,4 @@ func CountOrphans(env string) int      { return 0 }
 // Fd is f's descriptor number.
 func Fd(f *os.File) (int, error) { return int(f.Fd()), nil }
 func signalName(n int) string    { return syscall.Signal(n).String() }
+func setComm(string)             {}

@@ -1,0 +1,86 @@
+//go:build linux
+
+package upgrader
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/handover-go/handover/internal/listen"
+)
+
+// What a new program prints neither kills this process, when nobody reads its
+// standard output, nor is it lost for the report.
+func TestOutputWithoutReader(t *testing.T) {
+	t.Parallel()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	r.Close()
+	fd := int(w.Fd())
+	o, err := newOutput(fd, fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// start closes this process's write ends: keep others, as a child does.
+	var child []*os.File
+	for _, c := range o.std {
+		child = append(child, dupFile(int(c.w.Fd())))
+	}
+	o.start()
+	fmt.Fprint(child[0], strings.Repeat("x", 2*outputTail))
+	child[0].Close()
+	<-o.std[0].done
+	fmt.Fprintln(child[1], "the end")
+	child[1].Close()
+	o.finish(patience)
+	if s := o.String(); len(s) != outputTail || !strings.Contains(s, "the end\n") {
+		t.Errorf("%d bytes", len(s))
+	}
+}
+
+// A socket stays open when the listeners made of it are closed.
+func TestSocket(t *testing.T) {
+	t.Parallel()
+	s, err := openSocket(listen.Spec{Name: "a", Network: "tcp", Addr: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := s.Addr().String()
+	for range 2 {
+		ln, err := s.Listener()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, err := ln.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.Close()
+		c.Close()
+		ln.Close()
+	}
+	for range 2 {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if s.Fd() != -1 || s.Addr() != nil {
+		t.Error("it is open")
+	}
+	if _, err := s.Listener(); !errors.Is(err, net.ErrClosed) {
+		t.Error(err)
+	}
+	runtime.KeepAlive(s)
+}

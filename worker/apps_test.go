@@ -1,0 +1,130 @@
+package worker_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/handover-go/handover/worker"
+)
+
+// What a worker of these tests is told in its environment.
+const (
+	envApp     = "TEST_APP"
+	envListen  = "TEST_LISTEN"
+	envTimeout = "TEST_DRAIN_TIMEOUT"
+)
+
+func workerMain(app string) {
+	var cfg worker.Config
+	if l := os.Getenv(envListen); l != "" {
+		cfg.Listen = strings.Split(l, ",")
+	}
+	cfg.DrainTimeout, _ = time.ParseDuration(os.Getenv(envTimeout))
+	cfg.LameDuck = 10 * time.Millisecond
+	cfg.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil))
+	worker.Main(cfg, apps[app])
+}
+
+var apps = map[string]worker.App{
+	"serve": func(ctx context.Context, w *worker.Worker) error {
+		return w.Serve(ctx, "http", &http.Server{Handler: routes(w)})
+	},
+	"error":   func(context.Context, *worker.Worker) error { return errors.New("no database") },
+	"nil":     func(context.Context, *worker.Worker) error { return nil },
+	"panic":   func(context.Context, *worker.Worker) error { panic("no luck") },
+	"unknown": func(ctx context.Context, w *worker.Worker) error { return w.Serve(ctx, "htp", &http.Server{}) },
+	"taken": func(ctx context.Context, w *worker.Worker) error {
+		w.Go(func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() })
+		if _, err := w.Listener("http"); err != nil {
+			return err
+		}
+		return w.Serve(ctx, "http", &http.Server{})
+	},
+	"ignores its context": func(ctx context.Context, w *worker.Worker) error {
+		w.Ready()
+		select {}
+	},
+	"waits": func(ctx context.Context, w *worker.Worker) error {
+		<-ctx.Done()
+		return fmt.Errorf("end: %w", ctx.Err())
+	},
+	// Serves the second socket when the first one was asked.
+	"two": func(ctx context.Context, w *worker.Worker) error {
+		second := make(chan struct{})
+		ln, err := net.Listen("tcp", "127.0.0.1:0") // to be asked before the others are ready
+		if err != nil {
+			return err
+		}
+		fmt.Println("control " + ln.Addr().String())
+		go func() {
+			c, err := ln.Accept()
+			if err == nil {
+				c.Close()
+				ln.Close()
+				close(second)
+			}
+		}()
+		w.Go(func(ctx context.Context) error {
+			<-second
+			return w.Serve(ctx, "admin", &http.Server{Handler: routes(w)})
+		})
+		return w.Serve(ctx, "http", &http.Server{Handler: routes(w)})
+	},
+	// Ready when the control address was asked.
+	"explicit": func(ctx context.Context, w *worker.Worker) error {
+		w.Explicit()
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return err
+		}
+		w.Go(func(context.Context) error {
+			defer ln.Close()
+			c, err := ln.Accept()
+			if err == nil {
+				c.Close()
+				w.Ready()
+			}
+			return err
+		})
+		fmt.Println("control " + ln.Addr().String())
+		return w.Serve(ctx, "http", &http.Server{Handler: routes(w)})
+	},
+	"environment": func(ctx context.Context, w *worker.Worker) error {
+		fmt.Println(strings.Join(os.Environ(), "\n"))
+		fmt.Println(w.Name(), w.Group(), w.Slot(), w.ID(), w.Generation(), w.HasParent(), w.Sockets())
+		return nil
+	},
+}
+
+func routes(w *worker.Worker) http.Handler {
+	mux := http.NewServeMux()
+	on := func(path string, fn func()) {
+		mux.HandleFunc(path, func(rw http.ResponseWriter, _ *http.Request) { fn(); fmt.Fprintln(rw, "ok") })
+	}
+	on("/{$}", func() {})
+	on("/fail", func() { w.Fail(errors.New("first")); w.Fail(errors.New("second")) })
+	on("/failnil", func() { w.Fail(nil) })
+	on("/failbig", func() { w.Fail(errors.New(strings.Repeat("é", 1<<20))) })
+	on("/panic", func() { panic("unlucky handler") })
+	on("/abort", func() { panic(http.ErrAbortHandler) })
+	on("/gopanic", func() { w.Go(func(context.Context) error { panic("unlucky goroutine") }) })
+	on("/go", func() { w.Go(func(context.Context) error { return nil }) })
+	mux.HandleFunc("/hold", func(rw http.ResponseWriter, r *http.Request) {
+		rc := http.NewResponseController(rw)
+		_ = rc.EnableFullDuplex()
+		fmt.Fprintln(rw, "begin")
+		_ = rc.Flush()
+		if _, err := io.Copy(io.Discard, r.Body); err == nil {
+			fmt.Fprintln(rw, "end")
+		}
+	})
+	return w.Handler(mux)
+}

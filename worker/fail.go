@@ -1,0 +1,138 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"time"
+
+	"github.com/handover-go/handover/internal/wire"
+)
+
+// maxReason bounds what the parent is told of an error, in bytes: far below the
+// channel's cap.
+const maxReason = 64 << 10
+
+// run runs one function of the app and makes its failure the worker's.
+func (w *Worker) run(fn func(context.Context) error) {
+	defer w.ended()
+	var err error
+	cause := wire.CauseError
+	func() {
+		defer func() {
+			if r := recover(); r != nil {
+				cause, err = wire.CausePanic, fmt.Errorf("%v\n%s", r, debug.Stack())
+			}
+		}()
+		err = fn(w.ctx)
+	}()
+	if err == nil || cause != wire.CausePanic && w.ctx.Err() != nil && benign(err) {
+		return
+	}
+	w.fail(cause, err)
+}
+
+// benign are errors that only say that the drain has begun.
+func benign(err error) bool {
+	return errors.Is(err, context.Canceled) || errors.Is(err, http.ErrServerClosed) ||
+		errors.Is(err, net.ErrClosed) || errors.Is(err, ErrDraining)
+}
+
+// ended counts one down of what runs.
+func (w *Worker) ended() {
+	w.mu.Lock()
+	w.running--
+	n := w.running
+	if n == 0 && w.state.Cause == "" && w.ctx.Err() == nil {
+		w.state.Cause, w.state.Reason = wire.CauseDone, "the app returned"
+	}
+	w.mu.Unlock()
+	if n == 0 {
+		w.once.idle.Do(func() { close(w.idle) })
+	}
+}
+
+// Go runs fn in a goroutine. The worker is drained only when it has returned. An
+// error or a panic of fn is a failure of the worker. Its context is the app's.
+func (w *Worker) Go(fn func(context.Context) error) {
+	w.mu.Lock()
+	w.running++
+	w.mu.Unlock()
+	go w.run(fn)
+}
+
+// Fail says that this worker should be replaced because of err: the parent is
+// told, and starts another; this one stops accepting, finishes what it has, and
+// exits non-zero once the other one serves. The first failure counts. Fail
+// returns at once. Without a parent nobody replaces the process: it drains and
+// exits.
+func (w *Worker) Fail(err error) {
+	if err == nil {
+		err = errors.New("Fail was called without an error")
+	}
+	w.fail(wire.CauseError, err)
+}
+
+// Handler makes a panic of h a failure of the worker, which net/http would hide:
+// the request is answered as net/http does, other requests are finished, and
+// the worker is replaced. http.ErrAbortHandler stays what it is. Without a parent
+// a panic is logged and nothing more: no client is to end the service.
+func (w *Worker) Handler(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		defer func() {
+			if p := recover(); p != nil {
+				if p != http.ErrAbortHandler {
+					w.handlerPanicked(fmt.Errorf("%v, at %s %s", p, r.Method, r.URL.Path))
+				}
+				panic(p)
+			}
+		}()
+		h.ServeHTTP(rw, r)
+	})
+}
+
+func (w *Worker) handlerPanicked(err error) {
+	if w.conn == nil {
+		w.log.Error("handler panicked", "error", err)
+		return
+	}
+	w.fail(wire.CauseHandlerPanic, err)
+}
+
+func (w *Worker) fail(cause wire.Cause, err error) {
+	w.log.Error("worker failed", "cause", string(cause), "error", err)
+	w.depart(cause, err.Error(), 1)
+}
+
+func (w *Worker) retire() { w.depart(wire.CauseRetire, "asked to retire", 0) }
+
+// depart asks the parent for a replacement. The first cause counts, except that a
+// failure goes before what is none.
+func (w *Worker) depart(cause wire.Cause, reason string, code int) {
+	w.mu.Lock()
+	old := w.state.Cause
+	counts := old == "" || cause.Failure() && !old.Failure()
+	if counts {
+		w.state.Cause, w.state.Reason = cause, reason[:min(len(reason), maxReason)]
+		w.exitCode = code
+	}
+	w.mu.Unlock()
+	if !counts {
+		return
+	}
+	if w.conn == nil {
+		w.beginDrain(0)
+		return
+	}
+	w.changed()
+	time.AfterFunc(answerTimeout, func() {
+		select {
+		case <-w.heard:
+		default:
+			w.beginDrain(0)
+		}
+	})
+}

@@ -1,0 +1,193 @@
+package worker
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/handover-go/handover/drain"
+	"github.com/handover-go/handover/internal/listen"
+	"github.com/handover-go/handover/internal/wire"
+)
+
+// socket is one that the app may serve.
+type socket struct {
+	spec   listen.Spec // without a parent
+	bound  os.FileInfo // without a parent, of a unix socket's file
+	file   *os.File    // with one, until it is taken
+	taken  bool
+	served bool
+}
+
+// Serve serves the socket of that name until it has drained, and returns nil
+// then. Accepting begins when the worker is ready and the parent says so. The
+// drain begins when the worker's does, or when ctx ends.
+//
+// Any server with Serve and Shutdown will do; package drain says what it does
+// for an *http.Server. Several servers are several calls, in goroutines started
+// by Go. A socket that is unknown or taken is an error, as is a server that fails;
+// after the drain has begun it is ErrDraining.
+func (w *Worker) Serve(ctx context.Context, name string, srv drain.Server) error {
+	ln, err := w.Listener(name)
+	if err != nil {
+		return err
+	}
+	d, err := drain.New(srv, ln, drain.Config{Timeout: w.cfg.DrainTimeout, LameDuck: w.cfg.LameDuck, Logger: w.log})
+	if err != nil {
+		ln.Close()
+		return err
+	}
+	w.mu.Lock()
+	if w.ctx.Err() != nil {
+		w.mu.Unlock()
+		ln.Close()
+		return ErrDraining
+	}
+	w.running++
+	defer w.ended()
+	if !w.going {
+		d.Hold()
+	}
+	w.drainers = append(w.drainers, d)
+	w.mu.Unlock()
+
+	stop := context.AfterFunc(ctx, func() { d.Drain(w.drainTimeout()) })
+	defer stop()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() {
+		select {
+		case <-d.Serving():
+			w.serves(name)
+		case <-d.Draining():
+		case <-d.Done():
+		}
+	})
+	return d.Serve()
+}
+
+// serves notes that a socket is being served; when all are, the worker is ready.
+func (w *Worker) serves(name string) {
+	w.mu.Lock()
+	w.sockets[name].served = true
+	all := !w.explicit
+	for _, s := range w.sockets {
+		all = all && s.served
+	}
+	w.mu.Unlock()
+	if all {
+		w.Ready()
+	}
+}
+
+// Explicit makes readiness the app's to say: without it a worker is ready when
+// all its sockets are being served. Call it before Serve, and Ready later.
+func (w *Worker) Explicit() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.explicit = true
+}
+
+// Ready says that the worker could serve; it accepts nothing before. A worker with
+// no sockets has to call it, as has one that serves a Listener in its own way; for
+// others see Explicit.
+func (w *Worker) Ready() {
+	w.mu.Lock()
+	if w.state.Phase == wire.PhaseStarting {
+		w.state.Phase = wire.PhaseReady
+	}
+	w.mu.Unlock()
+	if w.eager {
+		w.goAhead()
+		return
+	}
+	w.changed()
+}
+
+// goAhead begins to accept.
+func (w *Worker) goAhead() {
+	w.mu.Lock()
+	w.going = true
+	if w.state.Phase == wire.PhaseReady {
+		w.state.Phase = wire.PhaseServing
+	}
+	for _, d := range w.drainers {
+		d.Go()
+	}
+	w.mu.Unlock()
+	w.changed()
+}
+
+// Listener returns the socket of that name, for an app that serves it in its own
+// way (see Ready); usually Serve is what you want. It can be taken once, and is the
+// caller's to close. Closing it leaves the parent's socket open, and a unix
+// socket's file in place.
+func (w *Worker) Listener(name string) (net.Listener, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s, ok := w.sockets[name]
+	switch {
+	case !ok:
+		return nil, fmt.Errorf("worker: no socket %q: this worker has %s", name, w.socketNames())
+	case s.taken:
+		return nil, fmt.Errorf("worker: socket %q is taken already, it can be served once", name)
+	}
+	ln, err := s.listen()
+	if err != nil {
+		return nil, fmt.Errorf("worker: socket %q: %w", name, err)
+	}
+	s.taken = true
+	return ln, nil
+}
+
+func (s *socket) listen() (net.Listener, error) {
+	if s.file == nil {
+		ln, err := s.spec.Listen()
+		if err == nil && s.spec.Network == "unix" {
+			s.bound, _ = os.Lstat(s.spec.Addr)
+		}
+		return ln, err
+	}
+	ln, err := net.FileListener(s.file)
+	if err != nil {
+		return nil, err
+	}
+	s.file.Close() // the listener has its own copy
+	if u, ok := ln.(*net.UnixListener); ok {
+		u.SetUnlinkOnClose(false)
+	}
+	return ln, nil
+}
+
+// removeSocketFiles removes the files of unix sockets that this process bound,
+// unless they have become somebody else's.
+func (w *Worker) removeSocketFiles() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, s := range w.sockets {
+		if s.bound == nil {
+			continue
+		}
+		now, err := os.Lstat(s.spec.Addr)
+		if err == nil && os.SameFile(now, s.bound) && now.ModTime().Equal(s.bound.ModTime()) {
+			_ = os.Remove(s.spec.Addr)
+		}
+	}
+}
+
+func (w *Worker) socketNames() string {
+	if len(w.sockets) == 0 {
+		return "none"
+	}
+	var names []string
+	for n := range w.sockets {
+		names = append(names, strconv.Quote(n))
+	}
+	slices.Sort(names)
+	return strings.Join(names, ", ")
+}

@@ -1,0 +1,293 @@
+package workerset
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"syscall"
+	"time"
+
+	"github.com/handover-go/handover/internal/launch"
+	"github.com/handover-go/handover/internal/lifecycle"
+	"github.com/handover-go/handover/internal/wire"
+)
+
+// This file takes in what workers say and how they end.
+
+const (
+	// settleTime is how long the loop waits for the end of a process after the
+	// end of its channel, or for the rest of a channel after the end of its
+	// process. The two come within microseconds of each other, unless something
+	// that the worker started holds its end of the channel.
+	settleTime = 50 * time.Millisecond
+	// resetAfter is how long a worker has to have been up for its slot's failures
+	// to be forgotten.
+	resetAfter = 30 * time.Second
+	// youngFor is how long after it was ready a worker that fails without having
+	// served anybody counts as one that could not start.
+	youngFor = time.Second
+	// maxReason bounds what is kept of a worker's words, in bytes.
+	maxReason = 64 << 10
+)
+
+// event is what the loop gets from an incarnation's goroutines.
+type event struct {
+	in     *incarnation
+	line   []byte        // a message
+	lost   error         // the channel ended, or carried garbage
+	died   bool          // the process has ended
+	status launch.Status // with died
+}
+
+// handle takes in one event.
+func (s *Set) handle(ev event) {
+	in := ev.in
+	switch {
+	case s.yielded:
+		s.held = append(s.held, ev)
+	case in.state == lifecycle.Exited:
+	case ev.died:
+		in.dead = &ev.status
+		s.half(in)
+	case in.deaf: // on its way when the channel was given up
+	case ev.lost == nil:
+		s.message(in, ev.line)
+	case channelEnded(ev.lost):
+		in.deaf = true
+		s.half(in)
+	default:
+		s.garbage(in, ev.lost)
+	}
+}
+
+// channelEnded tells the end of a channel from garbage on it. A line that the end
+// cuts is no message; it is what a process leaves that is killed as it writes.
+func channelEnded(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
+}
+
+// half is one half of an incarnation's end: its channel's or its process's. Only
+// with the other half is it known what happened, and why.
+func (s *Set) half(in *incarnation) {
+	if in.dead != nil && in.deaf {
+		s.died(in)
+		return
+	}
+	in.settle = time.Now().Add(settleTime)
+}
+
+// halfEnded: the other half does not come.
+func (s *Set) halfEnded(in *incarnation) {
+	if in.dead != nil {
+		s.died(in)
+		return
+	}
+	if in.report.Phase != wire.PhaseExiting && !in.dismissed {
+		s.blame(in, wire.CauseChannel, "it closed its channel and goes on running")
+	}
+	s.apply(in, lifecycle.Lost)
+}
+
+// garbage gives a channel up.
+func (s *Set) garbage(in *incarnation, err error) {
+	s.log.Error("worker sent garbage, its channel is closed", "worker", in.name(), "id", in.id, "pid", in.pid(), "error", err)
+	in.deaf = true
+	s.blame(in, wire.CauseChannel, err.Error())
+	s.apply(in, lifecycle.Lost)
+}
+
+// message takes in one line of a worker.
+func (s *Set) message(in *incarnation, line []byte) {
+	cmd, err := wire.Cmd(line)
+	var bad *wire.BadMessageError
+	if errors.As(err, &bad) && bad.JSON {
+		err = nil // valid JSON that is no object: a message of the program's own
+	}
+	var st wire.State
+	says := err == nil && cmd == wire.CmdState
+	if says {
+		if err = json.Unmarshal(line, &st); err != nil {
+			err = fmt.Errorf("%s: %w", wire.CmdState, err)
+		}
+	}
+	if in.torn > 0 {
+		if in.torn--; err != nil && in.torn == 0 {
+			s.log.Debug("half a line that another parent began to read", "worker", in.name(), "error", err)
+			says, err = false, nil
+		}
+	}
+	// Nothing that a worker says comes with descriptors.
+	if n := in.conn.Pending(); err == nil && n > 0 {
+		err = fmt.Errorf("%d descriptors that no message announced", n)
+	}
+	switch {
+	case err != nil:
+		s.garbage(in, err)
+	case says:
+		s.observe(in, st)
+	}
+}
+
+// observe derives the events from what a worker says of itself. It may have left
+// out steps: what it says is its state, not what happened.
+func (s *Set) observe(in *incarnation, st wire.State) {
+	if in.report.Phase == wire.PhaseExiting {
+		return // that was its last word
+	}
+	st.Reason = st.Reason[:min(len(st.Reason), maxReason)]
+	in.report = st
+	switch {
+	case st.Cause == "":
+	case in.dismissed && !st.Cause.Failure(): // it repeats what it was told
+	default:
+		s.blame(in, st.Cause, st.Reason)
+		s.apply(in, lifecycle.Failed)
+	}
+	switch st.Phase {
+	case wire.PhaseStarting:
+		if in.state.Serves() {
+			in.readyAt = time.Time{} // taken over, it was believed to serve
+		}
+		s.apply(in, lifecycle.Spawned)
+	case wire.PhaseReady, wire.PhaseServing:
+		switch {
+		case in.state == lifecycle.Starting:
+			in.readyAt = time.Now()
+			s.apply(in, lifecycle.Ready)
+			if s.committed {
+				s.apply(in, lifecycle.Commit)
+			}
+		case st.Phase == wire.PhaseReady: // taken over, it waits to be told to accept
+			s.apply(in, lifecycle.Ready)
+		}
+	case wire.PhaseDraining, wire.PhaseExiting:
+		if in.adopted && in.cause == "" {
+			in.dismissed = true // by the parent before this one
+		}
+		s.apply(in, lifecycle.Leaving)
+	case wire.PhaseDrained:
+		if in.adopted && in.cause == "" {
+			in.dismissed = true
+		}
+		s.apply(in, lifecycle.Drained)
+	}
+}
+
+// blame notes why a worker ends that nobody here wanted to end. The first cause
+// counts, except that a failure goes before what is none.
+func (s *Set) blame(in *incarnation, cause wire.Cause, reason string) {
+	first := in.cause == ""
+	if !first && (in.cause.Failure() || !cause.Failure()) {
+		return
+	}
+	in.cause, in.reason = cause, reason
+	if cause.Failure() {
+		in.group.failures++
+	}
+	if first {
+		in.blamedAt = time.Now()
+		// One that was never ready has come to nothing. Its slot waits from now
+		// on, not from the end of its process.
+		if in.readyAt.IsZero() && !in.dismissed && cause != wire.CauseRetire {
+			s.setBack(in)
+		}
+	}
+}
+
+func (s *Set) startTimedOut(in *incarnation) {
+	s.blame(in, wire.CauseStartTimeout, fmt.Sprintf("not ready after %v", in.group.StartTimeout))
+}
+
+// died is the end of an incarnation.
+func (s *Set) died(in *incarnation) {
+	status := in.exitStatus()
+	in.exit = status.String()
+	wasReady := !in.readyAt.IsZero()
+	if s.unexpected(in, status) {
+		cause := wire.CauseExit
+		switch {
+		case !wasReady:
+			cause = wire.CauseStartExit
+		case status.Signal != 0:
+			cause = wire.CauseSignal
+		}
+		s.blame(in, cause, status.String())
+	}
+	s.count(in)
+	s.apply(in, lifecycle.Died)
+	s.logExit(in)
+	if !in.dismissed {
+		in.group.restarts++
+		if wasReady {
+			s.settleSlot(in, status)
+		}
+	}
+	s.remove(in)
+}
+
+// exitStatus is how the process ended. Of one that is nobody's child here, its
+// last word tells.
+func (in *incarnation) exitStatus() launch.Status {
+	if !in.dead.Known && in.report.Phase == wire.PhaseExiting {
+		return launch.Status{Known: true, Code: in.report.ExitCode}
+	}
+	return *in.dead
+}
+
+// unexpected reports whether an end has to be explained by the exit status.
+func (s *Set) unexpected(in *incarnation, status launch.Status) bool {
+	if in.cause == "" && !in.dismissed {
+		return true
+	}
+	// It was let go, or asked for it; but something else has ended it.
+	return !in.cause.Failure() && !in.terminated && !in.killed && status.Known && !status.Success()
+}
+
+// count adds an incarnation to the report.
+func (s *Set) count(in *incarnation) {
+	if !s.stopping {
+		return
+	}
+	if in.terminated {
+		s.report.Terminated++
+	}
+	if in.killed {
+		s.report.Killed++
+	}
+	if !in.terminated && !in.killed {
+		s.report.Exited++
+	}
+	s.report.Cut += max(0, in.report.Cut)
+}
+
+// settleSlot decides when a slot may have its next worker after one that was
+// ready: at once after one that has served, later and later otherwise.
+func (s *Set) settleSlot(in *incarnation, status launch.Status) {
+	up := in.blamedAt.Sub(in.readyAt)
+	// What somebody else asked for says nothing about the worker.
+	outside := in.cause == wire.CauseRetire || status.Signal == int(syscall.SIGKILL)
+	switch {
+	case up >= resetAfter:
+		in.group.slot(in.slot).failures = 0
+	case up < youngFor && in.report.Served == 0 && !outside:
+		s.setBack(in)
+	}
+}
+
+func (s *Set) logExit(in *incarnation) {
+	level := slog.LevelInfo
+	attrs := []any{"worker", in.name(), "id", in.id, "pid", in.pid(), "generation", in.generation, "status", in.exit}
+	if in.cause != "" {
+		attrs = append(attrs, "cause", string(in.cause), "reason", in.reason)
+	}
+	if in.report.Cut > 0 {
+		attrs = append(attrs, "cut", in.report.Cut)
+	}
+	if in.cause.Failure() {
+		level = slog.LevelError
+	}
+	s.log.Log(context.Background(), level, "worker exited", attrs...)
+}

@@ -1,0 +1,204 @@
+package workerset
+
+import (
+	"fmt"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/handover-go/handover/internal/lifecycle"
+	"github.com/handover-go/handover/internal/wire"
+)
+
+// This file carries out what package lifecycle decides.
+
+// plan brings every group closer to what is wanted.
+func (s *Set) plan() {
+	if s.yielded || s.stopping {
+		return
+	}
+	s.groups = slices.DeleteFunc(s.groups, func(g *group) bool { return g.dropped && len(g.members) == 0 })
+	for _, g := range s.groups {
+		if g.halted != nil && !slices.ContainsFunc(g.members, func(in *incarnation) bool { return in.stale && in.state.Serves() }) {
+			g.halted = nil // nobody is left that the roll could go on with
+		}
+		for s.step(g) {
+		}
+	}
+}
+
+// step carries out one plan and reports whether it changed anything.
+func (s *Set) step(g *group) bool {
+	steps := lifecycle.Plan(g.view(), s.want(g))
+	progress := false
+	for _, key := range steps.Replaced {
+		s.apply(g.member(key), lifecycle.Replaced)
+		progress = true
+	}
+	for _, key := range steps.Retire {
+		in := g.member(key)
+		if in.state == lifecycle.Condemned && g.waits(in.slot) {
+			continue // nobody comes for a while: better a failing worker than none
+		}
+		in.dismissed = in.dismissed || in.cause == ""
+		s.apply(in, lifecycle.Retire)
+		progress = true
+	}
+	for _, n := range steps.Spawn {
+		if g.waits(n) || !s.committed && g.slot(n).failures > 0 {
+			continue
+		}
+		s.start(g, n)
+		progress = true
+	}
+	return progress
+}
+
+func (s *Set) want(g *group) lifecycle.Want {
+	count := g.Count
+	if !s.committed {
+		count = min(count, 1)
+	}
+	return lifecycle.Want{Count: count, Surge: g.Surge, Halted: g.halted != nil}
+}
+
+func (g *group) view() []lifecycle.Worker {
+	ws := make([]lifecycle.Worker, len(g.members))
+	for i, in := range g.members {
+		ws[i] = lifecycle.Worker{ID: in.key, Slot: in.slot, State: in.state, Stale: in.stale, Released: in.released}
+	}
+	return ws
+}
+
+// waits reports whether it is too early for a slot's next worker.
+func (g *group) waits(slot int) bool {
+	return time.Now().Before(g.slot(slot).notBefore)
+}
+
+// start makes a new incarnation for a slot.
+func (s *Set) start(g *group, n int) {
+	in := &incarnation{
+		group: g, key: s.nextKey(), id: g.nextID, slot: n, generation: s.cfg.Generation,
+		state: lifecycle.Spawning, since: time.Now(),
+	}
+	g.nextID++
+	g.members = append(g.members, in)
+	if err := s.spawn(in); err != nil {
+		s.log.Error("worker could not be started", "worker", in.name(), "error", err)
+		s.blame(in, wire.CauseSpawn, err.Error())
+		s.apply(in, lifecycle.SpawnFailed)
+		s.remove(in)
+		return
+	}
+	s.apply(in, lifecycle.Spawned)
+}
+
+func (s *Set) remove(in *incarnation) {
+	g := in.group
+	g.members = slices.DeleteFunc(g.members, func(m *incarnation) bool { return m == in })
+	in.close()
+}
+
+// setBack makes a slot wait, later and later, after a worker that came to nothing.
+func (s *Set) setBack(in *incarnation) {
+	g, sl := in.group, in.group.slot(in.slot)
+	sl.failures++
+	sl.last = fmt.Errorf("worker %s: %s: %s", in.name(), in.cause, in.reason)
+	wait := lifecycle.Backoff(sl.failures)
+	sl.notBefore = time.Now().Add(wait)
+	s.log.Warn("worker came to nothing, its slot waits", "worker", in.name(), "id", in.id, "wait", wait, "failures", sl.failures)
+	if !in.stale && g.staleServes(in.slot) {
+		g.halted = fmt.Errorf("%w: %w", ErrRollStopped, sl.last)
+		s.log.Error("the roll stops, the workers that were to be replaced go on serving", "group", g.Name, "error", g.halted)
+	}
+}
+
+func (g *group) staleServes(slot int) bool {
+	return slices.ContainsFunc(g.members, func(in *incarnation) bool {
+		return in.slot == slot && in.stale && in.state.Serves()
+	})
+}
+
+// apply is the one place where a worker's state changes.
+func (s *Set) apply(in *incarnation, ev lifecycle.Event) {
+	from := in.state
+	next, effect := lifecycle.Next(from, ev)
+	now := time.Now()
+	if next != from {
+		in.state, in.since = next, now
+	}
+	if effect.Has(lifecycle.Disarm) {
+		in.deadline = time.Time{}
+	}
+	if effect.Has(lifecycle.Arm) {
+		in.deadline = now.Add(in.timeout())
+	}
+	if effect.Has(lifecycle.Ask) {
+		in.tell(wire.Order{Cmd: wire.CmdWho})
+	}
+	if effect.Has(lifecycle.SendGo) {
+		in.tell(wire.Order{Cmd: wire.CmdGo})
+	}
+	if effect.Has(lifecycle.SendHold) {
+		in.tell(wire.Order{Cmd: wire.CmdHold})
+	}
+	exit := effect.Has(lifecycle.SendExit)
+	in.released = in.released || exit
+	if effect.Has(lifecycle.SendDrain) {
+		// 0 ms would be the worker's own default.
+		ms := max(1, in.group.DrainTimeout.Milliseconds())
+		in.tell(wire.Drain{Cmd: wire.CmdDrain, TimeoutMS: ms, Exit: exit, Stop: s.stopping})
+	} else if exit {
+		in.tell(wire.Order{Cmd: wire.CmdExit})
+	}
+	if effect.Has(lifecycle.CloseChan) && in.conn != nil {
+		in.conn.Close()
+	}
+	if effect.Has(lifecycle.SignalAbrt) {
+		in.signal(syscall.SIGABRT)
+	}
+	if effect.Has(lifecycle.SignalTerm) {
+		in.terminated = true
+		in.signal(syscall.SIGTERM)
+	}
+	if effect.Has(lifecycle.SignalKill) {
+		in.killed = true
+		in.signal(syscall.SIGKILL)
+	}
+	if next != from && s.cfg.Observe != nil {
+		s.cfg.Observe(Change{Worker: in.status(), From: from.String()})
+	}
+	if effect.Has(lifecycle.Report) && next != lifecycle.Exited {
+		s.say(in, ev)
+	}
+}
+
+// timeout is that of the state that in is in.
+func (in *incarnation) timeout() time.Duration {
+	switch in.state {
+	case lifecycle.Starting:
+		return in.group.StartTimeout
+	case lifecycle.Draining:
+		return in.group.DrainTimeout + drainGrace
+	}
+	return termTime
+}
+
+// say logs a change that somebody may want to know.
+func (s *Set) say(in *incarnation, ev lifecycle.Event) {
+	attrs := []any{"worker", in.name(), "id", in.id, "pid", in.pid(), "generation", in.generation}
+	switch {
+	case in.state == lifecycle.Serving && ev == lifecycle.Commit:
+		s.log.Info("worker serves", attrs...)
+	case in.state == lifecycle.Serving:
+		s.log.Debug("worker adopted", attrs...)
+	case ev == lifecycle.Failed && !in.cause.Failure():
+		s.log.Info("worker retires", append(attrs, "cause", string(in.cause))...)
+	case ev == lifecycle.Failed:
+		s.log.Error("worker failed, it is being replaced", append(attrs, "cause", string(in.cause), "reason", in.reason)...)
+	case ev == lifecycle.Deadline:
+		s.log.Warn("worker is late", append(attrs, "now", in.state.String())...)
+	default:
+		s.log.Info("worker "+in.state.String(), append(attrs, "event", ev.String())...)
+	}
+}
