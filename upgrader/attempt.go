@@ -94,7 +94,7 @@ func (a *attempt) close() {
 	if a.output != nil {
 		a.output.close()
 	}
-	closeAll([]*os.File{a.ready})
+	closeAll([]*os.File{a.ready, a.childConn, a.childReady, a.flip})
 }
 
 // spawn starts the new process. tableflip calls it, from its own goroutine, with

@@ -88,19 +88,21 @@ func TestNewDies(t *testing.T) {
 				answers := make(chan answer, 1)
 				r.barrier.Lock()
 				go func() { answers <- r.tryUpgrade(r.pid, patience) }()
-				if mode == "die after ready" {
+				var a answer
+				select {
+				case a = <-answers: // it saw the death first, always after an ack
+					r.barrier.Unlock()
+				case n := <-r.notes:
 					// The old one waits for the supervisor: that is long enough
 					// for the new one to die.
-					successor := mainPID(t, r.note())
-					r.awaitReaped(successor)
+					r.awaitReaped(mainPID(t, n))
 					r.barrier.Unlock()
 					if back := mainPID(t, r.note()); back != r.pid {
 						t.Fatalf("MAINPID=%d, want %d", back, r.pid)
 					}
-				} else {
-					r.barrier.Unlock()
+					a = <-answers
 				}
-				if a := <-answers; !a.is("ended") || a.Failed.Status != "killed by SIGKILL" {
+				if !a.is("ended") || a.Failed.Status != "killed by SIGKILL" {
 					t.Fatalf("%+v", a)
 				}
 				r.serves(addr)

@@ -22,7 +22,7 @@ import (
 )
 
 // patience bounds every wait: a test that fails should not hang.
-const patience = 8 * time.Second
+const patience = 30 * time.Second
 
 type limit time.Time
 

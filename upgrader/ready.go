@@ -91,6 +91,7 @@ func (u *Upgrader) decide(orphan bool) {
 	u.phase = phaseReady
 	u.mu.Unlock()
 	u.writePIDFile()
+	close(u.decided)
 	// An error means that the predecessor is gone. So be it, it has committed; but
 	// it has not told the supervisor.
 	err := u.tf.Ready()

@@ -126,6 +126,7 @@ type Upgrader struct {
 	attempt   *attempt        // belongs to the goroutine that runs Upgrade
 	successor *launch.Process // set before replaced is closed
 	replaced  chan struct{}
+	decided   chan struct{} // closed when this process has become the one that decides
 }
 
 // New takes this process's place in the succession. Call it early, and before
@@ -158,6 +159,7 @@ func New(cfg Config) (*Upgrader, error) {
 		sockets:    map[string]*Socket{},
 		inherited:  map[listen.Spec]*Socket{},
 		replaced:   make(chan struct{}),
+		decided:    make(chan struct{}),
 	}
 	u.life, u.quit = context.WithCancelCause(context.Background())
 	pred, err := meetPredecessor()
@@ -234,13 +236,19 @@ func (u *Upgrader) renamed(spec listen.Spec) *Socket {
 }
 
 // Listen is Open for a process that accepts by itself. Closing the listener
-// leaves the socket open for the successor.
+// leaves the socket open for the successor. In a process that an upgrade started,
+// Accept waits until Ready has made it the one that decides: what it accepted
+// before that would be lost with it if the upgrade failed.
 func (u *Upgrader) Listen(name, network, addr string) (net.Listener, error) {
 	s, err := u.Open(name, network, addr)
 	if err != nil {
 		return nil, err
 	}
-	return s.Listener()
+	ln, err := s.Listener()
+	if err != nil || u.pred == nil {
+		return ln, err
+	}
+	return newListener(ln, u.decided), nil
 }
 
 // Dropped takes over the sockets that the predecessor had and that this process

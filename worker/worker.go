@@ -143,10 +143,8 @@ func Run(ctx context.Context, cfg Config, app App) error {
 	}, signals.Logger(w.log))
 	if w.conn != nil {
 		// Whoever read our output may be gone with the parent. A log line must
-		// not end a drain (os/signal, "SIGPIPE").
-		pipe := make(chan os.Signal, 1)
-		signal.Notify(pipe, syscall.SIGPIPE)
-		defer signal.Stop(pipe)
+		// not end a drain, nor change the exit status (os/signal, "SIGPIPE").
+		signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	}
 
 	var listening, speaking, stopping sync.WaitGroup

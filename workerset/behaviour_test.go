@@ -1,3 +1,5 @@
+//go:build linux
+
 package workerset_test
 
 import (
@@ -18,6 +20,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/handover-go/handover/internal/launch"
 	"github.com/handover-go/handover/internal/wire"
 	"github.com/handover-go/handover/worker"
 )
@@ -192,6 +195,20 @@ var hostile = map[string]func(channel){
 		c.say(`"ready"` + "\n[1]\n{}\n" + `{"cmd":7}` + "\n" + `{"cmd":"NODE_HANDOVER_LATER"}` + "\n" + state(wire.PhaseReady))
 		c.untilEOF()
 	},
+	// Dies, and leaves somebody behind who holds its channel.
+	"leaves a child": func(c channel) {
+		c.say(state(wire.PhaseReady))
+		env := append(os.Environ(), do("always:holds the channel"), wire.Env+"=3")
+		p, err := os.StartProcess("/proc/self/exe", []string{"child"}, &os.ProcAttr{
+			Env: launch.Environ(env), Files: []*os.File{os.Stdin, os.Stdout, os.Stderr, c.File},
+		})
+		if err != nil {
+			panic(err)
+		}
+		fmt.Printf("child %d\n", p.Pid)
+		_ = unix.Kill(os.Getpid(), unix.SIGKILL)
+	},
+	"holds the channel": channel.untilEOF,
 	"deaf": func(c channel) { // ready, but obeys nothing
 		signal.Ignore(syscall.SIGTERM)
 		c.say(state(wire.PhaseReady))

@@ -19,10 +19,9 @@ import (
 
 const (
 	// settleTime is how long the loop waits for the end of a process after the
-	// end of its channel, or for the rest of a channel after the end of its
-	// process. The two come within microseconds of each other, unless something
-	// that the worker started holds its end of the channel.
-	settleTime = 50 * time.Millisecond
+	// end of its channel. It comes within microseconds, unless the process lives
+	// on or the machine is busy.
+	settleTime = time.Second
 	// resetAfter is how long a worker has to have been up for its slot's failures
 	// to be forgotten.
 	resetAfter = 30 * time.Second
@@ -72,9 +71,14 @@ func channelEnded(err error) bool {
 // half is one half of an incarnation's end: its channel's or its process's. Only
 // with the other half is it known what happened, and why.
 func (s *Set) half(in *incarnation) {
-	if in.dead != nil && in.deaf {
+	switch {
+	case in.dead != nil && in.deaf:
 		s.died(in)
 		return
+	case in.dead != nil:
+		// Its last word may still be in the channel. What it started may hold the
+		// channel open, so the end is put behind what is there.
+		in.endChannel()
 	}
 	in.settle = time.Now().Add(settleTime)
 }
@@ -242,8 +246,9 @@ func (s *Set) unexpected(in *incarnation, status launch.Status) bool {
 	if in.cause == "" && !in.dismissed {
 		return true
 	}
-	// It was let go, or asked for it; but something else has ended it.
-	return !in.cause.Failure() && !in.terminated && !in.killed && status.Known && !status.Success()
+	// It was let go, or asked for it; but something else has ended it. One whose
+	// status nobody knows would have had a last word.
+	return !in.cause.Failure() && !in.terminated && !in.killed && !status.Success()
 }
 
 // count adds an incarnation to the report.

@@ -1,6 +1,9 @@
+//go:build linux
+
 package workerset_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -46,6 +49,30 @@ func TestGarbage(t *testing.T) {
 			h.stop()
 		})
 	}
+}
+
+// TestChannelOutlivesWorker: the end of a worker does not wait for those who hold its
+// channel.
+func TestChannelOutlivesWorker(t *testing.T) {
+	noLeak(t)
+	h := newSet(t, func(c *workerset.Config) { c.Groups[0].Env = []string{do("leaves a child")} }).start()
+	if w := h.state(1, "exited"); w.Cause != "signal" || w.Exit != "killed by SIGKILL" {
+		t.Errorf("%+v", w)
+	}
+	h.state(2, "serving")
+	b, err := os.ReadFile(h.out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var child int
+	if _, err := fmt.Sscanf(string(b), "child %d", &child); err != nil {
+		t.Fatal(err)
+	}
+	// It saw the end of the channel, and is this process's now.
+	if _, err := unix.Wait4(child, nil, 0, nil); err != nil {
+		t.Error(err)
+	}
+	h.stop()
 }
 
 func TestHarmlessMessages(t *testing.T) {

@@ -130,6 +130,13 @@ func (in *incarnation) signal(sig syscall.Signal) {
 	}
 }
 
+// endChannel makes reading end where the channel's content ends now (shutdown(2)).
+func (in *incarnation) endChannel() {
+	if rc, err := in.conn.SyscallConn(); err == nil {
+		_ = rc.Control(func(fd uintptr) { _ = unix.Shutdown(int(fd), unix.SHUT_RD) })
+	}
+}
+
 // dupFile is a copy of a descriptor to give away.
 func dupFile(c syscall.Conn, name string) (*os.File, error) {
 	rc, err := c.SyscallConn()

@@ -1,3 +1,5 @@
+//go:build linux
+
 package workerset_test
 
 import (
@@ -71,6 +73,7 @@ type harness struct {
 	set   *workerset.Set
 	sock  int // the listening socket "http"
 	addr  string
+	out   string        // the file that the workers write to
 	ended chan struct{} // closed when Run has returned
 }
 
@@ -99,6 +102,7 @@ func newSetOn(t *testing.T, sock int, addr string, change func(*workerset.Config
 		}
 		out.Close()
 	})
+	h.out = out.Name()
 	cfg := workerset.Config{
 		Name: "test", Stdout: outFd, Stderr: outFd,
 		// The race detector would make every process of ours wait 1 s at its exit.

@@ -3,6 +3,7 @@ package launch
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"strconv"
@@ -197,13 +198,34 @@ func orphans(env string, fn func(pidfd int)) (marked []int, starting int) {
 func environOf(pid int) (environ []byte, executed bool) {
 	dir := "/proc/" + strconv.Itoa(pid)
 	for range 10 { // it may get both in between, and may be executed again
-		environ, err := os.ReadFile(dir + "/environ")
+		environ, err := readOnce(dir + "/environ")
 		if err != nil || len(environ) > 0 {
 			return environ, true
 		}
-		if args, err := os.ReadFile(dir + "/cmdline"); err == nil && len(args) == 0 {
+		if args, err := readOnce(dir + "/cmdline"); err == nil && len(args) == 0 {
 			return nil, false
 		}
 	}
 	return nil, true
+}
+
+// readOnce reads a file of a process with one read(2), which is all of one image.
+// A second one finds nothing when the process has been executed anew.
+func readOnce(name string) ([]byte, error) {
+	for size := 32 << 10; ; size *= 4 {
+		f, err := os.Open(name)
+		if err != nil {
+			return nil, err
+		}
+		buf := make([]byte, size)
+		n, err := f.Read(buf)
+		f.Close()
+		if n == size {
+			continue
+		}
+		if err == io.EOF {
+			err = nil
+		}
+		return buf[:n], err
+	}
 }
