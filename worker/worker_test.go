@@ -369,6 +369,7 @@ func TestParentDoesNotRead(t *testing.T) {
 	t.Parallel()
 	p := serving(t, "serve")
 	p.get("/failbig")
+	p.tell(wire.CmdHold) // else it drains after a second
 	for range 50 { // 64 KiB each
 		p.tell(wire.CmdWho)
 		p.get("/")

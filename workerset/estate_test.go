@@ -365,9 +365,7 @@ func TestCommitWhileStopping(t *testing.T) {
 	h := newSet(t, nil).serve()
 	next := h.trial(func(c *workerset.Config) { c.Groups[0].DrainTimeout = time.Hour })
 	frozen := next.pids("standby")[0]
-	if err := syscall.Kill(frozen, syscall.SIGSTOP); err != nil { // so that the stop lasts
-		t.Fatal(err)
-	}
+	next.freeze(frozen) // so that the stop lasts
 	next.set.Stop()
 	next.wait(0, func(c workerset.Change) bool { return c.Worker.State == "draining" })
 	pid := h.pids("serving")[0]

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/handover-go/handover/workerset"
 )
 
@@ -203,6 +205,23 @@ func TestScaleDuringRestart(t *testing.T) {
 	}
 }
 
+// freeze stops a worker with SIGSTOP and waits until it has stopped.
+func (h *harness) freeze(pid int) {
+	h.t.Helper()
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		h.t.Fatal(err)
+	}
+	for {
+		err := unix.Waitid(unix.P_PID, pid, nil, unix.WSTOPPED|unix.WNOWAIT, nil)
+		if err == nil {
+			return
+		}
+		if err != unix.EINTR {
+			h.t.Fatal(err)
+		}
+	}
+}
+
 // TestStopReport: what does not end by itself is cut, terminated and killed, in
 // this order, and told.
 func TestStopReport(t *testing.T) {
@@ -247,9 +266,7 @@ func TestStopReport(t *testing.T) {
 	t.Run("stopped", func(t *testing.T) { // by SIGSTOP
 		t.Parallel()
 		h := newSet(t, func(c *workerset.Config) { c.Groups[0].DrainTimeout = time.Millisecond }).serve()
-		if err := syscall.Kill(h.pids("serving")[0], syscall.SIGSTOP); err != nil {
-			t.Fatal(err)
-		}
+		h.freeze(h.pids("serving")[0])
 		if r := h.stop(); r != (workerset.Report{Terminated: 1, Killed: 1}) {
 			t.Errorf("%+v", r)
 		}
