@@ -167,13 +167,12 @@ func holder() error {
 		return err
 	}
 	fmt.Println(ln.Addr().(*net.TCPAddr).Port)
-	var held []net.Conn
 	for range 3 {
 		c, err := ln.Accept()
 		if err != nil {
 			return err
 		}
-		held = append(held, c)
+		defer c.Close() // held until the end
 		fmt.Println("accepted")
 	}
 	select {} // until killed
@@ -211,7 +210,7 @@ func TestPeers(t *testing.T) {
 func busy() error {
 	for range 3 {
 		go func() {
-			for {
+			for i := 0; ; i++ {
 			}
 		}()
 	}

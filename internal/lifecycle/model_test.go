@@ -62,17 +62,18 @@ const maxProcs = 10
 // workers stand in the order of their ages; a worker that has exited is
 // forgotten, so that IDs (index + 1) never grow.
 type group struct {
-	procs         [maxProcs]proc
-	n             uint8
-	count         uint8
-	faults, ops   uint8 // that may still be injected
-	halted        bool
-	stopped       bool
-	committed     bool
-	full          bool // capacity is promised: it was complete, and only Failed has happened since
-	hurt          bool // a serving worker has failed since
-	frozen        bool // no faults any longer, and nobody was helpful at that moment
-	_pad0, _pad1_ uint8
+	procs       [maxProcs]proc
+	n           uint8
+	count       uint8
+	faults, ops uint8 // that may still be injected
+	halted      bool
+	stopped     bool
+	committed   bool
+	full        bool // capacity is promised: it was complete, and only Failed has happened since
+	hurt        bool // a serving worker has failed since
+	frozen      bool // no faults any longer, and nobody was helpful at that moment
+	//lint:ignore U1000 without padding a map hashes it as plain memory
+	pad0, pad1 uint8
 }
 
 func (g *group) all() []proc { return g.procs[:g.n] }
