@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"syscall"
 
@@ -146,6 +147,25 @@ func (p *parent) serve(ctx context.Context) error {
 	if err := p.set.Commit(ctx, estate); err != nil {
 		return err
 	}
+	// The next upgrade may come before this one has replaced all workers.
+	rolling, cancel := context.WithCancel(ctx)
+	var roll sync.WaitGroup
+	roll.Go(func() { p.roll(rolling, dropped) })
+	defer roll.Wait()
+	defer cancel()
+	select {
+	case <-p.up.Replaced():
+		p.set.Abandon()
+	case <-ctx.Done():
+		_ = sdnotify.Send("STOPPING=1")
+	}
+	return nil
+}
+
+// roll waits until this generation's workers have replaced those before, and
+// closes the sockets that are not in its configuration: nobody may come to them
+// any more, but whoever has, is served.
+func (p *parent) roll(ctx context.Context, dropped []*upgrader.Socket) {
 	switch err := p.set.Ready(ctx); {
 	case err == nil:
 		p.log.Info("generation serves", "generation", p.up.Generation(), "pid", os.Getpid())
@@ -154,23 +174,16 @@ func (p *parent) serve(ctx context.Context) error {
 		}
 	case errors.Is(err, workerset.ErrRollStopped):
 		p.log.Error("this generation decides, but does not serve alone", "error", err)
+	default:
+		return
 	}
-	// Sockets that this generation does not have: nobody may come to them any
-	// more, but whoever has, is served.
-	if len(dropped) > 0 {
-		_ = p.set.Drained(ctx)
-		for _, s := range dropped {
-			p.log.Info("socket closed, it is not in this generation's configuration", "socket", s.Name())
-			s.Close()
-		}
+	if len(dropped) == 0 || p.set.Drained(ctx) != nil {
+		return
 	}
-	select {
-	case <-p.up.Replaced():
-		p.set.Abandon()
-	case <-ctx.Done():
-		_ = sdnotify.Send("STOPPING=1")
+	for _, s := range dropped {
+		p.log.Info("socket closed, it is not in this generation's configuration", "socket", s.Name())
+		s.Close()
 	}
-	return nil
 }
 
 func (p *parent) info(ctx context.Context) Info {

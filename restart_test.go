@@ -73,6 +73,25 @@ func TestStackedUpgrades(t *testing.T) {
 	s.stop()
 }
 
+// TestUpgradeDuringRoll asks for the next upgrade as soon as the first worker of a
+// generation serves: most of those before it have not been replaced yet.
+func TestUpgradeDuringRoll(t *testing.T) {
+	s := startService(t, 6)
+	l := s.load(20)
+	for i := range 5 {
+		from := s.mark()
+		s.signal(syscall.SIGHUP)
+		if _, err := s.waitFrom(from, has(`msg="worker serves"`, fmt.Sprintf("generation=%d ", i+2))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := s.waitFrom(0, has(`msg="generation serves"`, "generation=6 ")); err != nil {
+		t.Fatal(err)
+	}
+	check(t, l)
+	s.stop()
+}
+
 // TestHUPsCollapse: however many arrive during an upgrade, exactly one more
 // follows.
 func TestHUPsCollapse(t *testing.T) {

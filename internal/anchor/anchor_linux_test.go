@@ -98,6 +98,26 @@ func TestSuccession(t *testing.T) {
 	w.exit(7)
 }
 
+// A stop that the old parent gets and the new one decides about.
+func TestStopInSuccession(t *testing.T) {
+	t.Parallel()
+	w, a := start(t)
+	a.notify("READY=1")
+	b := w.spawn(a)
+	w.signal(syscall.SIGINT)
+	a.expect("signal SIGINT")
+	b.tell("ping")
+	b.expect("pong")
+	a.notify("MAINPID=" + strconv.Itoa(b.pid))
+	b.expect("signal SIGINT")
+	a.tell("exit 0")
+	a.gone()
+	w.signal(syscall.SIGTERM) // the second one comes once
+	b.expect("signal SIGTERM")
+	b.tell("exit 3")
+	w.exit(3)
+}
+
 // Who is not the parent names nobody, and the parent nobody who is not its own.
 func TestStrangers(t *testing.T) {
 	t.Parallel()
@@ -175,6 +195,7 @@ func TestSuccessorAlone(t *testing.T) {
 		a.tell("kill 9")
 		a.gone()
 		w.logged("its successor takes over")
+		b.expect("signal SIGTERM") // of which the parent has made nothing
 		w.signal(syscall.SIGHUP)
 		b.expect("signal SIGHUP")
 		b.tell("exit 3")
@@ -223,7 +244,41 @@ func TestSuccessorDies(t *testing.T) {
 	}
 }
 
-// The same when the old parent does not go: it is no parent any more.
+// An upgrade fails after the parent has named its successor: the parent goes on.
+func TestTakeBack(t *testing.T) {
+	t.Parallel()
+	for _, named := range []string{"alive", "dead"} {
+		t.Run(named, func(t *testing.T) {
+			t.Parallel()
+			w, a := start(t)
+			a.notify("READY=1")
+			b := w.spawn(a)
+			if named == "alive" {
+				a.notify("MAINPID=" + strconv.Itoa(b.pid))
+			}
+			b.tell("exit 1")
+			if got := a.ask("reap %d", b.pid); got != "exit status 1" {
+				t.Errorf("reaped: %s", got)
+			}
+			if named == "dead" {
+				a.notify("MAINPID=" + strconv.Itoa(b.pid))
+			}
+			w.signal(syscall.SIGHUP) // whoever the parent is
+			a.tell("notify MAINPID=%d", a.pid)
+			got := []string{a.next(), a.next()}
+			slices.Sort(got)
+			if want := []string{"notified", "signal SIGHUP"}; !slices.Equal(got, want) {
+				t.Errorf("the parent got %q", got)
+			}
+			w.signal(syscall.SIGTERM)
+			a.expect("signal SIGTERM")
+			a.tell("exit 0")
+			w.exit(0)
+		})
+	}
+}
+
+// A successor dies, and the old parent neither goes nor says that it goes on.
 func TestSuccessorDiesAlone(t *testing.T) {
 	t.Parallel()
 	w, a := start(t)

@@ -158,6 +158,7 @@ func TestPID1(t *testing.T) {
 	b := w.spawn(a)
 	c := w.spawn(b)
 	a.notify("MAINPID=" + strconv.Itoa(b.pid))
+	b.expect("signal SIGTERM") // which the parent has made nothing of
 	a.tell("exit 0")
 	a.gone()
 	b.tell("kill 9")

@@ -123,6 +123,7 @@ type anchor struct {
 	ready bool             // it can act on signals
 	early []syscall.Signal // what arrived when there was nobody to act on it
 	stops int              // how often a stop was asked for
+	asked syscall.Signal   // the last stop that was sent, 0 for none
 
 	dead    bool             // main has ended
 	status  launch.Status    // how
@@ -147,6 +148,7 @@ func (a *anchor) stop(sig syscall.Signal) {
 	a.stops++
 	switch {
 	case !a.dead:
+		a.asked = sig
 		a.send(sig)
 	case a.stops > 1:
 		a.log.Warn("second stop signal: stopping at once", "signal", sig.String())
@@ -208,10 +210,14 @@ func (a *anchor) kill() {
 
 // take follows what the parent says. As with systemd's NotifyAccess=main, only
 // the parent may name another; when it is dead, a process that it left may name
-// itself: the successor that it was bringing up.
+// itself: the successor that it was bringing up, or the predecessor that goes on.
 func (a *anchor) take(n note) {
 	switch {
-	case n.mainPid == 0 || n.mainPid == a.main.Pid:
+	case n.mainPid == 0:
+	case n.mainPid == a.main.Pid:
+		if n.pid == a.main.Pid {
+			a.lost = false // it goes on without the successor
+		}
 	case n.pid == a.main.Pid && !a.dead, n.pid == n.mainPid && a.dead:
 		// The parent may name one that has just died, the last to be heard of.
 		if err := a.follow(n.mainPid); err != nil {
@@ -252,6 +258,14 @@ func (a *anchor) follow(pid int) error {
 	}
 	a.main.Close()
 	a.main, a.dead, a.grace, a.lost = p, false, nil, false
+	// Whoever hands over, or dies, has not stopped the service: only now is it
+	// certain that a stop which was sent before was of no use.
+	if a.asked != 0 {
+		a.keep(a.asked)
+	}
+	if a.ready {
+		a.begin()
+	}
 	return nil
 }
 
