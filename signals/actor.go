@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"slices"
 	"syscall"
+	"time"
 )
 
 // backlog is how many signals can wait while the actor's goroutine is not
@@ -62,6 +63,7 @@ type actor struct {
 	started  bool        // execute has been called
 	stopping bool        // no action starts any more
 	told     bool        // a stop signal has arrived
+	flushed  bool        // flush was called
 	waiting  []os.Signal // whose actions run when the present one has ended
 	running  os.Signal   // whose action runs, or nil
 }
@@ -112,6 +114,7 @@ func (a *actor) watch(ctx context.Context) {
 				a.end()
 				return
 			case a.stopping:
+				a.flush()
 				a.end()
 			case a.started && len(a.waiting) > 0:
 				a.running, a.waiting = a.waiting[0], a.waiting[1:]
@@ -199,6 +202,41 @@ func (a *actor) stop(outcome error) {
 	for _, sig := range []os.Signal{syscall.SIGINT, syscall.SIGTERM} {
 		if a.actions[sig] == nil && !signal.Ignored(sig) {
 			signal.Notify(a.signals, sig)
+		}
+	}
+}
+
+// flushTime bounds flush. The kernel needs microseconds.
+const flushTime = time.Second
+
+// flush takes in the signals that were sent to this process before the call and
+// are still between the kernel and the actor, if somebody wants the late ones. A
+// process that has named its successor is sent no more from then on, and exits
+// soon: without this, what was sent a moment earlier would be lost with it.
+//
+// It sends a signal to this process and waits for that. The kernel delivers the
+// others first (signal(7): standard signals before real-time signals), and so does
+// package os/signal (lower numbers first).
+func (a *actor) flush() {
+	if a.late == nil || a.told || a.flushed || marker == 0 {
+		return
+	}
+	a.flushed = true
+	signal.Notify(a.signals, marker)
+	if syscall.Kill(os.Getpid(), marker) != nil {
+		return
+	}
+	timer := time.NewTimer(flushTime)
+	defer timer.Stop()
+	for {
+		select {
+		case sig := <-a.signals:
+			if sig == marker {
+				return
+			}
+			a.signalled(sig)
+		case <-timer.C:
+			return
 		}
 	}
 }

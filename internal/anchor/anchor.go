@@ -11,11 +11,14 @@
 // # Signals
 //
 // INT and TERM go to the parent at once, as does QUIT. HUP, USR1, USR2 and WINCH
-// wait until the parent has said READY=1. Once the parent is dead, what it left
-// drains by itself, and INT or TERM, if it is not the first, kills that. The HUP
-// of a terminal that has closed is a TERM, once, and nothing when HUP was ignored
-// at the start (nohup(1)). TSTP stops parent and anchor until the anchor is
-// continued. Other signals do to the anchor what they do to any process.
+// wait until the parent has said READY=1. A stop that was sent to a parent which
+// then names its successor is sent to that one, too: parents do not pass stops on.
+//
+// Once the parent is dead, what it left drains by itself, and INT or TERM, if it
+// is not the first, kills that. The HUP of a terminal that has closed is a TERM,
+// once, and nothing when HUP was ignored at the start (nohup(1)). TSTP stops
+// parent and anchor until the anchor is continued. Other signals do to the anchor
+// what they do to any process.
 package anchor
 
 import (
