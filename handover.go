@@ -15,6 +15,7 @@
 package handover
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,10 +29,12 @@ import (
 
 	"go.uber.org/automaxprocs/maxprocs"
 
+	"github.com/handover-go/handover/drain"
 	"github.com/handover-go/handover/internal/anchor"
 	"github.com/handover-go/handover/internal/launch"
 	"github.com/handover-go/handover/internal/listen"
 	"github.com/handover-go/handover/internal/sdnotify"
+	"github.com/handover-go/handover/upgrader"
 	"github.com/handover-go/handover/worker"
 )
 
@@ -192,13 +195,10 @@ func (c Config) worker() worker.Config {
 	return worker.Config{Listen: c.Listen, DrainTimeout: c.DrainTimeout, LameDuck: c.LameDuck, Logger: c.Logger}
 }
 
-// anchorGrace is longer than what workers need that find themselves without a
-// parent.
+// anchorGrace is longer than what is left of a service without a parent needs:
+// workers to drain, or a new parent that was being brought up to come up.
 func (c Config) anchorGrace() time.Duration {
-	if c.DrainTimeout == 0 {
-		return anchor.DefaultGrace
-	}
-	return c.DrainTimeout + 5*time.Second
+	return 5*time.Second + max(cmp.Or(c.DrainTimeout, drain.DefaultTimeout), cmp.Or(c.UpgradeTimeout, upgrader.DefaultTimeout))
 }
 
 // cpus is how many CPUs this process may use, the cgroup's quota considered. It

@@ -236,15 +236,11 @@ func (p *parent) resume() {
 	p.estate.Close()
 }
 
-// relay passes on what reaches this process after it has been replaced. A stop is
-// passed on only where an anchor sends it to one process: systemd sends it to every
-// process of the service, and a second one would mean "at once".
+// relay passes on what reaches this process after it has been replaced. Stops are
+// not passed on: systemd sends them to every process of the service, the anchor to
+// the new parent again, and a second one would mean "at once".
 func (p *parent) relay(sig os.Signal) {
-	stop := sig == syscall.SIGTERM || sig == syscall.SIGINT
-	if stop && os.Getenv(anchor.EnvPid) == "" {
-		return
-	}
-	if p.up.Relay(sig) {
+	if sig != syscall.SIGTERM && sig != syscall.SIGINT && p.up.Relay(sig) {
 		p.log.Info("signal passed on to the new parent", "signal", sig.String())
 	}
 }

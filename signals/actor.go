@@ -35,6 +35,7 @@ func Actor(ctx context.Context, m Map, opts ...Option) (execute func() error, in
 		return func() error { return err }, func(error) {}
 	}
 	a := newActor(m, opts...)
+	a.marker = marker
 	for sig := range m { // Notify without any signal would catch all
 		signal.Notify(a.signals, sig)
 	}
@@ -50,6 +51,7 @@ type actor struct {
 	log     *slog.Logger
 	atOnce  func(os.Signal)
 	late    func(os.Signal)
+	marker  syscall.Signal // 0: no flush
 
 	signals   chan os.Signal
 	execute   chan struct{}
@@ -218,12 +220,12 @@ const flushTime = time.Second
 // others first (signal(7): standard signals before real-time signals), and so does
 // package os/signal (lower numbers first).
 func (a *actor) flush() {
-	if a.late == nil || a.told || a.flushed || marker == 0 {
+	if a.late == nil || a.told || a.flushed || a.marker == 0 {
 		return
 	}
 	a.flushed = true
-	signal.Notify(a.signals, marker)
-	if syscall.Kill(os.Getpid(), marker) != nil {
+	signal.Notify(a.signals, a.marker)
+	if syscall.Kill(os.Getpid(), a.marker) != nil {
 		return
 	}
 	timer := time.NewTimer(flushTime)
@@ -231,7 +233,7 @@ func (a *actor) flush() {
 	for {
 		select {
 		case sig := <-a.signals:
-			if sig == marker {
+			if sig == a.marker {
 				return
 			}
 			a.signalled(sig)
