@@ -1,16 +1,13 @@
 package launch
 
 import (
-	"bytes"
 	"fmt"
-	"io"
 	"os"
 	"os/signal"
 	"strconv"
 	"strings"
 	"sync"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -108,14 +105,11 @@ func reapOrphans() {
 // Children lists the children of this process, those that have ended and were
 // not reaped included (/proc/pid/task/tid/children, proc(5)). While others reap,
 // the kernel may leave some out.
-func Children() []int { return childrenOf("self") }
-
-func childrenOf(process string) []int {
-	dir := "/proc/" + process + "/task/"
-	tasks, _ := os.ReadDir(dir)
+func Children() []int {
+	tasks, _ := os.ReadDir("/proc/self/task")
 	var pids []int
 	for _, t := range tasks {
-		b, _ := os.ReadFile(dir + t.Name() + "/children")
+		b, _ := os.ReadFile("/proc/self/task/" + t.Name() + "/children")
 		for _, f := range strings.Fields(string(b)) {
 			if pid, err := strconv.Atoi(f); err == nil {
 				pids = append(pids, pid)
@@ -123,109 +117,4 @@ func childrenOf(process string) []int {
 		}
 	}
 	return pids
-}
-
-// CountOrphans counts the processes that live, that descend from this one
-// through a child which nobody here started, and whose environment, as it was
-// when they were executed, has the entry env ("KEY=value"). A process that is
-// being executed just now has no environment yet, and counts.
-func CountOrphans(env string) int {
-	marked, starting := orphans(env, func(int) {})
-	return len(marked) + starting
-}
-
-// KillOrphans sends SIGKILL to what CountOrphans counts, and to what that starts
-// meanwhile, and returns how many that were. It is how a generation that failed
-// is cleared away with all that it had started.
-func KillOrphans(env string) int {
-	killed := map[int]bool{}
-	for range 100 {
-		more := false
-		marked, starting := orphans(env, func(pidfd int) { _ = unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0) })
-		for _, pid := range marked {
-			more = more || !killed[pid]
-			killed[pid] = true
-		}
-		switch {
-		case starting > 0:
-			time.Sleep(time.Millisecond) // the kernel is executing it
-		case !more:
-			return len(killed)
-		}
-	}
-	return len(killed)
-}
-
-// orphans calls fn with a pidfd of each orphan that has the entry in its
-// environment and returns their pids, and the number of those that have no
-// environment yet.
-func orphans(env string, fn func(pidfd int)) (marked []int, starting int) {
-	// While the lock is held nobody here reaps, so a child's pid stays what it is.
-	known.mu.Lock()
-	defer known.mu.Unlock()
-	var todo []int
-	for _, pid := range Children() {
-		if known.owner[pid] == nil {
-			todo = append(todo, pid)
-		}
-	}
-	for len(todo) > 0 {
-		pid := todo[0]
-		todo = append(todo[1:], childrenOf(strconv.Itoa(pid))...)
-		// What is below a child is reaped by others. The pidfd comes first: it
-		// is of the process whose environment is read, or of one that is gone.
-		fd, err := unix.PidfdOpen(pid, 0)
-		if err != nil {
-			continue
-		}
-		if !shows(fd, unix.POLLIN) {
-			environ, executed := environOf(pid)
-			switch {
-			case !executed:
-				starting++
-			case bytes.Contains(append([]byte{0}, environ...), []byte("\x00"+env+"\x00")):
-				fn(fd)
-				marked = append(marked, pid)
-			}
-		}
-		unix.Close(fd)
-	}
-	return marked, starting
-}
-
-// environOf returns a living process's environment. In the middle of execve(2)
-// it has none, and no arguments either; some programs have none for ever.
-func environOf(pid int) (environ []byte, executed bool) {
-	dir := "/proc/" + strconv.Itoa(pid)
-	for range 10 { // it may get both in between, and may be executed again
-		environ, err := readOnce(dir + "/environ")
-		if err != nil || len(environ) > 0 {
-			return environ, true
-		}
-		if args, err := readOnce(dir + "/cmdline"); err == nil && len(args) == 0 {
-			return nil, false
-		}
-	}
-	return nil, true
-}
-
-// readOnce reads a file of a process with one read(2), which is all of one image.
-// A second one finds nothing when the process has been executed anew.
-func readOnce(name string) ([]byte, error) {
-	for size := 32 << 10; ; size *= 4 {
-		f, err := os.Open(name)
-		if err != nil {
-			return nil, err
-		}
-		buf := make([]byte, size)
-		n, err := f.Read(buf)
-		f.Close()
-		if n == size {
-			continue
-		}
-		if err == io.EOF {
-			err = nil
-		}
-		return buf[:n], err
-	}
 }

@@ -3,8 +3,6 @@ package launch
 import (
 	"fmt"
 	"os"
-	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -50,85 +48,6 @@ func TestReapOrphans(t *testing.T) {
 	close(jobs)
 	wg.Wait()
 	until(t, "no orphan is left", func() bool { return len(Children()) == 0 })
-}
-
-func TestKillOrphans(t *testing.T) {
-	checkFiles(t)
-	reaping(t)
-	const mark = "LAUNCH_TEST_MARK=one"
-	// An orphan with a child and a grandchild, one that says what it is, and two
-	// that only look like it.
-	script := `
-		sh -c 'echo $$; sh -c "echo \$\$; sleep 1000 & echo \$!; wait" & wait' &
-		LAUNCH_TEST_MARK=one1 sleep 1000 & echo $!
-		env -u LAUNCH_TEST_MARK XLAUNCH_TEST_MARK=one sh -c 'echo $$; exec sleep 1000' &
-		read x`
-	spec := shell(script)
-	spec.Env = append(os.Environ(), mark)
-	parent := begin(t, spec)
-	var pids []int
-	for range 5 {
-		pids = append(pids, parent.number())
-	}
-	spec = Spec{Path: "/bin/cat", Env: append(os.Environ(), mark)}
-	ours := begin(t, spec) // marked, but not an orphan
-
-	if n := CountOrphans(mark); n != 0 {
-		t.Errorf("%d orphans, and their parent lives", n)
-	}
-	parent.in.Close()
-	parent.Wait()
-	// More, as long as the last ones were not executed.
-	until(t, "there are 3 orphans", func() bool { return CountOrphans(mark) == 3 })
-	if n := KillOrphans(mark); n < 3 {
-		t.Errorf("killed %d", n)
-	}
-	until(t, "they are gone", func() bool { return CountOrphans(mark) == 0 })
-	if n := KillOrphans(mark); n != 0 {
-		t.Errorf("killed %d more", n)
-	}
-	if err := ours.Signal(0); err != nil {
-		t.Errorf("our own child: %v", err)
-	}
-	var left []int
-	until(t, "only the two without the mark are left", func() bool {
-		left = slices.DeleteFunc(Children(), func(pid int) bool { return pid == ours.Pid })
-		return len(left) == 2
-	})
-	if !slices.Contains(pids, left[0]) || !slices.Contains(pids, left[1]) {
-		t.Errorf("%v are left, not of %v", left, pids)
-	}
-	for _, pid := range left {
-		_ = syscall.Kill(pid, syscall.SIGKILL)
-	}
-	ours.in.Close()
-	ours.Wait()
-	until(t, "nothing is left", func() bool { return len(Children()) == 0 })
-}
-
-// A process has no environment while it is being executed. It counts all the same.
-func TestOrphanInExec(t *testing.T) {
-	checkFiles(t)
-	reaping(t)
-	const mark = "LAUNCH_TEST_MARK=exec"
-	again := filepath.Join(t.TempDir(), "again")
-	if err := os.WriteFile(again, []byte("#!/bin/sh\nexec \"$0\"\n"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	spec := shell(again + " & echo $!")
-	spec.Env = append(os.Environ(), mark)
-	parent := begin(t, spec)
-	pid := parent.number()
-	parent.Wait()
-	for i := range 2000 {
-		if n := CountOrphans(mark); n != 1 {
-			t.Fatalf("%d orphans in look %d", n, i)
-		}
-	}
-	if n := KillOrphans(mark); n != 1 {
-		t.Errorf("killed %d", n)
-	}
-	until(t, "it is gone", func() bool { return !slices.Contains(Children(), pid) })
 }
 
 // titleMain prints what it sees of itself, and does so again by another title.

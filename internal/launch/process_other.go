@@ -25,8 +25,6 @@ func (p *Process) Close() error                    { return nil }
 func BecomeSubreaper() error           { return ErrUnsupported }
 func ReapOrphans(stop <-chan struct{}) { <-stop }
 func Children() []int                  { return nil }
-func KillOrphans(env string) int       { return 0 }
-func CountOrphans(env string) int      { return 0 }
 
 // Fd is f's descriptor number.
 func Fd(f *os.File) (int, error) { return int(f.Fd()), nil }
