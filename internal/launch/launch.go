@@ -19,7 +19,7 @@ import (
 const Self = "/proc/self/exe"
 
 // ErrUnsupported is returned where processes can't be followed by descriptor.
-var ErrUnsupported = errors.New("starting workers and upgrading need Linux 5.4 or later; run the program as one process here")
+var ErrUnsupported = errors.New("starting workers and upgrading need Linux 5.15 or later; run the program as one process here")
 
 // Spec is a process to start.
 type Spec struct {
