@@ -17,6 +17,11 @@ import (
 // check is the verdict on a load: nothing failed, and something was asked.
 func check(t *testing.T, l *draintest.Load) {
 	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if err := l.WaitEach(ctx, 2); err != nil { // also after the last restart
+		t.Error(err)
+	}
 	r := l.Stop()
 	if err := r.Check(); err != nil {
 		t.Errorf("clients noticed: %v", err)
