@@ -50,7 +50,7 @@ func startPlain(b *testing.B, fd int, procs int) *launch.Process {
 		// As workers have: the kernel shares CPUs out by session (sched(7),
 		// autogroup), and one session for all plain processes is an advantage.
 		Setsid: true,
-		Env: append(os.Environ(), fmt.Sprintf("GOMAXPROCS=%d", procs)),
+		Env:    append(os.Environ(), fmt.Sprintf("GOMAXPROCS=%d", procs)),
 	})
 	if err != nil {
 		b.Fatal(err)
