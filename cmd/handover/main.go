@@ -1,3 +1,5 @@
+//go:build unix
+
 // Command handover runs a server as a parent and workers that restart without
 // any client noticing.
 package main
