@@ -48,7 +48,9 @@ func (d *Drainer) leave(nc net.Conn) net.Conn {
 		var c *conn
 		c, wrapped = wrap(d, nc)
 		d.conns[c] = struct{}{}
-		d.served++
+		if d.served++; d.served == 1 {
+			close(d.accepted)
+		}
 	}
 	if nc != nil && over {
 		d.count(nc, cut)

@@ -122,6 +122,7 @@ type Drainer struct {
 	log  *slog.Logger // with the listener's address
 
 	serving  chan struct{}
+	accepted chan struct{}
 	draining chan struct{}
 	cutting  chan struct{} // closed by Stop
 	done     chan struct{}
@@ -175,6 +176,7 @@ func New(srv Server, ln net.Listener, cfg Config) (*Drainer, error) {
 		cfg:      cfg,
 		log:      cfg.Logger.With("addr", ln.Addr().String()),
 		serving:  make(chan struct{}),
+		accepted: make(chan struct{}),
 		draining: make(chan struct{}),
 		cutting:  make(chan struct{}),
 		done:     make(chan struct{}),
@@ -218,6 +220,9 @@ func (d *Drainer) Go() {
 // being served. It stays open if the server fails before that, or if a drain
 // comes before Serve: wait for Draining, too.
 func (d *Drainer) Serving() <-chan struct{} { return d.serving }
+
+// Accepted is closed when the first connection has been accepted.
+func (d *Drainer) Accepted() <-chan struct{} { return d.accepted }
 
 // Draining is closed when a drain begins, also when it begins because the server
 // has failed. Owners of hijacked connections should then end them.

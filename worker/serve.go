@@ -50,7 +50,7 @@ func (w *Worker) Serve(ctx context.Context, name string, srv drain.Server) error
 	}
 	w.running++
 	defer w.ended()
-	if !w.going {
+	if !w.going && (w.explicit || !w.eager) {
 		d.Hold()
 	}
 	w.drainers = append(w.drainers, d)
@@ -65,7 +65,13 @@ func (w *Worker) Serve(ctx context.Context, name string, srv drain.Server) error
 		case <-d.Serving():
 			w.serves(name)
 		case <-d.Draining():
-		case <-d.Done():
+		}
+		// A parent has to know that this worker has served somebody: one that has
+		// is replaced at once whatever ends it.
+		select {
+		case <-d.Accepted():
+			w.changed()
+		case <-d.Draining():
 		}
 	})
 	return d.Serve()

@@ -134,6 +134,12 @@ func Run(ctx context.Context, cfg Config, app App) error {
 	}
 	defer w.stop()
 
+	// The app is not waited for beyond the drain's time: it may be what hangs.
+	w.running = 1
+	go w.run(func(ctx context.Context) error { return app(ctx, w) })
+
+	// Each signal takes the runtime a round trip between threads, 0.7 ms in all,
+	// which is a third of the whole start of a small program: so not before the app.
 	sigctx, release := context.WithCancel(context.Background())
 	defer release()
 	notHere := func(context.Context) error { return errors.New("this is a worker: upgrades are its parent's") }
@@ -157,9 +163,6 @@ func Run(ctx context.Context, cfg Config, app App) error {
 		listening.Go(w.listen)
 		speaking.Go(w.speak)
 	}
-	// The app is not waited for beyond the drain's time: it may be what hangs.
-	w.running = 1
-	go w.run(func(ctx context.Context) error { return app(ctx, w) })
 
 	stopOnCtx := context.AfterFunc(ctx, w.retire)
 	w.finish()

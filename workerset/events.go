@@ -81,6 +81,15 @@ func (s *Set) half(in *incarnation) {
 		in.endChannel()
 	}
 	in.settle = time.Now().Add(settleTime)
+	if in.deaf && s.surelyServed(in) {
+		// Whatever the reason will turn out to be, its slot gets another now.
+		s.apply(in, lifecycle.Lost)
+	}
+}
+
+// surelyServed: however a worker ends, it has not come to nothing.
+func (s *Set) surelyServed(in *incarnation) bool {
+	return in.state.Accepts() && !in.readyAt.IsZero() && (in.report.Served > 0 || time.Since(in.readyAt) >= youngFor)
 }
 
 // halfEnded: the other half does not come.

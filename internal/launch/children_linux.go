@@ -93,9 +93,13 @@ func ReapOrphans(stop <-chan struct{}) {
 }
 
 func reapOrphans() {
+	// The list is made without the lock: whoever waits for it is about to reap a
+	// worker and to start its replacement. A child that has come since is on
+	// record by the time at which the lock is had.
+	pids := Children()
 	known.mu.Lock()
 	defer known.mu.Unlock()
-	for _, pid := range Children() {
+	for _, pid := range pids {
 		if known.owner[pid] == nil {
 			_, _ = syscall.Wait4(pid, nil, syscall.WNOHANG, nil)
 		}
