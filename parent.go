@@ -45,6 +45,26 @@ func (c Config) parent() (int, error) {
 	go func() { defer close(reaped); launch.ReapOrphans(stopReaping) }()
 	defer func() { close(stopReaping); <-reaped }()
 
+	quota := make(chan int, 1)
+	go func() { quota <- cpus() }()
+	var err error
+	p.up, err = upgrader.New(upgrader.Config{
+		PIDFile: c.PIDFile, Timeout: c.UpgradeTimeout, Title: c.Name + ": parent",
+		Yield: p.yield, Resume: p.resume, Take: p.take, Logger: c.Logger,
+	})
+	if err != nil {
+		return exitCode(err), err
+	}
+	defer p.up.Stop()
+	if err := p.build(<-quota); err != nil {
+		p.up.Fail(err)
+		return exitCode(err), err
+	}
+
+	// The trial worker is being started meanwhile.
+	ended := make(chan error, 1)
+	go func() { ended <- p.set.Run() }()
+
 	// Installed before the PID file or a supervisor can direct anything here; the
 	// actions run once the group does.
 	sigctx, release := context.WithCancel(context.Background())
@@ -54,24 +74,10 @@ func (c Config) parent() (int, error) {
 		syscall.SIGTERM: signals.Stop, syscall.SIGINT: signals.Stop,
 	}, signals.Logger(p.log), signals.AtOnce(p.killAll), signals.Late(p.relay))
 
-	var err error
-	p.up, err = upgrader.New(upgrader.Config{
-		PIDFile: c.PIDFile, Timeout: c.UpgradeTimeout, Title: c.Name + ": parent",
-		Yield: p.yield, Resume: p.resume, Logger: c.Logger,
-	})
-	if err != nil {
-		return exitCode(err), err
-	}
-	defer p.up.Stop()
-	if err := p.build(); err != nil {
-		p.up.Fail(err)
-		return exitCode(err), err
-	}
-
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	var g run.Group
-	g.Add(p.set.Actor())
+	g.Add(func() error { return <-ended }, func(error) { p.set.Stop() })
 	g.Add(actOnSignals, interruptSignals)
 	g.Add(func() error { return p.serve(ctx) }, func(error) { cancel() })
 	err = g.Run()
@@ -93,8 +99,8 @@ func exitCode(err error) int {
 	return 1
 }
 
-// build opens the sockets and makes the worker set.
-func (p *parent) build() error {
+// build opens the sockets and makes the worker set, for so many CPUs.
+func (p *parent) build(n int) error {
 	specs, err := listen.ParseAll(p.cfg.Listen)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrConfig, err)
@@ -108,7 +114,6 @@ func (p *parent) build() error {
 		p.sockets = append(p.sockets, s)
 		fds[spec.Name] = s.Fd()
 	}
-	n := cpus()
 	workers := p.cfg.Workers
 	if workers == 0 {
 		workers = n
@@ -135,18 +140,10 @@ func (p *parent) serve(ctx context.Context) error {
 	}
 	dropped := p.up.Dropped()
 	reached("new: prepared")
-	legacy, err := p.up.Ready(ctx)
-	if err != nil {
+	if _, err := p.up.Ready(ctx); err != nil {
 		return err
 	}
 	reached("new: committed")
-	estate := workerset.Estate{Files: map[string]*os.File{}, State: legacy.State}
-	for _, f := range legacy.Files {
-		estate.Files[f.Name] = f.File
-	}
-	if err := p.set.Commit(ctx, estate); err != nil {
-		return err
-	}
 	// The next upgrade may come before this one has replaced all workers.
 	rolling, cancel := context.WithCancel(ctx)
 	var roll sync.WaitGroup
@@ -229,6 +226,16 @@ func (p *parent) yield(ctx context.Context) (upgrader.Legacy, error) {
 		l.Files = append(l.Files, upgrader.NamedFile{Name: name, File: f})
 	}
 	return l, nil
+}
+
+// take makes this generation's workers accept, and decides about those of the
+// one before.
+func (p *parent) take(l upgrader.Legacy) {
+	e := workerset.Estate{Files: map[string]*os.File{}, State: l.State}
+	for _, f := range l.Files {
+		e.Files[f.Name] = f.File
+	}
+	_ = p.set.Commit(context.Background(), e) // fails only when the set has ended
 }
 
 func (p *parent) resume() {

@@ -137,7 +137,7 @@ func (s *succession) kill() {
 func (s *succession) failed(flipErr error) error {
 	a, cause := s.a, s.cause
 	if s.yielded {
-		s.u.writePIDFile() // it may name the new process
+		s.u.takePIDFile() // it may name the new process
 		if s.u.cfg.Resume != nil {
 			s.u.cfg.Resume()
 		}

@@ -12,9 +12,9 @@ import (
 
 // Ready says that this process could serve. In the first generation that makes
 // it the one that decides, at once. In a later one it waits for the
-// predecessor's commit and returns its legacy; if the predecessor dies first,
-// this process decides with an empty legacy. The PID file is written then, and
-// the supervisor told.
+// predecessor's commit and returns its legacy, unless Config.Take got it; if the
+// predecessor dies first, this process decides with an empty legacy. The PID file
+// is written then, and the supervisor told.
 //
 // If ctx ends first, Stop is called, or the predecessor's commit does not arrive
 // whole, nothing has changed for the predecessor: it is told that this process
@@ -32,8 +32,7 @@ func (u *Upgrader) Ready(ctx context.Context) (Legacy, error) {
 		u.setPhase(phaseFailed)
 		return Legacy{}, err
 	}
-	u.decide(orphan)
-	return legacy, nil
+	return u.decide(legacy, orphan), nil
 }
 
 func (u *Upgrader) mayBeReady() error {
@@ -56,6 +55,10 @@ func (u *Upgrader) setPhase(p phase) {
 
 // succeed waits for the commit.
 func (u *Upgrader) succeed(ctx context.Context) (Legacy, error) {
+	// What can be found wrong is, before anything has changed.
+	if err := u.pidFile.ready(); err != nil {
+		return Legacy{}, err
+	}
 	if u.pred == nil {
 		return Legacy{}, nil
 	}
@@ -71,8 +74,9 @@ func (u *Upgrader) alive(ctx context.Context) (_ context.Context, release func()
 	return ctx, func() { stop(); cancel(nil) }
 }
 
-// decide makes this process the one that decides.
-func (u *Upgrader) decide(orphan bool) {
+// decide makes this process the one that decides, and returns what nobody has taken
+// of the legacy.
+func (u *Upgrader) decide(legacy Legacy, orphan bool) Legacy {
 	if u.pred != nil {
 		// Before anything is written to standard error: it may have lost its
 		// reader.
@@ -90,7 +94,13 @@ func (u *Upgrader) decide(orphan bool) {
 	// first.
 	u.phase = phaseReady
 	u.mu.Unlock()
-	u.writePIDFile()
+	if u.cfg.Take != nil {
+		u.cfg.Take(legacy)
+		legacy = Legacy{}
+	}
+	if err := u.pidFile.publish(); err != nil {
+		u.log.Error("the service runs, but its PID file could not be written", "error", err)
+	}
 	close(u.decided)
 	// An error means that the predecessor is gone. So be it, it has committed; but
 	// it has not told the supervisor.
@@ -105,13 +115,15 @@ func (u *Upgrader) decide(orphan bool) {
 	for _, s := range left {
 		s.Close()
 	}
+	return legacy
 }
 
-func (u *Upgrader) writePIDFile() {
+// takePIDFile makes the PID file name this process again.
+func (u *Upgrader) takePIDFile() {
 	if u.cfg.PIDFile == "" {
 		return
 	}
-	if err := writePIDFile(u.cfg.PIDFile); err != nil {
+	if err := stagePIDFile(u.cfg.PIDFile).publish(); err != nil {
 		u.log.Error("the service runs, but its PID file could not be written", "error", err)
 	}
 }
@@ -167,6 +179,9 @@ func (u *Upgrader) end() {
 
 	u.tf.Stop()
 	decided := was == phaseReady
+	if was == phaseStarting || was == phaseFailed {
+		u.pidFile.discard()
+	}
 	for _, s := range u.sockets { // no Open any more
 		// One that never came to decide leaves its predecessor's files alone.
 		if decided || was != phaseReplaced && s.bound {

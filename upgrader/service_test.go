@@ -205,7 +205,7 @@ func late(mode string, up *Upgrader) {
 		_, err := up.succeed(context.Background())
 		check(err)
 		killOld()
-		up.decide(false)
+		up.decide(Legacy{}, false)
 		select {}
 	case "chatty":
 		for i := range 3000 {

@@ -67,6 +67,10 @@ type Config struct {
 	// Resume, if set, is called when the successor is gone, or has been killed,
 	// after Yield: nobody else decides now, so go on.
 	Resume func()
+	// Take, if set, is called once this process is the one that decides, with what
+	// its predecessor had, before the PID file is written and the supervisor is
+	// told: what can serve now, should. In a first generation the legacy is empty.
+	Take func(Legacy)
 	// Logger gets what has no caller to return to. Default slog.Default().
 	Logger *slog.Logger
 }
@@ -109,6 +113,7 @@ type Upgrader struct {
 	tf         *tableflip.Upgrader
 	generation int
 	pred       *predecessor // nil in the first generation
+	pidFile    *pidFile     // nil if there is to be none
 
 	life context.Context // ends with Stop, which ends what is under way
 	quit context.CancelCauseFunc
@@ -172,6 +177,9 @@ func New(cfg Config) (*Upgrader, error) {
 			pred.close()
 		}
 		return nil, fmt.Errorf("upgrader: %w", err)
+	}
+	if cfg.PIDFile != "" {
+		u.pidFile = stagePIDFile(cfg.PIDFile)
 	}
 	if pred != nil {
 		u.pred = pred
