@@ -50,7 +50,9 @@ func (w *Worker) Serve(ctx context.Context, name string, srv drain.Server) error
 	}
 	w.running++
 	defer w.ended()
-	if !w.going && (w.explicit || !w.eager) {
+	// With one socket an eager worker is ready at its first call of Accept, and
+	// need not be told so.
+	if !w.going && (w.explicit || !w.eager || len(w.sockets) > 1) {
 		d.Hold()
 	}
 	w.drainers = append(w.drainers, d)
