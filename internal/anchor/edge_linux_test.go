@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/handover-go/handover/internal/launch"
+	"github.com/handover-go/handover/internal/sdnotify"
 )
 
 // Orphans are reaped while the parent lives.
@@ -81,7 +82,7 @@ func TestBadNotes(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := w.spawn(a)
-	long := "STATUS=" + strings.Repeat("x", maxNote)
+	long := "STATUS=" + strings.Repeat("x", sdnotify.MaxNote)
 	a.notify("MAINPID="+strconv.Itoa(b.pid), long)
 	w.logged("too long")
 	w.signal(syscall.SIGHUP)

@@ -1,116 +1,75 @@
 package anchor
 
 import (
-	"crypto/rand"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"os"
 	"strconv"
 	"strings"
 
-	"golang.org/x/sys/unix"
+	"github.com/handover-go/handover/internal/sdnotify"
 )
 
-// done closes what came with the note, which answers a BARRIER=1.
-func (n note) done() {
-	for _, fd := range n.fds {
-		unix.Close(fd)
-	}
+// note is what the anchor makes of a notification.
+type note struct {
+	sdnotify.Note
+	mainPid int // what it says of MAINPID, or 0
 }
 
-// maxNote is the longest notification that is read, systemd's limit too.
-const maxNote = 4096
+func newNote(n sdnotify.Note) note {
+	v, _ := n.Get("MAINPID")
+	pid, err := strconv.ParseInt(v, 10, 32)
+	if err != nil || pid < 0 {
+		pid = 0
+	}
+	return note{n, int(pid)}
+}
 
-// inbox receives notifications.
+// inbox delivers notifications to the anchor's loop.
 type inbox struct {
-	addr  string
-	conn  *net.UnixConn
+	*sdnotify.Inbox
 	notes chan note
-	log   *slog.Logger
 	quit  chan struct{}
 	done  chan struct{}
 }
 
 func newInbox(log *slog.Logger) (*inbox, error) {
-	// An abstract address needs no directory that is writable and goes with the
-	// process. Everybody in the network namespace can write to it, so that only
-	// the kernel's word on the sender counts.
-	name := fmt.Sprintf("@handover/%d/%s", os.Getpid(), rand.Text())
-	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: name, Net: "unixgram"})
+	sd, err := sdnotify.NewInbox()
 	if err != nil {
-		return nil, fmt.Errorf("open the notification socket: %w", err)
+		return nil, err
 	}
-	rc, err := conn.SyscallConn()
-	if err == nil {
-		cerr := rc.Control(func(fd uintptr) {
-			err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_PASSCRED, 1)
-		})
-		if err == nil {
-			err = cerr
-		}
-	}
-	if err != nil {
-		conn.Close()
-		return nil, fmt.Errorf("open the notification socket: %w", err)
-	}
-	in := &inbox{addr: name, conn: conn, notes: make(chan note), log: log, quit: make(chan struct{}), done: make(chan struct{})}
-	go in.run()
+	in := &inbox{Inbox: sd, notes: make(chan note), quit: make(chan struct{}), done: make(chan struct{})}
+	go in.run(log)
 	return in, nil
 }
 
-func (in *inbox) run() {
+func (in *inbox) run(log *slog.Logger) {
 	defer close(in.done)
-	// One byte more tells a note that is too long. The rest holds the sender and
-	// as many descriptors as a message can have.
-	buf, oob := make([]byte, maxNote+1), make([]byte, 4096)
 	for {
-		n, oobn, flags, _, err := in.conn.ReadMsgUnix(buf, oob)
-		if err != nil {
-			if !errors.Is(err, net.ErrClosed) {
-				in.log.Error("no notification is received any more", "error", err)
-			}
-			return
-		}
-		nt := open(oob[:oobn])
+		n, err := in.Read()
 		switch {
-		case n > maxNote:
-			in.log.Warn("a notification that is too long: ignored", "from", nt.pid, "limit", maxNote)
-		case flags&unix.MSG_CTRUNC != 0:
-			// Out of descriptors: those that did arrive are closed as ever.
-			in.log.Warn("descriptors of a notification were lost", "from", nt.pid)
-			fallthrough
-		default:
-			nt.parse(string(buf[:n]))
+		case errors.Is(err, sdnotify.ErrNoteTooLong), errors.Is(err, sdnotify.ErrNoteLost):
+			log.Warn("a notification is ignored", "from", n.Pid, "error", err)
+			continue
+		case errors.Is(err, net.ErrClosed):
+			return
+		case err != nil:
+			log.Error("no notification is received any more", "error", err)
+			return
 		}
 		select {
-		case in.notes <- nt:
+		case in.notes <- newNote(n):
 		case <-in.quit:
-			nt.done()
+			n.Done()
 			return
 		}
 	}
-}
-
-// open reads who has sent a message, and what came with it. The descriptors are
-// closed on exec (net sets MSG_CMSG_CLOEXEC).
-func open(oob []byte) (n note) {
-	msgs, _ := unix.ParseSocketControlMessage(oob)
-	for _, m := range msgs {
-		if cred, err := unix.ParseUnixCredentials(&m); err == nil {
-			n.pid = int(cred.Pid)
-		}
-		if fds, err := unix.ParseUnixRights(&m); err == nil {
-			n.fds = append(n.fds, fds...)
-		}
-	}
-	return n
 }
 
 func (in *inbox) close() {
 	close(in.quit)
-	in.conn.Close()
+	in.Inbox.Close()
 	<-in.done
 }
 

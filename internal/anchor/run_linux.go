@@ -69,7 +69,7 @@ func Run(cfg Config) (int, error) {
 	defer inbox.close()
 
 	env := append(os.Environ(), cfg.Env...)
-	env = append(env, sdnotify.Env+"="+inbox.addr, fmt.Sprintf("%s=%d", EnvPid, os.Getpid()))
+	env = append(env, sdnotify.Env+"="+inbox.Addr(), fmt.Sprintf("%s=%d", EnvPid, os.Getpid()))
 	args, env := launch.Titled(cfg.Title, env)
 	p, err := launch.Start(launch.Spec{Path: launch.Self, Args: args, Env: env, Fds: []int{0, 1, 2}, Setpgid: true})
 	if err != nil {
@@ -97,7 +97,7 @@ func Run(cfg Config) (int, error) {
 			// when the parent dies.
 			a.look()
 			a.take(n)
-			n.done()
+			n.Done()
 		case <-chld:
 		case <-terminal.Ticks():
 			terminal.Look()
@@ -215,21 +215,21 @@ func (a *anchor) take(n note) {
 	switch {
 	case n.mainPid == 0:
 	case n.mainPid == a.main.Pid:
-		if n.pid == a.main.Pid {
+		if n.Pid == a.main.Pid {
 			a.lost = false // it goes on without the successor
 		}
-	case n.pid == a.main.Pid && !a.dead, n.pid == n.mainPid && a.dead:
+	case n.Pid == a.main.Pid && !a.dead, n.Pid == n.mainPid && a.dead:
 		// The parent may name one that has just died, the last to be heard of.
 		if err := a.follow(n.mainPid); err != nil {
 			a.log.Error("the new main process can't be followed", "error", err)
 			a.lost = errors.Is(err, os.ErrProcessDone)
 		}
-	case n.pid == n.mainPid && descendant(n.pid):
-		a.wish = wish{n.pid, time.Now().Add(wishTime)}
+	case n.Pid == n.mainPid && descendant(n.Pid):
+		a.wish = wish{n.Pid, time.Now().Add(wishTime)}
 	default:
-		a.log.Warn("MAINPID from a process that is not the parent: ignored", "from", n.pid, "pid", n.mainPid)
+		a.log.Warn("MAINPID from a process that is not the parent: ignored", "from", n.Pid, "pid", n.mainPid)
 	}
-	if n.ready && n.pid == a.main.Pid && !a.dead {
+	if n.Says("READY", "1") && n.Pid == a.main.Pid && !a.dead {
 		a.begin()
 	}
 }

@@ -1,0 +1,123 @@
+package sdnotify
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrNoteTooLong and ErrNoteLost are what Read returns, with the sender's pid, when
+// a note can't be taken; the next one can.
+var (
+	ErrNoteTooLong = errors.New("a notification of more than 4096 bytes")
+	ErrNoteLost    = errors.New("descriptors of a notification were lost")
+)
+
+// MaxNote is the longest notification that is read, systemd's limit too.
+const MaxNote = 4096
+
+// Inbox receives notifications, as a supervisor does. One goroutine reads; the
+// other methods may be called from any.
+type Inbox struct {
+	conn     *net.UnixConn
+	buf, oob []byte
+}
+
+// NewInbox opens one. Its address is abstract (unix(7)): it needs no directory that
+// is writable, and goes with the last process that has it. It can't be guessed,
+// but everybody in the network namespace who knows it can write to it.
+func NewInbox() (*Inbox, error) {
+	name := fmt.Sprintf("@handover/%d/%s", os.Getpid(), rand.Text())
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: name, Net: "unixgram"})
+	if err != nil {
+		return nil, fmt.Errorf("open the notification socket: %w", err)
+	}
+	return newInbox(conn)
+}
+
+// ResumeInbox goes on with one that another process has opened. It owns f.
+func ResumeInbox(f *os.File) (*Inbox, error) {
+	defer f.Close()
+	pc, err := net.FilePacketConn(f)
+	if err != nil {
+		return nil, fmt.Errorf("take over the notification socket: %w", err)
+	}
+	conn, ok := pc.(*net.UnixConn)
+	if !ok {
+		pc.Close()
+		return nil, fmt.Errorf("take over the notification socket: it is a %T", pc)
+	}
+	return newInbox(conn)
+}
+
+func newInbox(conn *net.UnixConn) (*Inbox, error) {
+	rc, err := conn.SyscallConn()
+	if err == nil {
+		cerr := rc.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_PASSCRED, 1) })
+		err = errors.Join(err, cerr)
+	}
+	if err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("open the notification socket: %w", err)
+	}
+	// One byte more tells a note that is too long. The rest holds the sender and as
+	// many descriptors as a message can have.
+	return &Inbox{conn: conn, buf: make([]byte, MaxNote+1), oob: make([]byte, unix.CmsgSpace(4*253)+unix.CmsgSpace(unix.SizeofUcred))}, nil
+}
+
+// Addr is what NOTIFY_SOCKET is to be.
+func (in *Inbox) Addr() string { return in.conn.LocalAddr().String() }
+
+// Read waits for the next note; its Done is to be called when it has been acted
+// on. With an error that is ErrNoteTooLong or ErrNoteLost reading can go on. While
+// halted it returns os.ErrDeadlineExceeded, after Close net.ErrClosed.
+func (in *Inbox) Read() (Note, error) {
+	n, oobn, flags, _, err := in.conn.ReadMsgUnix(in.buf, in.oob)
+	if err != nil {
+		return Note{}, err
+	}
+	note := open(in.oob[:oobn])
+	switch {
+	case n > MaxNote:
+		note.Done()
+		return Note{Pid: note.Pid}, ErrNoteTooLong
+	case flags&unix.MSG_CTRUNC != 0: // out of descriptors: those that did arrive are closed as ever
+		note.Done()
+		return Note{Pid: note.Pid}, ErrNoteLost
+	}
+	note.Text = string(in.buf[:n])
+	return note, nil
+}
+
+// open reads who has sent a message, and what came with it. The descriptors are
+// closed on exec (net sets MSG_CMSG_CLOEXEC).
+func open(oob []byte) (n Note) {
+	msgs, _ := unix.ParseSocketControlMessage(oob)
+	for _, m := range msgs {
+		if cred, err := unix.ParseUnixCredentials(&m); err == nil {
+			n.Pid = int(cred.Pid)
+		}
+		if fds, err := unix.ParseUnixRights(&m); err == nil {
+			n.fds = append(n.fds, fds...)
+		}
+	}
+	return n
+}
+
+// Done closes what came with the note, which answers a BARRIER=1.
+func (n Note) Done() {
+	for _, fd := range n.fds {
+		unix.Close(fd)
+	}
+}
+
+// SyscallConn gives access to the descriptor, to duplicate it or pass it on.
+func (in *Inbox) SyscallConn() (syscall.RawConn, error) { return in.conn.SyscallConn() }
+
+// Close closes this process's descriptor.
+func (in *Inbox) Close() error { return in.conn.Close() }
