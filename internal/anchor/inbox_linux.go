@@ -49,9 +49,11 @@ func (in *inbox) run(log *slog.Logger) {
 	for {
 		n, err := in.Read()
 		switch {
-		case errors.Is(err, sdnotify.ErrNoteTooLong), errors.Is(err, sdnotify.ErrNoteLost):
+		case errors.Is(err, sdnotify.ErrNoteTooLong):
 			log.Warn("a notification is ignored", "from", n.Pid, "error", err)
 			continue
+		case errors.Is(err, sdnotify.ErrNoteLost):
+			log.Warn("a notification has arrived in part", "from", n.Pid, "error", err)
 		case errors.Is(err, net.ErrClosed):
 			return
 		case err != nil:

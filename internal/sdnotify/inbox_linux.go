@@ -11,11 +11,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrNoteTooLong and ErrNoteLost are what Read returns, with the sender's pid, when
-// a note can't be taken; the next one can.
 var (
-	ErrNoteTooLong = errors.New("a notification of more than 4096 bytes")
-	ErrNoteLost    = errors.New("descriptors of a notification were lost")
+	// ErrNoteTooLong comes with the sender's pid alone.
+	ErrNoteTooLong = errors.New("a notification that is too long, of more than 4096 bytes")
+	// ErrNoteLost comes with the note, of which descriptors are missing.
+	ErrNoteLost = errors.New("descriptors of a notification were lost")
 )
 
 // MaxNote is the longest notification that is read, systemd's limit too.
@@ -82,15 +82,14 @@ func (in *Inbox) Read() (Note, error) {
 		return Note{}, err
 	}
 	note := open(in.oob[:oobn])
-	switch {
-	case n > MaxNote:
+	if n > MaxNote {
 		note.Done()
 		return Note{Pid: note.Pid}, ErrNoteTooLong
-	case flags&unix.MSG_CTRUNC != 0: // out of descriptors: those that did arrive are closed as ever
-		note.Done()
-		return Note{Pid: note.Pid}, ErrNoteLost
 	}
 	note.Text = string(in.buf[:n])
+	if flags&unix.MSG_CTRUNC != 0 { // out of descriptors
+		return note, ErrNoteLost
+	}
 	return note, nil
 }
 
