@@ -32,7 +32,11 @@ type Spec struct {
 	// and no *os.File because os.File.Fd clears O_NONBLOCK, and because an
 	// *os.File of a listening socket is in the runtime's poller: a parent that
 	// never accepts would wake up at every connection.
-	Fds     []int
+	Fds []int
+	// Prepare, if set, is done in the new process before it executes Path. An error
+	// that execve(2) has then is no error of Start: the process says it on its
+	// standard error and exits with 126 or 127, as a shell would.
+	Prepare *Prepare
 	Setsid  bool // in a session of its own (setsid(2))
 	Setpgid bool // in a process group of its own (setpgid(2))
 }

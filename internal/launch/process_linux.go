@@ -42,6 +42,15 @@ func Start(spec Spec) (*Process, error) {
 	if len(args) == 0 {
 		args = []string{spec.Path}
 	}
+	if spec.Prepare != nil {
+		if err := unix.Faccessat(unix.AT_FDCWD, spec.Path, unix.X_OK, unix.AT_EACCESS); err != nil {
+			return nil, startError(spec, err)
+		}
+		var err error
+		if spec, err = spec.through(*spec.Prepare); err != nil {
+			return nil, err
+		}
+	}
 	pidfd := -1
 	attr := &syscall.ProcAttr{
 		Dir:   spec.Dir,
