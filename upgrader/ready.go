@@ -101,17 +101,17 @@ func (u *Upgrader) decide(legacy Legacy, orphan bool) Legacy {
 	if err := u.pidFile.publish(); err != nil {
 		u.log.Error("the service runs, but its PID file could not be written", "error", err)
 	}
-	close(u.decided)
 	// An error means that the predecessor is gone. So be it, it has committed; but
 	// it has not told the supervisor.
 	err := u.tf.Ready()
+	// Nobody clears up any more after an upgrade that failed.
+	os.Unsetenv(envAttempt)
+	close(u.decided)
 	if u.pred == nil || orphan || err != nil {
 		if err := sdnotify.Send(fmt.Sprintf("MAINPID=%d", os.Getpid()), "READY=1"); err != nil {
 			u.log.Error("the supervisor could not be told that the service is ready", "error", err)
 		}
 	}
-	// Nobody clears up any more after an upgrade that failed.
-	os.Unsetenv(envAttempt)
 	for _, s := range left {
 		s.Close()
 	}
