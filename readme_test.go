@@ -66,6 +66,7 @@ func TestReadmePrograms(t *testing.T) {
 			defer func() {
 				if t.Failed() {
 					_ = cmd.Process.Kill()
+					_ = cmd.Wait()
 					t.Log(out.String())
 				}
 			}()
@@ -76,6 +77,10 @@ func TestReadmePrograms(t *testing.T) {
 				pid = func() int { return readPid(t, filepath.Join(dir, "shop.pid")) }
 			}
 			eventually(t, addr, "generation 1\n")
+			if i == 1 {
+				// A first generation accepts when it likes, also before that.
+				awaitFile(t, filepath.Join(dir, "shop.pid"))
+			}
 			if err := syscall.Kill(pid(), syscall.SIGHUP); err != nil {
 				t.Fatal(err)
 			}
@@ -164,5 +169,17 @@ func shell(t *testing.T, dir, command string) {
 	cmd.Env = append(os.Environ(), "GOFLAGS=-mod=mod")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%s: %v\n%s", command, err, out)
+	}
+}
+
+// awaitFile waits until there is such a file.
+func awaitFile(t *testing.T, name string) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); ; <-time.After(5 * time.Millisecond) {
+		if _, err := os.Stat(name); err == nil {
+			return
+		} else if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
 	}
 }

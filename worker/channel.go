@@ -24,9 +24,12 @@ func (w *Worker) changed() {
 // else sends, so that the last word is the last. An error means that the parent is
 // gone: listen acts on that.
 func (w *Worker) speak() {
+	beats, stop := w.heartbeat()
+	defer stop()
 	for last := false; !last; {
 		select {
 		case <-w.dirty:
+		case <-beats:
 		case <-w.quit:
 			last = true
 		}

@@ -18,10 +18,7 @@ import (
 
 // Env names the environment variable that says who a worker is:
 // GROUP/SLOT/ID/GENERATION.
-const Env = "HANDOVER_WORKER"
-
-// envAccept tells a worker that it need not wait for its parent's word to accept.
-const envAccept = "HANDOVER_ACCEPT"
+const Env = wire.EnvWho
 
 // Inherited reports whether this process was started as a worker.
 func Inherited() bool { return os.Getenv(wire.Env) != "" }
@@ -71,8 +68,8 @@ func newWorker(ctx context.Context, cfg Config) (*Worker, error) {
 		ID: 1, Group: "main", Slot: 1, Generation: 1, Phase: wire.PhaseStarting,
 	}
 	var err error
-	w.eager = !Inherited() || os.Getenv(envAccept) != ""
-	os.Unsetenv(envAccept)
+	w.eager = !Inherited() || os.Getenv(wire.EnvAccept) != ""
+	os.Unsetenv(wire.EnvAccept)
 	if !Inherited() {
 		if w.sockets, err = ownSockets(cfg.Listen); err != nil {
 			return nil, bad("%w", err)
@@ -99,6 +96,9 @@ func newWorker(ctx context.Context, cfg Config) (*Worker, error) {
 		return nil, bad("%s=%q: %w", Env, who, err)
 	}
 	w.log = w.log.With("worker", w.Name())
+	if err := w.promise(); err != nil {
+		return nil, err
+	}
 	w.changed()
 	return w, nil
 }

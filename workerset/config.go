@@ -18,19 +18,24 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 	"unicode"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/handover-go/handover/drain"
+	"github.com/handover-go/handover/internal/launch"
 )
 
 // Defaults of a Group.
 const (
 	DefaultStartTimeout = 30 * time.Second
+	DefaultHeartbeat    = 5 * time.Second
+	DefaultHungAfter    = 30 * time.Second // and at least three heartbeats
 	// termTime is what a worker gets between SIGTERM and SIGKILL.
 	termTime = 2 * time.Second
 	// drainGrace is what a worker gets beyond its drain timeout before SIGTERM:
@@ -40,14 +45,39 @@ const (
 
 // Program is what a worker executes.
 //
-// Variables of the environment that concern the parent alone, such as
+// Variables of the environment that concern the parent alone, such as its own
 // NOTIFY_SOCKET, LISTEN_FDS and WATCHDOG_USEC, do not reach the workers.
+//
+// A Path makes it any program, in any language. It gets its sockets by LISTEN_FDS,
+// LISTEN_PID and LISTEN_FDNAMES (sd_listen_fds(3)), a NOTIFY_SOCKET of its own
+// (sd_notify(3): READY, STOPPING, WATCHDOG, STATUS), and a channel. Until it greets
+// on that, as package worker does, it is foreign: it is drained by a signal, its
+// channel's end means nothing, and it accepts when it likes.
 type Program struct {
 	Path string   // default: the image of this process
 	Args []string // without argv[0]; nil with the default Path: this process's own
 	Env  []string // default: this process's environment at the time of each start
 	Dir  string   // default: this process's working directory
+	// Umask and Limits, if set, are what the process begins with. They need a Path.
+	Umask  *uint32          // file mode creation mask (umask(2))
+	Limits map[string]Limit // by name, such as "nofile" (setrlimit(2))
 }
+
+// Limit is a resource limit, soft and hard.
+type Limit = launch.Limit
+
+// Unlimited is no Limit.
+const Unlimited = launch.Unlimited
+
+// NodeChannel says whether a program gets NODE_CHANNEL_FD, by which Node has
+// process.send and its events.
+type NodeChannel int
+
+const (
+	NodeAuto NodeChannel = iota // if it is named node, or its first line says so
+	NodeYes
+	NodeNo
+)
 
 // Group is a number of workers that are alike.
 type Group struct {
@@ -62,6 +92,22 @@ type Group struct {
 	// DrainTimeout is how long a drain may take before what is left is cut.
 	// Default 25 s. SIGTERM and, 2 s later, SIGKILL follow if it does not help.
 	DrainTimeout time.Duration
+	// Ready is how it is known that a worker could serve.
+	Ready Readiness
+	// DrainSignal asks a foreign worker to drain. Default SIGTERM.
+	DrainSignal syscall.Signal
+	// ReopenSignal is what Reopen sends to a foreign worker; 0 is none. Others get
+	// SIGUSR1.
+	ReopenSignal syscall.Signal
+	// NodeChannel: see there.
+	NodeChannel NodeChannel
+	// Heartbeat is how often a worker that greeted says that it lives. Default 5 s.
+	Heartbeat time.Duration
+	// HungAfter is how long a worker may be silent that has begun to say that it
+	// lives, before SIGABRT and, 2 s later, SIGKILL end it. Default 30 s; negative:
+	// for ever. A foreign one finds it in WATCHDOG_USEC and counts once it has
+	// sent WATCHDOG=1.
+	HungAfter time.Duration
 }
 
 // Config says what a set is made of.
@@ -73,8 +119,11 @@ type Config struct {
 	// Sockets are listening sockets by name. The descriptors stay the caller's
 	// and have to be open as long as the set runs.
 	Sockets map[string]int
-	// Stdout and Stderr are the workers' descriptors 1 and 2. Default 1 and 2.
+	// Stdout and Stderr are the workers' descriptors 1 and 2. Default 1 and 2. Those
+	// of a program that has a Path get there line by line, see Output.
 	Stdout, Stderr int
+	// Output is what a line of such a program looks like.
+	Output Output
 	// CPUs are shared out among the workers of a group as GOMAXPROCS, at least
 	// one each; the lowest slots get what is left over. A worker keeps its share
 	// when the group is scaled. 0 leaves GOMAXPROCS alone, and a GOMAXPROCS in
@@ -89,6 +138,15 @@ type Config struct {
 	// set's loop: it must not block and not call the set.
 	Observe func(Change)
 }
+
+// Output is a form for the lines that programs print.
+type Output int
+
+const (
+	OutputPrefixed Output = iota // "web/1 | " and the line
+	OutputJSON                   // an object with time, level, msg, worker and stream
+	OutputRaw                    // as it is: the programs have Stdout and Stderr themselves
+)
 
 // ErrConfig is wrapped by every error about a configuration.
 var ErrConfig = errors.New("workerset: bad configuration")
@@ -129,6 +187,12 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Stderr == 0 {
 		c.Stderr = 2
 	}
+	if err := c.Program.validate(); err != nil {
+		return bad("%w", err)
+	}
+	if c.Output < OutputPrefixed || c.Output > OutputRaw {
+		return bad("output %d: unknown", c.Output)
+	}
 	if len(c.Groups) == 0 {
 		return bad("no group of workers")
 	}
@@ -150,6 +214,32 @@ func (c Config) withDefaults() (Config, error) {
 		seen[g.Name] = true
 	}
 	return c, nil
+}
+
+func (p Program) validate() error {
+	if p.Path == "" {
+		if p.Umask != nil || p.Limits != nil {
+			return errors.New("a umask and limits are for a program with a path: this process's own workers have its own")
+		}
+		return nil
+	}
+	if st, err := os.Stat(p.Path); err != nil {
+		return fmt.Errorf("program: %w", err)
+	} else if st.IsDir() {
+		return fmt.Errorf("program %s: it is a directory", p.Path)
+	}
+	if p.Umask != nil && *p.Umask > 0o777 {
+		return fmt.Errorf("umask %#o: only the bits 0777 are meant", *p.Umask)
+	}
+	for _, name := range slices.Sorted(maps.Keys(p.Limits)) {
+		if !slices.Contains(launch.LimitNames(), name) {
+			return fmt.Errorf("limit %q: unknown, use one of %s", name, strings.Join(launch.LimitNames(), ", "))
+		}
+		if l := p.Limits[name]; l.Soft > l.Hard {
+			return fmt.Errorf("limit %s: soft %d is above hard %d", name, l.Soft, l.Hard)
+		}
+	}
+	return nil
 }
 
 func checkSocket(name string, fd int) error {
@@ -183,6 +273,17 @@ func (g *Group) withDefaults(sockets map[string]int) error {
 	if g.StartTimeout < 0 || g.DrainTimeout < 0 {
 		return fmt.Errorf("group %q: start timeout %v and drain timeout %v must not be negative", g.Name, g.StartTimeout, g.DrainTimeout)
 	}
+	if err := g.Ready.Validate(); err != nil {
+		return fmt.Errorf("group %q: %w", g.Name, err)
+	}
+	if g.Heartbeat < 0 {
+		return fmt.Errorf("group %q: heartbeat %v must not be negative", g.Name, g.Heartbeat)
+	}
+	for what, sig := range map[string]syscall.Signal{"drain": g.DrainSignal, "reopen": g.ReopenSignal} {
+		if sig < 0 || sig > 64 || sig == syscall.SIGKILL || sig == syscall.SIGSTOP {
+			return fmt.Errorf("group %q: %s signal %d: nobody can act on it", g.Name, what, int(sig))
+		}
+	}
 	for _, kv := range g.Env {
 		if k, _, ok := strings.Cut(kv, "="); !ok || k == "" || strings.ContainsRune(kv, 0) {
 			return fmt.Errorf("group %q: environment entry %q is not NAME=VALUE", g.Name, kv)
@@ -191,6 +292,9 @@ func (g *Group) withDefaults(sockets map[string]int) error {
 	g.Surge = cmp.Or(g.Surge, 1)
 	g.StartTimeout = cmp.Or(g.StartTimeout, DefaultStartTimeout)
 	g.DrainTimeout = cmp.Or(g.DrainTimeout, drain.DefaultTimeout)
+	g.DrainSignal = cmp.Or(g.DrainSignal, syscall.SIGTERM)
+	g.Heartbeat = cmp.Or(g.Heartbeat, DefaultHeartbeat)
+	g.HungAfter = cmp.Or(g.HungAfter, max(DefaultHungAfter, 3*g.Heartbeat))
 	if g.Sockets == nil {
 		g.Sockets = slices.Sorted(maps.Keys(sockets))
 	}

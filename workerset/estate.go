@@ -6,23 +6,19 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
-	"slices"
-	"strings"
+	"syscall"
 	"time"
 
-	"github.com/handover-go/handover/drain"
-	"github.com/handover-go/handover/internal/launch"
-	"github.com/handover-go/handover/internal/lifecycle"
 	"github.com/handover-go/handover/internal/wire"
 )
 
 // Estate is a set on its way to another process: descriptors, which are all that
 // is needed to take the workers over, and what the workers can't know.
 type Estate struct {
-	// Files are named KIND:GROUP/SLOT/ID/GENERATION/PID, KIND being channel or
-	// pidfd. A worker without a channel has lost it, and drains.
+	// Files are named KIND:GROUP/SLOT/ID/GENERATION/PID, KIND being pidfd, channel,
+	// crash, and, of a program with a path, notify, stdout and stderr. A worker of
+	// this binary without a channel has lost it, and drains.
 	Files map[string]*os.File
 	State json.RawMessage
 }
@@ -37,7 +33,12 @@ func (e Estate) Close() {
 const (
 	kindChannel = "channel:"
 	kindPidfd   = "pidfd:"
+	kindNotify  = "notify:"
+	kindCrash   = "crash:"
 )
+
+// estateVersion counts what was added.
+const estateVersion = 2
 
 // estateState is versioned by adding fields only. All of it may be missing.
 type estateState struct {
@@ -63,6 +64,15 @@ type workerState struct {
 	Dismissed  bool       `json:"dismissed,omitempty"`
 	Terminated bool       `json:"terminated,omitempty"`
 	Killed     bool       `json:"killed,omitempty"`
+	// Of a program with a path, which may not be able to say it itself.
+	Program bool              `json:"program,omitempty"`
+	Greeted bool              `json:"greeted,omitempty"`
+	Asked   bool              `json:"asked,omitempty"` // was sent the drain signal
+	State   string            `json:"state,omitempty"` // lifecycle's name
+	Beats   bool              `json:"beats,omitempty"`
+	HungMS  int64             `json:"hungAfter,omitempty"`
+	Text    string            `json:"text,omitempty"`    // its STATUS
+	Printed map[string][]byte `json:"printed,omitempty"` // by stream: of an unfinished line
 }
 
 // maxResidue bounds what is handed on of an unfinished line. A worker that is in
@@ -96,9 +106,18 @@ func (s *Set) Yield(ctx context.Context) (Estate, error) {
 }
 
 func (s *Set) yield(e *Estate) error {
+	// What was notified of and read, is acted on: nobody else will hear of it.
+	for _, g := range s.groups {
+		for _, in := range g.members {
+			if in.inbox != nil {
+				in.inbox.Halt()
+				s.quiet(in.noting)
+			}
+		}
+	}
 	s.yielded, s.yieldedAt = true, time.Now()
 	st := estateState{
-		Version: 1, Groups: map[string]groupState{},
+		Version: estateVersion, Groups: map[string]groupState{},
 		Workers: map[string]workerState{}, Residue: map[string][]byte{},
 	}
 	for _, g := range s.groups {
@@ -106,13 +125,10 @@ func (s *Set) yield(e *Estate) error {
 			st.Groups[g.Name] = groupState{Count: g.Count, Configured: g.configured, Restarts: g.restarts, Failures: g.failures}
 		}
 		for _, in := range g.members {
-			st.Workers[in.identity()] = workerState{
-				Ready: in.readyAt, Cause: in.cause, Reason: in.reason, Blamed: in.blamedAt,
-				Dismissed: in.dismissed, Terminated: in.terminated, Killed: in.killed,
-			}
 			if err := s.give(in, e, &st); err != nil {
 				return fmt.Errorf("give worker %s away: %w", in.name(), err)
 			}
+			st.Workers[in.identity()] = in.handedOn()
 		}
 	}
 	var err error
@@ -120,14 +136,56 @@ func (s *Set) yield(e *Estate) error {
 	return err
 }
 
+// handedOn is what was decided about a worker, and what it can't say.
+func (in *incarnation) handedOn() workerState {
+	ws := workerState{
+		Ready: in.readyAt, Cause: in.cause, Reason: in.reason, Blamed: in.blamedAt,
+		Dismissed: in.dismissed, Terminated: in.terminated, Killed: in.killed,
+	}
+	if in.program {
+		ws.Program, ws.Greeted, ws.Asked, ws.State = true, in.greeted, in.asked, in.state.String()
+		ws.Beats, ws.HungMS, ws.Text = in.beats, in.hungAfter.Milliseconds(), in.text
+		for _, st := range in.streams {
+			if len(st.rest) > 0 {
+				if ws.Printed == nil {
+					ws.Printed = map[string][]byte{}
+				}
+				ws.Printed[st.name] = st.rest
+			}
+		}
+	}
+	return ws
+}
+
 // give puts one worker into the estate. One whose channel can't be read any more
 // goes without: whoever gets it has to know that it is there, and to end it.
 func (s *Set) give(in *incarnation, e *Estate, st *estateState) error {
-	pidfd, err := dupFile(in.proc.Pidfd(), kindPidfd+in.identity())
-	if err != nil {
+	add := func(c syscall.Conn, kind string) error {
+		f, err := dupFile(c, kind+in.identity())
+		if err == nil {
+			e.Files[f.Name()] = f
+		}
 		return err
 	}
-	e.Files[pidfd.Name()] = pidfd
+	if err := add(in.proc.Pidfd(), kindPidfd); err != nil {
+		return err
+	}
+	if in.crash != nil {
+		if err := add(in.crash, kindCrash); err != nil {
+			return err
+		}
+	}
+	if in.inbox != nil {
+		if err := add(in.inbox, kindNotify); err != nil {
+			return err
+		}
+	}
+	for _, stream := range in.streams {
+		stream.halt()
+		if err := add(stream.r, stream.name+":"); err != nil {
+			return err
+		}
+	}
 	if in.conn == nil {
 		return nil
 	}
@@ -136,29 +194,24 @@ func (s *Set) give(in *incarnation, e *Estate, st *estateState) error {
 		return nil // it has been closed, or failed
 	}
 	in.residue = &res
-	s.quiet(in)
+	s.quiet(in.reader)
 	if len(res.Bytes) > maxResidue || len(res.Files) > 0 {
 		return nil
 	}
 	if len(res.Bytes) > 0 {
 		st.Residue[in.identity()] = res.Bytes
 	}
-	channel, err := dupFile(in.conn, kindChannel+in.identity())
-	if err != nil {
-		return err
-	}
-	e.Files[channel.Name()] = channel
-	return nil
+	return add(in.conn, kindChannel)
 }
 
-// quiet waits for the reader of a channel that has been halted, so that Resume
-// can start another. The line that it may still have is held.
-func (s *Set) quiet(in *incarnation) {
+// quiet waits for a reader that has been halted, so that Resume can start another.
+// What it still has is acted on, or held.
+func (s *Set) quiet(reader <-chan struct{}) {
 	for {
 		select {
 		case ev := <-s.events:
 			s.handle(ev)
-		case <-in.reader:
+		case <-reader:
 			return
 		}
 	}
@@ -176,14 +229,7 @@ func (s *Set) Resume() {
 
 func (s *Set) resume() {
 	s.yielded = false
-	away := time.Since(s.yieldedAt)
-	for _, g := range s.groups {
-		for _, in := range g.members {
-			if !in.deadline.IsZero() { // nobody looked whether it was in time
-				in.deadline = in.deadline.Add(away)
-			}
-		}
-	}
+	s.shift(time.Since(s.yieldedAt)) // nobody looked whether it was in time
 	held := s.held
 	s.held = nil
 	for _, ev := range held { // what was read before the channels were halted
@@ -196,6 +242,14 @@ func (s *Set) resume() {
 				in.conn.Unhalt(*in.residue)
 				in.residue = nil
 				s.read(in)
+			}
+			if in.inbox != nil && in.dead == nil {
+				in.inbox.Unhalt()
+				s.readNotes(in)
+			}
+			for _, st := range in.streams {
+				_ = st.r.SetReadDeadline(time.Time{})
+				s.pass(in, st)
 			}
 			in.tell(wire.Order{Cmd: wire.CmdWho})
 		}
@@ -221,124 +275,4 @@ func tear(b []byte) int {
 // now.
 func (s *Set) Abandon() {
 	_ = s.do(context.Background(), func() { s.over = true })
-}
-
-// Commit ends a trial: the workers that stand by begin to serve, the rest of the
-// count is started, and the workers of the estate, if there are any, are taken
-// over and then replaced, Surge at a time. It takes ownership of the estate's
-// files. With an error, ErrEnded or ctx's, they are closed, and library workers
-// drain.
-func (s *Set) Commit(ctx context.Context, e Estate) error {
-	err := s.do(ctx, func() {
-		s.committed = true
-		// These first: somebody is to accept, the others do anyway.
-		for _, g := range s.groups {
-			for _, in := range g.members {
-				s.apply(in, lifecycle.Commit)
-			}
-		}
-		s.adopt(e)
-		if s.stopping {
-			s.end(s.ending)
-		}
-	})
-	if err != nil {
-		e.Close()
-	}
-	return err
-}
-
-// adopt takes an estate's workers over. What can't be understood is closed: a
-// library worker whose channel ends drains and exits.
-func (s *Set) adopt(e Estate) {
-	var st estateState
-	if len(e.State) > 0 {
-		if err := json.Unmarshal(e.State, &st); err != nil {
-			s.log.Warn("the history of the previous parent can't be read", "error", err)
-		}
-	}
-	for _, g := range s.groups {
-		gs, ok := st.Groups[g.Name]
-		if !ok {
-			continue
-		}
-		g.restarts += gs.Restarts
-		g.failures += gs.Failures
-		if g.configured == gs.Configured && gs.Count > 0 {
-			g.Count = gs.Count // scaled at run time, and nobody has said otherwise since
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(e.Files)) {
-		identity, ok := strings.CutPrefix(name, kindPidfd)
-		if !ok {
-			continue
-		}
-		pidfd, channel := e.Files[name], e.Files[kindChannel+identity]
-		delete(e.Files, name)
-		delete(e.Files, kindChannel+identity)
-		in, err := s.adoptOne(identity, pidfd, channel, st.Residue[identity], st.Workers[identity])
-		if err != nil {
-			s.log.Error("a worker of the previous parent could not be taken over, it drains", "worker", identity, "error", err)
-			continue
-		}
-		in.group.members = append(in.group.members, in)
-		s.follow(in)
-		s.apply(in, lifecycle.Adopted)
-		if in.deaf {
-			s.apply(in, lifecycle.Lost)
-		}
-	}
-	for name := range e.Files {
-		s.log.Warn("a descriptor of the previous parent belongs to nothing, it is closed", "name", name)
-	}
-	e.Close()
-}
-
-// adoptOne makes an incarnation of descriptors, which it owns. channel may be nil.
-func (s *Set) adoptOne(identity string, pidfd, channel *os.File, residue []byte, ws workerState) (*incarnation, error) {
-	name, n, err := parseIdentity(identity)
-	if err != nil {
-		pidfd.Close()
-		if channel != nil {
-			channel.Close()
-		}
-		return nil, err
-	}
-	now := time.Now()
-	in := &incarnation{
-		key: s.nextKey(), slot: n[0], id: n[1], generation: n[2],
-		state: lifecycle.Spawning, since: now, readyAt: ws.Ready, adopted: true, stale: true, torn: tear(residue),
-		cause: ws.Cause, reason: ws.Reason, blamedAt: ws.Blamed,
-		dismissed: ws.Dismissed, terminated: ws.Terminated, killed: ws.Killed,
-	}
-	if in.readyAt.IsZero() {
-		// Until it says something else it counts as one that serves.
-		in.readyAt = now.Add(-resetAfter)
-	}
-	if channel != nil {
-		if in.conn, err = wire.Resume(channel, wire.Residue{Bytes: residue}); err != nil {
-			s.log.Error("the channel of a worker can't be used", "worker", identity, "error", err)
-		}
-	}
-	in.deaf = in.conn == nil
-	if in.proc, err = launch.Adopt(n[3], pidfd); err != nil {
-		in.close()
-		return nil, err
-	}
-	in.group = s.groupNamed(name)
-	return in, nil
-}
-
-// groupNamed is the group of that name, or a new one that is to have no workers:
-// the program's new version has dropped it.
-func (s *Set) groupNamed(name string) *group {
-	for _, g := range s.groups {
-		if g.Name == name {
-			return g
-		}
-	}
-	g := newGroup(Group{Name: name, Surge: 1, StartTimeout: DefaultStartTimeout, DrainTimeout: drain.DefaultTimeout})
-	g.dropped = true
-	s.groups = append(s.groups, g)
-	return g
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/handover-go/handover/internal/launch"
 	"github.com/handover-go/handover/internal/lifecycle"
+	"github.com/handover-go/handover/internal/sdnotify"
 	"github.com/handover-go/handover/internal/wire"
 )
 
@@ -35,10 +36,12 @@ const (
 // event is what the loop gets from an incarnation's goroutines.
 type event struct {
 	in     *incarnation
-	line   []byte        // a message
-	lost   error         // the channel ended, or carried garbage
-	died   bool          // the process has ended
-	status launch.Status // with died
+	line   []byte         // a message
+	lost   error          // the channel ended, or carried garbage
+	note   *sdnotify.Note // a notification
+	probed bool           // it has answered over HTTP
+	died   bool           // the process has ended
+	status launch.Status  // with died
 }
 
 // handle takes in one event.
@@ -48,12 +51,22 @@ func (s *Set) handle(ev event) {
 	case s.yielded:
 		s.held = append(s.held, ev)
 	case in.state == lifecycle.Exited:
+		if ev.note != nil {
+			ev.note.Done()
+		}
+	case ev.note != nil:
+		s.note(in, ev.note)
+	case ev.probed:
+		in.probed = true
+		s.couldServe(in)
 	case ev.died:
 		in.dead = &ev.status
 		s.half(in)
 	case in.deaf: // on its way when the channel was given up
 	case ev.lost == nil:
 		s.message(in, ev.line)
+	case in.foreign() && channelEnded(ev.lost) && in.dead == nil:
+		in.deaf = true // a program that has no use for it may close it
 	case channelEnded(ev.lost):
 		in.deaf = true
 		s.half(in)
@@ -81,7 +94,7 @@ func (s *Set) half(in *incarnation) {
 		in.endChannel()
 	}
 	in.settle = time.Now().Add(settleTime)
-	if in.deaf && s.surelyServed(in) {
+	if in.deaf && s.surelyServed(in) && !in.foreign() {
 		// Whatever the reason will turn out to be, its slot gets another now.
 		s.apply(in, lifecycle.Lost)
 	}
@@ -106,6 +119,13 @@ func (s *Set) halfEnded(in *incarnation) {
 
 // garbage gives a channel up.
 func (s *Set) garbage(in *incarnation, err error) {
+	if in.foreign() {
+		// A descriptor that it does not know, and has written to by mistake.
+		s.log.Warn("program wrote what is no message to its channel, which is closed", "worker", in.name(), "id", in.id, "pid", in.pid(), "error", err)
+		in.deaf = true
+		in.conn.Close()
+		return
+	}
 	s.log.Error("worker sent garbage, its channel is closed", "worker", in.name(), "id", in.id, "pid", in.pid(), "error", err)
 	in.deaf = true
 	s.blame(in, wire.CauseChannel, err.Error())
@@ -140,7 +160,11 @@ func (s *Set) message(in *incarnation, line []byte) {
 	case err != nil:
 		s.garbage(in, err)
 	case says:
+		in.greeted = true
 		s.observe(in, st)
+	case string(line) == `"ready"`:
+		in.said = true
+		s.couldServe(in)
 	}
 }
 
@@ -152,6 +176,9 @@ func (s *Set) observe(in *incarnation, st wire.State) {
 	}
 	st.Reason = st.Reason[:min(len(st.Reason), maxReason)]
 	in.report = st
+	if st.BeatMS > 0 {
+		s.alive(in)
+	}
 	switch {
 	case st.Cause == "":
 	case in.dismissed && !st.Cause.Failure(): // it repeats what it was told
@@ -166,13 +193,10 @@ func (s *Set) observe(in *incarnation, st wire.State) {
 		}
 		s.apply(in, lifecycle.Spawned)
 	case wire.PhaseReady, wire.PhaseServing:
+		in.said = true
 		switch {
 		case in.state == lifecycle.Starting:
-			in.readyAt = time.Now()
-			s.apply(in, lifecycle.Ready)
-			if s.committed {
-				s.apply(in, lifecycle.Commit)
-			}
+			s.couldServe(in)
 		case st.Phase == wire.PhaseReady: // taken over, it waits to be told to accept
 			s.apply(in, lifecycle.Ready)
 		}
@@ -219,15 +243,26 @@ func (s *Set) died(in *incarnation) {
 	status := in.exitStatus()
 	in.exit = status.String()
 	wasReady := !in.readyAt.IsZero()
+	s.lastWords(in)
 	if s.unexpected(in, status) {
-		cause := wire.CauseExit
+		cause, reason := wire.CauseExit, status.String()
 		switch {
+		case in.dump != "":
+			cause, reason = wire.CauseCrash, headline(in.dump)
+		case in.foreign() && wasReady && in.went(status):
+			cause, reason = wire.CauseRetire, "asked to by somebody else"
 		case !wasReady:
 			cause = wire.CauseStartExit
 		case status.Signal != 0:
 			cause = wire.CauseSignal
 		}
-		s.blame(in, cause, status.String())
+		if in.errno != "" {
+			reason += ", errno " + in.errno
+		}
+		if last := in.tail.String(); last != "" && !wasReady {
+			reason += "; its last output:\n" + last
+		}
+		s.blame(in, cause, reason)
 	}
 	s.count(in)
 	s.apply(in, lifecycle.Died)
@@ -239,6 +274,19 @@ func (s *Set) died(in *incarnation) {
 		}
 	}
 	s.remove(in)
+}
+
+// lastWords takes in what a process that has ended left behind.
+func (s *Set) lastWords(in *incarnation) {
+	for _, st := range in.streams {
+		if st.finish() {
+			s.linger(st)
+		} else {
+			st.r.Close()
+		}
+	}
+	in.streams = nil
+	in.dump = readCrash(in.crash)
 }
 
 // exitStatus is how the process ended. Of one that is nobody's child here, its
@@ -257,7 +305,14 @@ func (s *Set) unexpected(in *incarnation, status launch.Status) bool {
 	}
 	// It was let go, or asked for it; but something else has ended it. One whose
 	// status nobody knows would have had a last word.
-	return !in.cause.Failure() && !in.terminated && !in.killed && !status.Success()
+	return !in.cause.Failure() && !in.terminated && !in.killed && !status.Success() && !(in.asked && in.went(status))
+}
+
+// went reports whether a foreign worker has ended as one does that is asked to
+// drain and does not catch the signal.
+func (in *incarnation) went(status launch.Status) bool {
+	sig := int(in.group.DrainSignal)
+	return status.Signal == sig || status.Code == 128+sig
 }
 
 // count adds an incarnation to the report.
@@ -299,6 +354,11 @@ func (s *Set) logExit(in *incarnation) {
 	}
 	if in.report.Cut > 0 {
 		attrs = append(attrs, "cut", in.report.Cut)
+	}
+	switch in.cause {
+	case wire.CauseCrash, wire.CauseSignal, wire.CauseExit, wire.CauseHung:
+		// It could not say anything, so that nothing is known of what it had.
+		attrs = append(attrs, "drained", false)
 	}
 	if in.cause.Failure() {
 		level = slog.LevelError

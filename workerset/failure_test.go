@@ -3,6 +3,8 @@
 package workerset_test
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -237,9 +239,17 @@ func TestBackoff(t *testing.T) {
 	}
 	t.Run("no program", func(t *testing.T) {
 		t.Parallel()
-		h := newSet(t, func(c *workerset.Config) { c.Program.Path = "/nowhere/to/be/found" }).start()
+		gone := filepath.Join(t.TempDir(), "gone")
+		if err := os.WriteFile(gone, nil, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		h := newSet(t, func(c *workerset.Config) { c.Program.Path = gone })
+		if err := os.Remove(gone); err != nil {
+			t.Fatal(err)
+		}
+		h.start()
 		w := h.state(2, "exited")
-		if w.Cause != "not started" || !strings.Contains(w.Reason, "/nowhere/to/be/found") {
+		if w.Cause != "not started" || !strings.Contains(w.Reason, gone) {
 			t.Errorf("got %q, %q", w.Cause, w.Reason)
 		}
 	})

@@ -13,6 +13,7 @@ import (
 
 	"github.com/handover-go/handover/internal/launch"
 	"github.com/handover-go/handover/internal/lifecycle"
+	"github.com/handover-go/handover/internal/sdnotify"
 	"github.com/handover-go/handover/internal/wire"
 )
 
@@ -43,6 +44,29 @@ type incarnation struct {
 	report   wire.State // what it said last
 	exit     string     // how its process ended
 
+	program bool // it executes a program with a path of its own: foreign until it greets
+	greeted bool // it has said its state on the channel
+	asked   bool // foreign: it was sent the drain signal
+
+	said     bool      // it has said on its channel that it is ready
+	notified bool      // it has said READY=1
+	probed   bool      // it has answered over HTTP
+	probing  func()    // ends the probe
+	began    time.Time // its process did
+	text     string    // its STATUS
+	errno    string    // its ERRNO
+
+	beats     bool // it has begun to say that it lives
+	beat      time.Time
+	hungAfter time.Duration
+
+	inbox   *sdnotify.Inbox
+	noting  chan struct{} // closed when the goroutine that reads the inbox has ended
+	streams []*stream
+	tail    tail
+	crash   *os.File // what the Go runtime writes when it dies
+	dump    string   // and has written
+
 	conn    *wire.Conn // nil for one that was adopted without
 	proc    *launch.Process
 	reader  chan struct{}  // closed when the goroutine that reads has ended
@@ -62,12 +86,26 @@ func (in *incarnation) pid() int {
 	return in.proc.Pid
 }
 
-// follow starts the goroutines that watch in's channel and its process.
+// foreign reports whether it is a program that knows nothing of this package.
+func (in *incarnation) foreign() bool { return in.program && !in.greeted }
+
+// follow starts the goroutines that watch in's channel, its notifications, its
+// output and its process.
 func (s *Set) follow(in *incarnation) {
 	if in.conn != nil {
 		s.read(in)
 	}
-	s.wg.Go(func() { s.send(event{in: in, died: true, status: in.proc.Wait()}) })
+	if in.inbox != nil {
+		s.readNotes(in)
+	}
+	for _, st := range in.streams {
+		s.pass(in, st)
+	}
+	s.wg.Go(func() {
+		status := in.proc.Wait()
+		s.queuedNotes(in)
+		s.send(event{in: in, died: true, status: status})
+	})
 }
 
 // read starts the goroutine that reads in's channel, until it ends or is halted.
@@ -92,6 +130,18 @@ func (s *Set) read(in *incarnation) {
 	})
 }
 
+// pass starts the goroutine that passes on what in prints, until the pipe ends or
+// is halted.
+func (s *Set) pass(in *incarnation, st *stream) {
+	worker, name := in.name(), st.name
+	st.put = func(line []byte) {
+		in.tail.add(line)
+		s.print.print(worker, name, line)
+	}
+	st.done = make(chan struct{})
+	s.wg.Go(st.run)
+}
+
 // send gives an event to the loop; false when there is no loop any more.
 func (s *Set) send(ev event) bool {
 	select {
@@ -108,9 +158,19 @@ func (in *incarnation) close() {
 	if in.residue != nil {
 		in.residue.Close()
 	}
+	if in.probing != nil {
+		in.probing()
+	}
 	if in.conn != nil {
 		in.conn.Close()
 	}
+	if in.inbox != nil {
+		in.inbox.Close()
+	}
+	for _, st := range in.streams {
+		st.r.Close()
+	}
+	in.crash.Close() // of a nil *os.File does nothing
 	if in.proc != nil {
 		in.proc.Close()
 	}

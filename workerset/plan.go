@@ -81,6 +81,8 @@ func (s *Set) start(g *group, n int) {
 		group: g, key: s.nextKey(), id: g.nextID, slot: n, generation: s.cfg.Generation,
 		state: lifecycle.Spawning, since: time.Now(),
 	}
+	in.program = s.cfg.Program.Path != ""
+	in.hungAfter = g.HungAfter
 	g.nextID++
 	g.members = append(g.members, in)
 	if err := s.spawn(in); err != nil {
@@ -144,6 +146,10 @@ func (s *Set) apply(in *incarnation, ev lifecycle.Event) {
 	}
 	exit := effect.Has(lifecycle.SendExit)
 	in.released = in.released || exit
+	if effect.Has(lifecycle.SendDrain) && in.foreign() && !in.asked && !effect.Has(lifecycle.SignalTerm) {
+		in.asked = true // once: to many programs a second one means "at once"
+		in.signal(in.group.DrainSignal)
+	}
 	if effect.Has(lifecycle.SendDrain) {
 		// 0 ms would be the worker's own default.
 		ms := max(1, in.group.DrainTimeout.Milliseconds())

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/handover-go/handover/internal/lifecycle"
+	"github.com/handover-go/handover/internal/wire"
 )
 
 // Errors of a set's methods.
@@ -44,6 +45,8 @@ type Set struct {
 	held      []event // while yielded
 	over      bool    // given away: end without a word to the workers
 	waiters   []*waiter
+	print     *printer  // of what programs print
+	left      []*stream // of programs that have ended, held by what they have started
 	report    Report
 	lastKey   int
 }
@@ -113,10 +116,13 @@ func newGroup(g Group) *group {
 func (s *Set) Run() error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	s.print = newPrinter(s.cfg.Output, s.cfg.Stdout, s.cfg.Stderr)
+	defer s.print.close()
 	s.plan()
 	for !s.ended() {
 		s.wake()
-		timer.Reset(time.Until(s.nextDeadline()))
+		next := s.nextDeadline()
+		timer.Reset(time.Until(next))
 		select {
 		case fn := <-s.cmds:
 			fn()
@@ -128,6 +134,9 @@ func (s *Set) Run() error {
 			s.end(lifecycle.Kill)
 		case <-timer.C:
 		}
+		if late := time.Since(next); late > oversleep {
+			s.shift(late)
+		}
 		s.deadlines()
 		s.plan()
 	}
@@ -136,6 +145,9 @@ func (s *Set) Run() error {
 		for _, in := range g.members {
 			in.close()
 		}
+	}
+	for _, st := range s.left {
+		st.r.Close()
 	}
 	s.wg.Wait()
 	s.wake()
@@ -184,6 +196,38 @@ func (s *Set) wake() {
 	s.waiters = kept
 }
 
+// oversleep is how late this process may be before that is taken for a stop of its
+// own (SIGSTOP, a frozen cgroup): what it has not looked at was not late.
+const oversleep = time.Second
+
+// shift puts all deadlines off.
+func (s *Set) shift(d time.Duration) {
+	for _, g := range s.groups {
+		for _, in := range g.members {
+			if !in.deadline.IsZero() {
+				in.deadline = in.deadline.Add(d)
+			}
+			in.beat = in.beat.Add(d)
+		}
+	}
+}
+
+// linger goes on passing on what the children of a program print that has ended.
+func (s *Set) linger(st *stream) {
+	s.left = slices.DeleteFunc(s.left, func(st *stream) bool {
+		select {
+		case <-st.done:
+			return true
+		default:
+			return false
+		}
+	})
+	_ = st.r.SetReadDeadline(time.Time{})
+	st.done = make(chan struct{})
+	s.left = append(s.left, st)
+	s.wg.Go(func() { st.run(); st.r.Close() })
+}
+
 // deadlines fires those that have passed.
 func (s *Set) deadlines() {
 	if s.yielded {
@@ -203,6 +247,12 @@ func (s *Set) deadlines() {
 					s.startTimedOut(in)
 				}
 				s.apply(in, lifecycle.Deadline)
+			case passed(in.hungAt()):
+				in.beats = false
+				s.blame(in, wire.CauseHung, fmt.Sprintf("silent for %v", in.hungAfter))
+				s.apply(in, lifecycle.Hung)
+			case passed(in.readyAfter()):
+				s.couldServe(in)
 			}
 		}
 	}
@@ -224,6 +274,8 @@ func (s *Set) nextDeadline() time.Time {
 		for _, in := range g.members {
 			sooner(in.settle)
 			sooner(in.deadline)
+			sooner(in.hungAt())
+			sooner(in.readyAfter())
 		}
 		for _, sl := range g.slots {
 			if sl.notBefore.After(now) {

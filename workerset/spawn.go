@@ -5,65 +5,132 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/handover-go/handover/internal/launch"
+	"github.com/handover-go/handover/internal/sdnotify"
 	"github.com/handover-go/handover/internal/wire"
 )
 
 // spawn starts the process of in.
 func (s *Set) spawn(in *incarnation) error {
-	ours, theirs, err := wire.Pair()
-	if err != nil {
+	b := birth{set: s, in: in}
+	defer b.close()
+	if err := b.open(); err != nil {
 		return err
 	}
-	defer theirs.Close()
-	if in.conn, err = wire.NewConn(ours); err != nil {
-		return err
-	}
-	null, err := os.Open(os.DevNull)
-	if err != nil {
-		return err
-	}
-	defer null.Close()
-	stdin, err := launch.Fd(null)
-	if err != nil {
-		return err
-	}
-	channel, err := launch.Fd(theirs)
-	if err != nil {
-		return err
-	}
-	fds := []int{stdin, s.cfg.Stdout, s.cfg.Stderr}
-	for _, name := range in.group.Sockets {
-		fds = append(fds, s.cfg.Sockets[name])
-	}
-	fds = append(fds, channel)
-
-	p := s.cfg.Program
-	env := s.environ(in, len(fds)-1)
-	title := s.cfg.Name + ": worker " + in.name()
-	spec := launch.Spec{
-		Path: p.Path, Args: append([]string{title}, p.Args...), Env: env,
-		Dir: p.Dir, Fds: fds, Setsid: true,
-	}
-	if p.Path == "" {
-		spec.Path = launch.Self
-		args, env := launch.Titled(title, env)
-		if spec.Env = env; p.Args == nil {
-			spec.Args = args
-		}
-	}
-	spec.Args = append(spec.Args, in.group.Args...)
+	spec := b.spec()
+	var err error
 	if in.proc, err = launch.Start(spec); err != nil {
 		return err
 	}
+	in.began = time.Now()
 	s.follow(in)
 	return nil
 }
 
-// environ is the environment of in, whose channel is descriptor channel.
-func (s *Set) environ(in *incarnation, channel int) []string {
-	g := in.group
+// birth is the start of a process: what it is given, until it has it.
+type birth struct {
+	set  *Set
+	in   *incarnation
+	fds  []int      // its descriptors
+	temp []*os.File // this process's copies of what is for it alone
+	// Numbers in the new process.
+	channel, crash int
+}
+
+func (b *birth) close() {
+	for _, f := range b.temp {
+		f.Close()
+	}
+}
+
+// give makes f the process's next descriptor, closed here once it has started.
+func (b *birth) give(f *os.File) (number int, err error) {
+	b.temp = append(b.temp, f)
+	fd, err := launch.Fd(f)
+	b.fds = append(b.fds, fd)
+	return len(b.fds) - 1, err
+}
+
+// open opens all that the process gets. Standard input, output and error come
+// first, then the sockets (sd_listen_fds(3)).
+func (b *birth) open() error {
+	s, in := b.set, b.in
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		return err
+	}
+	if _, err := b.give(null); err != nil {
+		return err
+	}
+	if in.program && s.cfg.Output != OutputRaw {
+		for _, name := range []string{"stdout", "stderr"} {
+			st, w, err := openStream(name)
+			if err != nil {
+				return err
+			}
+			in.streams = append(in.streams, st)
+			// What a program expects of its standard output is a blocking file.
+			b.temp = append(b.temp, w)
+			b.fds = append(b.fds, int(w.Fd()))
+		}
+	} else {
+		b.fds = append(b.fds, s.cfg.Stdout, s.cfg.Stderr)
+	}
+	for _, name := range in.group.Sockets {
+		b.fds = append(b.fds, s.cfg.Sockets[name])
+	}
+	ours, theirs, err := wire.Pair()
+	if err != nil {
+		return err
+	}
+	if b.channel, err = b.give(theirs); err != nil {
+		ours.Close()
+		return err
+	}
+	if in.conn, err = wire.NewConn(ours); err != nil {
+		return err
+	}
+	if in.crash, err = newCrashFile("crash:" + in.name()); err != nil {
+		return err
+	}
+	fd, err := launch.Fd(in.crash)
+	b.fds = append(b.fds, fd)
+	b.crash = len(b.fds) - 1
+	if err == nil && in.program {
+		in.inbox, err = sdnotify.NewInbox()
+	}
+	return err
+}
+
+// spec is what to execute.
+func (b *birth) spec() launch.Spec {
+	s, in := b.set, b.in
+	p := s.cfg.Program
+	spec := launch.Spec{Path: p.Path, Env: b.environ(), Dir: p.Dir, Fds: b.fds, Setsid: true}
+	if in.program {
+		// Its own name in argv[0]: many programs look for things by it.
+		spec.Args = append([]string{p.Path}, p.Args...)
+		spec.Prepare = &launch.Prepare{PidVars: []string{"LISTEN_PID"}, Umask: p.Umask, Limits: p.Limits}
+		if in.group.HungAfter > 0 {
+			spec.Prepare.PidVars = append(spec.Prepare.PidVars, "WATCHDOG_PID")
+		}
+	} else {
+		title := s.cfg.Name + ": worker " + in.name()
+		spec.Path = launch.Self
+		args, env := launch.Titled(title, spec.Env)
+		if spec.Args, spec.Env = args, env; p.Args != nil {
+			spec.Args = append([]string{title}, p.Args...)
+		}
+	}
+	spec.Args = append(spec.Args, in.group.Args...)
+	return spec
+}
+
+// environ is the process's environment.
+func (b *birth) environ() []string {
+	s, in, g := b.set, b.in, b.in.group
 	env := s.cfg.Program.Env
 	if env == nil {
 		env = os.Environ()
@@ -74,15 +141,27 @@ func (s *Set) environ(in *incarnation, channel int) []string {
 	}
 	env = append(env, g.Env...)
 	env = append(env,
-		fmt.Sprintf("%s=%d", wire.Env, channel),
-		fmt.Sprintf("%s=%s/%d/%d/%d", envWho, g.Name, in.slot, in.id, in.generation),
+		fmt.Sprintf("%s=%d", wire.Env, b.channel),
+		fmt.Sprintf("%s=%s/%d/%d/%d", wire.EnvWho, g.Name, in.slot, in.id, in.generation),
+		fmt.Sprintf("%s=%d", wire.EnvCrash, b.crash),
+		fmt.Sprintf("%s=%d", wire.EnvHeartbeat, g.Heartbeat.Milliseconds()),
 		fmt.Sprintf("LISTEN_FDS=%d", len(g.Sockets)),
 		"LISTEN_FDNAMES="+strings.Join(g.Sockets, ":"),
 	)
-	if s.committed {
+	if s.committed && g.Ready.By == ReadyDefault {
 		// There is no commit to wait for: it may accept as soon as it is ready,
 		// which saves a round trip when a worker has died.
-		env = append(env, envAccept+"=1")
+		env = append(env, wire.EnvAccept+"=1")
+	}
+	if !in.program {
+		return env
+	}
+	env = append(env, sdnotify.Env+"="+in.inbox.Addr())
+	if g.HungAfter > 0 {
+		env = append(env, fmt.Sprintf("WATCHDOG_USEC=%d", g.HungAfter.Microseconds()))
+	}
+	if g.NodeChannel == NodeYes || g.NodeChannel == NodeAuto && isNode(s.cfg.Program.Path) {
+		env = append(env, fmt.Sprintf("NODE_CHANNEL_FD=%d", b.channel))
 	}
 	return env
 }
@@ -96,19 +175,14 @@ func share(cpus, workers, slot int) int {
 	return max(1, n)
 }
 
-// Variables that package worker reads.
-const (
-	envWho    = "HANDOVER_WORKER"
-	envAccept = "HANDOVER_ACCEPT"
-)
-
 // notForWorkers are the variables that are the parent's own.
 func notForWorkers(kv string) bool {
 	k, _, _ := strings.Cut(kv, "=")
 	switch k {
-	case "NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "WATCHDOG_PID", "WATCHDOG_USEC",
+	case sdnotify.Env, "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "WATCHDOG_PID", "WATCHDOG_USEC",
 		"FDSTORE", "TABLEFLIP_HAS_PARENT_7DIU3", "NODE_CHANNEL_FD", "NODE_UNIQUE_ID",
-		"HANDOVER_ROLE", "HANDOVER_ANCHOR", "HANDOVER_SUCCESSION_FD", envWho, envAccept, wire.Env:
+		"HANDOVER_ROLE", "HANDOVER_ANCHOR", "HANDOVER_SUCCESSION_FD",
+		wire.Env, wire.EnvWho, wire.EnvAccept, wire.EnvCrash, wire.EnvHeartbeat:
 		return true
 	}
 	return false

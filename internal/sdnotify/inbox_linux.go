@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -81,12 +82,40 @@ func (in *Inbox) Read() (Note, error) {
 	if err != nil {
 		return Note{}, err
 	}
-	note := open(in.oob[:oobn])
-	if n > MaxNote {
+	return newNote(in.buf[:n], in.oob[:oobn], flags)
+}
+
+// Queued is Read without waiting, and past Halt; false when there is none. It may be
+// called from any goroutine that knows that no Read is under way.
+func (in *Inbox) Queued() (Note, error, bool) {
+	n, oobn, flags := 0, 0, 0
+	rc, err := in.conn.SyscallConn()
+	if err == nil {
+		cerr := rc.Control(func(fd uintptr) {
+			n, oobn, flags, _, err = unix.Recvmsg(int(fd), in.buf, in.oob, unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
+		})
+		err = errors.Join(err, cerr)
+	}
+	if err != nil {
+		return Note{}, nil, false
+	}
+	note, err := newNote(in.buf[:n], in.oob[:oobn], flags)
+	return note, err, true
+}
+
+// Halt makes a Read that waits return, and every later one, until Unhalt.
+func (in *Inbox) Halt() { _ = in.conn.SetReadDeadline(time.Unix(1, 0)) }
+
+// Unhalt lets Read work again.
+func (in *Inbox) Unhalt() { _ = in.conn.SetReadDeadline(time.Time{}) }
+
+func newNote(text, oob []byte, flags int) (Note, error) {
+	note := open(oob)
+	if len(text) > MaxNote {
 		note.Done()
 		return Note{Pid: note.Pid}, ErrNoteTooLong
 	}
-	note.Text = string(in.buf[:n])
+	note.Text = string(text)
 	if flags&unix.MSG_CTRUNC != 0 { // out of descriptors
 		return note, ErrNoteLost
 	}

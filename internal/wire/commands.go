@@ -16,9 +16,14 @@ const (
 	CmdExit  = "NODE_HANDOVER_EXIT"  // parent → worker: exit once you have drained
 )
 
-// Env names the environment variable that holds the number of a worker's
-// channel.
-const Env = "HANDOVER_CHANNEL_FD"
+// Environment variables of a worker.
+const (
+	Env          = "HANDOVER_CHANNEL_FD" // the number of its channel
+	EnvWho       = "HANDOVER_WORKER"     // GROUP/SLOT/ID/GENERATION
+	EnvAccept    = "HANDOVER_ACCEPT"     // set: it need not wait for CmdGo
+	EnvCrash     = "HANDOVER_CRASH_FD"   // where the Go runtime is to write when it dies
+	EnvHeartbeat = "HANDOVER_HEARTBEAT"  // milliseconds, see State.BeatMS
+)
 
 // Phase is what a worker says that it does.
 type Phase string
@@ -47,6 +52,8 @@ const (
 	CauseStartTimeout Cause = "start timeout" // not ready in time
 	CauseSpawn        Cause = "not started"   // its process could not be started
 	CauseChannel      Cause = "channel"       // garbage on its channel
+	CauseCrash        Cause = "crash"         // the runtime ended it: a panic in a goroutine that nobody manages, a fatal error
+	CauseHung         Cause = "hung"          // it has not said for too long that it lives
 )
 
 // Failure reports whether the cause is one. The others are exits that were asked
@@ -75,6 +82,9 @@ type State struct {
 	Active int `json:"active,omitempty"`
 	Served int `json:"served,omitempty"`
 	Cut    int `json:"cut,omitempty"`
+	// BeatMS, if set, is the promise to say the state again at least so often, in
+	// milliseconds.
+	BeatMS int64 `json:"beat,omitempty"`
 }
 
 // Drain tells a worker to stop accepting and to finish what it has.

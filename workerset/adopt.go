@@ -1,0 +1,180 @@
+package workerset
+
+import (
+	"context"
+	"encoding/json"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/handover-go/handover/drain"
+	"github.com/handover-go/handover/internal/launch"
+	"github.com/handover-go/handover/internal/lifecycle"
+	"github.com/handover-go/handover/internal/sdnotify"
+	"github.com/handover-go/handover/internal/wire"
+)
+
+// Commit ends a trial: the workers that stand by begin to serve, the rest of the
+// count is started, and the workers of the estate, if there are any, are taken
+// over and then replaced, Surge at a time. It takes ownership of the estate's
+// files. With an error, ErrEnded or ctx's, they are closed, and library workers
+// drain.
+func (s *Set) Commit(ctx context.Context, e Estate) error {
+	err := s.do(ctx, func() {
+		s.committed = true
+		// These first: somebody is to accept, the others do anyway.
+		for _, g := range s.groups {
+			for _, in := range g.members {
+				s.apply(in, lifecycle.Commit)
+			}
+		}
+		s.adopt(e)
+		if s.stopping {
+			s.end(s.ending)
+		}
+	})
+	if err != nil {
+		e.Close()
+	}
+	return err
+}
+
+// adopt takes an estate's workers over. What can't be understood is closed: a
+// library worker whose channel ends drains and exits.
+func (s *Set) adopt(e Estate) {
+	var st estateState
+	if len(e.State) > 0 {
+		if err := json.Unmarshal(e.State, &st); err != nil {
+			s.log.Warn("the history of the previous parent can't be read", "error", err)
+		}
+	}
+	for _, g := range s.groups {
+		gs, ok := st.Groups[g.Name]
+		if !ok {
+			continue
+		}
+		g.restarts += gs.Restarts
+		g.failures += gs.Failures
+		if g.configured == gs.Configured && gs.Count > 0 {
+			g.Count = gs.Count // scaled at run time, and nobody has said otherwise since
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(e.Files)) {
+		identity, ok := strings.CutPrefix(name, kindPidfd)
+		if !ok {
+			continue
+		}
+		in, err := s.adoptOne(identity, e, st)
+		if err != nil {
+			s.log.Error("a worker of the previous parent could not be taken over, it drains", "worker", identity, "error", err)
+			continue
+		}
+		in.group.members = append(in.group.members, in)
+		s.follow(in)
+		s.apply(in, lifecycle.Adopted)
+		switch {
+		case in.foreign():
+			s.retrace(in, st.Workers[identity].State)
+		case in.deaf:
+			s.apply(in, lifecycle.Lost)
+		}
+	}
+	for name := range e.Files {
+		s.log.Warn("a descriptor of the previous parent belongs to nothing, it is closed", "name", name)
+	}
+	e.Close()
+}
+
+// retrace takes a foreign worker, which can't say what it does, to the state that the
+// previous parent had it in.
+func (s *Set) retrace(in *incarnation, state string) {
+	switch state {
+	case lifecycle.Starting.String(), lifecycle.Standby.String():
+		s.apply(in, lifecycle.Spawned)
+	case lifecycle.Draining.String():
+		s.apply(in, lifecycle.Leaving)
+	case lifecycle.Terminating.String(), lifecycle.Killing.String():
+		s.apply(in, lifecycle.Kill)
+	}
+}
+
+// adoptOne makes an incarnation of the estate's descriptors of one worker, and takes
+// them out of the estate.
+func (s *Set) adoptOne(identity string, e Estate, st estateState) (in *incarnation, err error) {
+	take := func(kind string) *os.File {
+		f := e.Files[kind+identity]
+		delete(e.Files, kind+identity)
+		return f
+	}
+	ws := st.Workers[identity]
+	now := time.Now()
+	in = &incarnation{
+		key: s.nextKey(), state: lifecycle.Spawning, since: now, began: now, readyAt: ws.Ready,
+		adopted: true, stale: true, torn: tear(st.Residue[identity]),
+		cause: ws.Cause, reason: ws.Reason, blamedAt: ws.Blamed,
+		dismissed: ws.Dismissed, terminated: ws.Terminated, killed: ws.Killed,
+		greeted: ws.Greeted, asked: ws.Asked, text: ws.Text,
+		beats: ws.Beats, beat: now, hungAfter: time.Duration(ws.HungMS) * time.Millisecond,
+		crash: take(kindCrash),
+	}
+	pidfd, channel, notify := take(kindPidfd), take(kindChannel), take(kindNotify)
+	in.program = ws.Program || notify != nil
+	for _, name := range []string{"stdout", "stderr"} {
+		if f := take(name + ":"); f != nil {
+			in.streams = append(in.streams, &stream{r: f, name: name, rest: ws.Printed[name]})
+		}
+	}
+	name, n, err := parseIdentity(identity)
+	if err == nil {
+		in.slot, in.id, in.generation = n[0], n[1], n[2]
+		in.proc, err = launch.Adopt(n[3], pidfd)
+	} else {
+		pidfd.Close()
+	}
+	if channel != nil {
+		var cerr error
+		if in.conn, cerr = wire.Resume(channel, wire.Residue{Bytes: st.Residue[identity]}); cerr != nil {
+			s.log.Error("the channel of a worker can't be used", "worker", identity, "error", cerr)
+		}
+	}
+	if notify != nil {
+		var nerr error
+		if in.inbox, nerr = sdnotify.ResumeInbox(notify); nerr != nil {
+			s.log.Error("the notifications of a worker can't be read", "worker", identity, "error", nerr)
+		}
+	}
+	if err != nil {
+		in.close()
+		return nil, err
+	}
+	in.deaf = in.conn == nil
+	in.group = s.groupNamed(name)
+	if in.readyAt.IsZero() {
+		// Until it says something else it counts as one that serves.
+		in.readyAt = now.Add(-resetAfter)
+	}
+	if in.hungAfter == 0 {
+		in.hungAfter = in.group.HungAfter
+	}
+	return in, nil
+}
+
+// groupNamed is the group of that name, or a new one that is to have no workers:
+// the program's new version has dropped it.
+func (s *Set) groupNamed(name string) *group {
+	for _, g := range s.groups {
+		if g.Name == name {
+			return g
+		}
+	}
+	g := newGroup(Group{
+		Name: name, Surge: 1, StartTimeout: DefaultStartTimeout, DrainTimeout: drain.DefaultTimeout,
+		DrainSignal: syscall.SIGTERM, Heartbeat: DefaultHeartbeat, HungAfter: DefaultHungAfter,
+	})
+	g.dropped = true
+	s.groups = append(s.groups, g)
+	return g
+}

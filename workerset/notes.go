@@ -1,0 +1,115 @@
+package workerset
+
+import (
+	"errors"
+	"strconv"
+	"time"
+
+	"github.com/handover-go/handover/internal/lifecycle"
+	"github.com/handover-go/handover/internal/sdnotify"
+	"github.com/handover-go/handover/internal/wire"
+)
+
+// maxText bounds what is kept of a STATUS, in bytes.
+const maxText = 512
+
+// readNotes starts the goroutine that reads in's notifications, until the inbox is
+// halted or closed. Whoever knows the address may write: the worker, what it has
+// started, and what that has (wrappers such as npm).
+func (s *Set) readNotes(in *incarnation) {
+	done := make(chan struct{})
+	in.noting = done
+	s.wg.Go(func() {
+		defer close(done)
+		for {
+			n, err := in.inbox.Read()
+			switch {
+			case errors.Is(err, sdnotify.ErrNoteTooLong):
+				continue
+			case err != nil && !errors.Is(err, sdnotify.ErrNoteLost):
+				return
+			}
+			if !s.send(event{in: in, note: &n}) {
+				n.Done()
+				return
+			}
+		}
+	})
+}
+
+// queuedNotes delivers what a process that has ended had notified of: its end comes
+// after that.
+func (s *Set) queuedNotes(in *incarnation) {
+	if in.inbox == nil {
+		return
+	}
+	in.inbox.Halt()
+	<-in.noting
+	for {
+		n, err, ok := in.inbox.Queued()
+		switch {
+		case !ok:
+			return
+		case errors.Is(err, sdnotify.ErrNoteTooLong):
+		case !s.send(event{in: in, note: &n}):
+			n.Done()
+			return
+		}
+	}
+}
+
+// note acts on what a worker notifies of (sd_notify(3)). That it was acted on
+// answers a BARRIER.
+func (s *Set) note(in *incarnation, n *sdnotify.Note) {
+	defer n.Done()
+	if v, ok := n.Get("STATUS"); ok {
+		in.text = v[:min(len(v), maxText)]
+	}
+	if v, ok := n.Get("ERRNO"); ok {
+		in.errno = v[:min(len(v), 16)]
+	}
+	if d, ok := micros(n, "WATCHDOG_USEC"); ok && d > 0 {
+		in.hungAfter = d
+	}
+	if d, ok := micros(n, "EXTEND_TIMEOUT_USEC"); ok && in.state == lifecycle.Starting {
+		if later := time.Now().Add(d); later.After(in.deadline) {
+			in.deadline = later
+		}
+	}
+	switch v, _ := n.Get("WATCHDOG"); v {
+	case "1":
+		s.alive(in)
+	case "trigger":
+		s.blame(in, wire.CauseHung, "it says so itself (WATCHDOG=trigger)")
+		s.apply(in, lifecycle.Hung)
+	}
+	if n.Says("READY", "1") {
+		in.notified = true
+		s.couldServe(in)
+	}
+	if n.Says("STOPPING", "1") && !in.dismissed {
+		s.blame(in, wire.CauseRetire, "it says that it stops")
+		s.apply(in, lifecycle.Leaving)
+	}
+}
+
+func micros(n *sdnotify.Note, name string) (time.Duration, bool) {
+	v, ok := n.Get(name)
+	us, err := strconv.ParseInt(v, 10, 64)
+	// At most what a time.Duration holds; nobody means more than a day.
+	return time.Duration(min(us, int64(24*time.Hour/time.Microsecond))) * time.Microsecond, ok && err == nil && us >= 0
+}
+
+// alive notes that a worker has said that it lives; from the first time on it has
+// to go on saying so.
+func (s *Set) alive(in *incarnation) {
+	in.beats, in.beat = true, time.Now()
+}
+
+// hungAt is when a worker counts as hung if nothing is heard of it until then.
+func (in *incarnation) hungAt() time.Time {
+	if !in.beats || in.hungAfter <= 0 || in.state == lifecycle.Terminating || in.state == lifecycle.Killing {
+		return time.Time{}
+	}
+	return in.beat.Add(in.hungAfter)
+}

@@ -1,0 +1,3 @@
+package workerset
+
+func (s *Set) probe(in *incarnation) {}
