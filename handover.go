@@ -36,6 +36,7 @@ import (
 	"github.com/handover-go/handover/internal/sdnotify"
 	"github.com/handover-go/handover/upgrader"
 	"github.com/handover-go/handover/worker"
+	"github.com/handover-go/handover/workerset"
 )
 
 // Config describes a service. The zero value, with a Listen, is a good default.
@@ -47,6 +48,14 @@ type Config struct {
 	// "http=tcp://:8080", "tcp6://[::1]:80" or "admin=unix:///run/shop.sock".
 	// The name defaults to "http"; every name stands once.
 	Listen []string
+	// Command, if set, is a program and its arguments that the workers execute, in
+	// any language, and the app is not used. It is looked up in PATH anew for every
+	// generation, and pinned by its resolved path, as is the working directory; see
+	// workerset.Program for what it gets.
+	Command []string
+	// Program says more about it: DrainSignal, Ready and so on. They may be left
+	// out.
+	Program ProgramConfig
 	// Workers is the number of worker processes. Default: as many as the CPUs
 	// that the cgroup's quota allows.
 	Workers int
@@ -59,6 +68,11 @@ type Config struct {
 	DrainTimeout time.Duration
 	// LameDuck is how long idle connections stay open in a drain. Default 5 s.
 	LameDuck time.Duration
+	// Ready is how it is known that a worker could serve. By default it says so.
+	Ready workerset.Readiness
+	// Heartbeat is how often workers say that they live, default 5 s, and HungAfter
+	// how long they may be silent, default 30 s and negative for ever.
+	Heartbeat, HungAfter time.Duration
 	// UpgradeTimeout bounds an upgrade up to its commit. Default 60 s.
 	UpgradeTimeout time.Duration
 	// PIDFile, if set, holds the parent's pid. The anchor's pid, where there is
@@ -75,6 +89,16 @@ type Config struct {
 	Started func(Info)
 	// Logger gets what happens. Default slog.Default().
 	Logger *slog.Logger
+}
+
+// ProgramConfig is about Config.Command. The zero value is good.
+type ProgramConfig struct {
+	DrainSignal  syscall.Signal             // asks for a drain; default SIGTERM
+	ReopenSignal syscall.Signal             // what USR1 becomes; 0: nothing
+	NodeChannel  workerset.NodeChannel      // whether it gets NODE_CHANNEL_FD
+	Umask        *uint32                    // nil: this process's own
+	Limits       map[string]workerset.Limit // by name, such as "nofile"
+	Output       workerset.Output           // what its lines look like
 }
 
 // Info is what a person who has just started the service wants to know.
@@ -115,11 +139,17 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	for name, d := range map[string]time.Duration{
 		"start timeout": c.StartTimeout, "drain timeout": c.DrainTimeout,
-		"lame duck": c.LameDuck, "upgrade timeout": c.UpgradeTimeout,
+		"lame duck": c.LameDuck, "upgrade timeout": c.UpgradeTimeout, "heartbeat": c.Heartbeat,
 	} {
 		if d < 0 {
 			return bad("%s %v: must not be negative", name, d)
 		}
+	}
+	if err := c.Ready.Validate(); err != nil {
+		return bad("%w", err)
+	}
+	if c.Single && len(c.Command) > 0 {
+		return bad("a single process runs the app: a command needs parent and workers")
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
@@ -157,6 +187,8 @@ func Run(cfg Config, app worker.App) (int, error) {
 	}
 	role := os.Getenv(envRole)
 	switch {
+	case len(cfg.Command) > 0 && !launch.Supported:
+		return 1, launch.ErrUnsupported
 	case worker.Inherited() || cfg.Single || !launch.Supported:
 		if !worker.Inherited() && !cfg.Single {
 			cfg.Logger.Warn("one process without upgrades: parent and workers need Linux", "os", runtime.GOOS)

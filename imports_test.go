@@ -23,7 +23,7 @@ func TestImports(t *testing.T) {
 		"draintest":          "",
 		"internal/anchor":    "internal/launch internal/sdnotify signals",
 		"upgrader":           "internal/launch internal/listen internal/sdnotify internal/wire",
-		"workerset":          "drain internal/launch internal/lifecycle internal/wire",
+		"workerset":          "drain internal/launch internal/lifecycle internal/sdnotify internal/wire",
 		"worker":             "drain internal/listen internal/wire signals",
 		"internal/demo":      "worker",
 	}

@@ -141,6 +141,9 @@ type Drainer struct {
 	conns     map[*conn]struct{}
 	served    int // connections that were accepted
 	report    Report
+
+	inner       *deliveries // nil until something is delivered
+	innerServed <-chan struct{}
 }
 
 // New makes a Drainer that will serve ln with srv. It owns ln from then on:

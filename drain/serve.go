@@ -96,6 +96,7 @@ func (d *Drainer) drain(served <-chan struct{}) {
 		shut = d.shutdown(ctx)
 	}
 	d.ln.Close()
+	d.endDeliveries()
 	late := time.After(2 * grace)
 	for _, end := range []<-chan struct{}{shut, served} {
 		select {

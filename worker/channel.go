@@ -3,8 +3,11 @@ package worker
 import (
 	"encoding/json"
 	"errors"
+	"net"
+	"os"
 	"time"
 
+	"github.com/handover-go/handover/drain"
 	"github.com/handover-go/handover/internal/wire"
 )
 
@@ -88,6 +91,17 @@ func (w *Worker) obey(line []byte) error {
 	if err != nil {
 		return err
 	}
+	if cmd == wire.CmdConnect {
+		var c wire.Connect
+		if err := json.Unmarshal(line, &c); err != nil {
+			return err
+		}
+		files, err := w.conn.TakeFiles(1)
+		if err != nil {
+			return err
+		}
+		w.deliver(c.Socket, files[0])
+	}
 	if w.conn.Pending() > 0 {
 		return errors.New("descriptors that no message announced")
 	}
@@ -112,4 +126,28 @@ func (w *Worker) obey(line []byte) error {
 		w.release()
 	}
 	return nil
+}
+
+// deliver serves a connection that the parent has made. One that can't be served is
+// closed, which the parent notices.
+func (w *Worker) deliver(socket string, f *os.File) {
+	defer f.Close()
+	w.mu.Lock()
+	var d *drain.Drainer
+	if s := w.sockets[socket]; s != nil {
+		d = s.drainer
+	}
+	w.mu.Unlock()
+	if d == nil {
+		w.log.Warn("a connection from the parent can't be served: the app serves that socket in its own way, or does not yet", "socket", socket)
+		return
+	}
+	c, err := net.FileConn(f)
+	if err == nil {
+		if err = d.Deliver(c); err == nil {
+			return
+		}
+		c.Close()
+	}
+	w.log.Warn("a connection from the parent can't be served", "socket", socket, "error", err)
 }

@@ -22,6 +22,8 @@ type socket struct {
 	file   *os.File    // with one, until it is taken
 	taken  bool
 	served bool
+	// drainer serves it, unless the app does in its own way.
+	drainer *drain.Drainer
 }
 
 // Serve serves the socket of that name until it has drained, and returns nil
@@ -56,6 +58,7 @@ func (w *Worker) Serve(ctx context.Context, name string, srv drain.Server) error
 		d.Hold()
 	}
 	w.drainers = append(w.drainers, d)
+	w.sockets[name].drainer = d
 	w.mu.Unlock()
 
 	stop := context.AfterFunc(ctx, func() { d.Drain(w.drainTimeout()) })

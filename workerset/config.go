@@ -55,6 +55,7 @@ const (
 // channel's end means nothing, and it accepts when it likes.
 type Program struct {
 	Path string   // default: the image of this process
+	Name string   // argv[0] of a program with a Path; default Path
 	Args []string // without argv[0]; nil with the default Path: this process's own
 	Env  []string // default: this process's environment at the time of each start
 	Dir  string   // default: this process's working directory
@@ -208,6 +209,9 @@ func (c Config) withDefaults() (Config, error) {
 		if err := g.withDefaults(c.Sockets); err != nil {
 			return bad("%w", err)
 		}
+		if err := g.checkProbe(c); err != nil {
+			return bad("%w", err)
+		}
 		if seen[g.Name] {
 			return bad("group %q is there twice", g.Name)
 		}
@@ -238,6 +242,24 @@ func (p Program) validate() error {
 		if l := p.Limits[name]; l.Soft > l.Hard {
 			return fmt.Errorf("limit %s: soft %d is above hard %d", name, l.Soft, l.Hard)
 		}
+	}
+	return nil
+}
+
+// checkProbe refuses what can't be asked over HTTP.
+func (g *Group) checkProbe(c Config) error {
+	switch {
+	case g.Ready.By == ReadyNotify && c.Program.Path == "":
+		return fmt.Errorf("group %q: readiness notify is for a program with a path: workers of this binary say it on their channel", g.Name)
+	case g.Ready.By != ReadyHTTP:
+		return nil
+	case len(g.Sockets) == 0:
+		return fmt.Errorf("group %q: readiness %v: it has no socket to ask on", g.Name, g.Ready)
+	case c.Program.Path == "":
+		return nil // asked on a connection of its own
+	}
+	if _, err := tcpAddr(c.Sockets[g.Sockets[0]]); err != nil {
+		return fmt.Errorf("group %q: readiness %v: socket %q: %w, and of other sockets it can't be found out which worker has answered: use notify, channel or a delay", g.Name, g.Ready, g.Sockets[0], err)
 	}
 	return nil
 }

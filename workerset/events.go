@@ -39,7 +39,7 @@ type event struct {
 	line   []byte         // a message
 	lost   error          // the channel ended, or carried garbage
 	note   *sdnotify.Note // a notification
-	probed bool           // it has answered over HTTP
+	probed bool           // it was asked over HTTP; lost says why that is no answer
 	died   bool           // the process has ended
 	status launch.Status  // with died
 }
@@ -56,6 +56,8 @@ func (s *Set) handle(ev event) {
 		}
 	case ev.note != nil:
 		s.note(in, ev.note)
+	case ev.probed && ev.lost != nil:
+		in.unready = ev.lost
 	case ev.probed:
 		in.probed = true
 		s.couldServe(in)
@@ -235,7 +237,14 @@ func (s *Set) blame(in *incarnation, cause wire.Cause, reason string) {
 }
 
 func (s *Set) startTimedOut(in *incarnation) {
-	s.blame(in, wire.CauseStartTimeout, fmt.Sprintf("not ready after %v", in.group.StartTimeout))
+	reason := fmt.Sprintf("not ready after %v", in.group.StartTimeout)
+	if in.unready != nil {
+		reason += ": " + in.unready.Error()
+	}
+	if last := in.tail.String(); last != "" {
+		reason += "; its last output:\n" + last
+	}
+	s.blame(in, wire.CauseStartTimeout, reason)
 }
 
 // died is the end of an incarnation.

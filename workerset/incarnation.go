@@ -52,6 +52,7 @@ type incarnation struct {
 	notified bool      // it has said READY=1
 	probed   bool      // it has answered over HTTP
 	probing  func()    // ends the probe
+	unready  error     // why it was no answer, the last time
 	began    time.Time // its process did
 	text     string    // its STATUS
 	errno    string    // its ERRNO

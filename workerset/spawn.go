@@ -1,6 +1,7 @@
 package workerset
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"slices"
@@ -111,7 +112,7 @@ func (b *birth) spec() launch.Spec {
 	spec := launch.Spec{Path: p.Path, Env: b.environ(), Dir: p.Dir, Fds: b.fds, Setsid: true}
 	if in.program {
 		// Its own name in argv[0]: many programs look for things by it.
-		spec.Args = append([]string{p.Path}, p.Args...)
+		spec.Args = append([]string{cmp.Or(p.Name, p.Path)}, p.Args...)
 		spec.Prepare = &launch.Prepare{PidVars: []string{"LISTEN_PID"}, Umask: p.Umask, Limits: p.Limits}
 		if in.group.HungAfter > 0 {
 			spec.Prepare.PidVars = append(spec.Prepare.PidVars, "WATCHDOG_PID")

@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"strconv"
 	"strings"
 	"time"
 
@@ -25,7 +24,13 @@ Signals, to the pid that is printed at the start:
 
 A worker's own pid: TERM replaces it, without any request lost.
 
-Without a program to run, a built-in HTTP app is served, to try things with:
+A program, in any language, gets the listening sockets as descriptors 3 and up
+(LISTEN_FDS, LISTEN_PID, LISTEN_FDNAMES, as from systemd), a NOTIFY_SOCKET of its
+own, and a channel (HANDOVER_CHANNEL_FD, for Node NODE_CHANNEL_FD). To drain, it is
+sent --drain-signal: it is to stop accepting, finish what it has, and exit.
+HANDOVER_WORKER says who it is: GROUP/SLOT/ID/GENERATION.
+
+Without a program, a built-in HTTP app is served, to try things with:
   /               who answers (also in the X-Worker header)
   /slow?ms=N      answers after N milliseconds
   /stream?ms=N    an answer that takes N milliseconds to send
@@ -37,24 +42,26 @@ Without a program to run, a built-in HTTP app is served, to try things with:
 
 // runCommand is "handover run".
 func runCommand() *cobra.Command {
-	cfg := handover.Config{Name: "handover"}
-	var workers string
+	var cfg handover.Config
+	var o runOptions
 	cmd := &cobra.Command{
-		Use:   "run [flags]",
+		Use:   "run [flags] [--] [program args…]",
 		Short: "Run a service with workers, and upgrade it on HUP",
 		Long:  runLong,
 		Example: `  handover run
   handover run --listen http=tcp://127.0.0.1:8080 --workers 4
+  handover run --listen tcp://:8080 -- node server.js
+  handover run --listen tcp://:8080 --ready http:/healthz -- ./server --verbose
   handover run --listen unix:///run/shop.sock --pid-file /run/shop.pid`,
-		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			var err error
-			if cfg.Workers, err = parseWorkers(workers); err != nil {
+			cfg.Command = args
+			if err := o.apply(cmd, &cfg); err != nil {
 				return &exit{2, err}
 			}
-			cfg.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{ReplaceAttr: shortTime}))
 			slog.SetDefault(cfg.Logger)
-			cfg.Started = func(i handover.Info) { banner(os.Stdout, i) }
+			if len(args) == 0 {
+				cfg.Started = func(i handover.Info) { banner(os.Stdout, i) }
+			}
 			code, err := handover.Run(cfg, demo.App)
 			if err != nil || code != 0 {
 				return &exit{code, err}
@@ -64,37 +71,29 @@ func runCommand() *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.SortFlags = false
-	f.StringVar(&cfg.Name, "name", cfg.Name, "name of the service, shown in ps")
-	f.StringArrayVar(&cfg.Listen, "listen", []string{"http=tcp://127.0.0.1:8080"}, "socket to serve, `[NAME=]URL` with tcp://, tcp4://, tcp6:// or unix://; may be repeated with different names")
-	f.StringVar(&workers, "workers", "auto", "number of workers, `N|auto`; auto is one for each available CPU")
+	f.SetInterspersed(false) // what follows the program is the program's
+	f.StringVar(&cfg.Name, "name", "", "name of the service, shown in ps (default: the program's)")
+	f.StringArrayVar(&cfg.Listen, "listen", nil, "socket to serve, `[NAME=]URL` with tcp://, tcp4://, tcp6:// or unix://; may be repeated with different names (default, without a program: http=tcp://127.0.0.1:8080)")
+	f.StringVar(&o.workers, "workers", "auto", "number of workers, `N|auto`; auto is one for each available CPU")
 	f.IntVar(&cfg.Surge, "surge", 1, "workers beyond that number while they are rolled")
 	f.DurationVar(&cfg.DrainTimeout, "drain-timeout", 25*time.Second, "what a drain has not finished by then is cut")
 	f.DurationVar(&cfg.LameDuck, "lame-duck", 5*time.Second, "how long idle connections stay open in a drain")
 	f.DurationVar(&cfg.StartTimeout, "start-timeout", 30*time.Second, "how long a worker may take to become ready")
 	f.DurationVar(&cfg.UpgradeTimeout, "upgrade-timeout", 60*time.Second, "how long an upgrade may take up to its commit")
+	f.StringVar(&o.ready, "ready", "auto", "how it is known that a worker is ready: `notify|channel|http:PATH|TIME|auto`; auto: it says so, and of a program that says nothing after 1s")
+	f.DurationVar(&cfg.Heartbeat, "heartbeat", 5*time.Second, "how often workers say that they live")
+	f.DurationVar(&cfg.HungAfter, "hung-after", 30*time.Second, "a worker that has said so and is silent for so long is killed; negative: never")
+	f.StringVar(&o.drainSignal, "drain-signal", "TERM", "`SIGNAL` that asks a program to drain, unless it speaks on the channel")
+	f.StringVar(&o.reopenSignal, "reopen-signal", "none", "`SIGNAL` for such a program when USR1 asks to reopen logs")
+	f.StringVar(&o.node, "node-channel", "auto", "whether a program gets NODE_CHANNEL_FD: `auto|yes|no`; auto: if it is named node, or its first line says so")
+	f.StringVar(&o.umask, "umask", "", "file mode creation mask of a program, `OCTAL`")
+	f.StringArrayVar(&o.limits, "limit", nil, "resource limit of a program, `NAME=SOFT[:HARD]`, for example nofile=65536; may be repeated")
+	f.StringVar(&o.log, "log", "text", "form of the log, and of what a program prints: `text|json`")
+	f.BoolVar(&o.raw, "raw-output", false, "what a program prints goes through as it is, without the worker's name")
 	f.StringVar(&cfg.PIDFile, "pid-file", "", "`FILE` that holds the parent's pid")
 	f.BoolVar(&cfg.NoAnchor, "no-anchor", false, "no process that keeps the pid over upgrades (there is none either where NOTIFY_SOCKET is set)")
 	f.BoolVar(&cfg.Single, "single", false, "one process, without parent and workers")
 	return cmd
-}
-
-func parseWorkers(s string) (int, error) {
-	if s == "auto" {
-		return 0, nil
-	}
-	n, err := strconv.Atoi(s)
-	if err != nil || n < 1 {
-		return 0, fmt.Errorf("--workers %q: a number from 1, or auto", s)
-	}
-	return n, nil
-}
-
-// shortTime leaves the date out: whoever keeps the log has its own.
-func shortTime(groups []string, a slog.Attr) slog.Attr {
-	if len(groups) == 0 && a.Key == slog.TimeKey {
-		a.Value = slog.StringValue(a.Value.Time().Format("15:04:05.000"))
-	}
-	return a
 }
 
 // banner is for the person who sees the service for the first time.

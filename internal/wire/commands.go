@@ -14,6 +14,8 @@ const (
 	CmdHold  = "NODE_HANDOVER_HOLD"  // parent → worker: your failure is known, go on accepting until told to drain
 	CmdDrain = "NODE_HANDOVER_DRAIN" // parent → worker: a Drain
 	CmdExit  = "NODE_HANDOVER_EXIT"  // parent → worker: exit once you have drained
+	// CmdConnect comes with the other end of a connection: a Connect.
+	CmdConnect = "NODE_HANDOVER_CONNECT"
 )
 
 // Environment variables of a worker.
@@ -97,6 +99,13 @@ type Drain struct {
 	Exit bool `json:"mayExit,omitempty"`
 	// Stop: nobody accepts after it, so it accepts what is queued before it stops.
 	Stop bool `json:"stop,omitempty"`
+}
+
+// Connect gives a worker a connection to serve as if its socket had accepted it,
+// also before it may accept. It is one descriptor.
+type Connect struct {
+	Cmd    string `json:"cmd"`
+	Socket string `json:"socket"`
 }
 
 // Order is a command without content.

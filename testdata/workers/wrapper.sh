@@ -1,0 +1,13 @@
+#!/bin/sh
+# Programs are often started by a script. This one stays, passes TERM on, and ends
+# with what it has started.
+"$@" &
+child=$!
+trap 'kill -TERM $child' TERM
+wait $child
+status=$?
+while kill -0 $child 2>/dev/null; do
+	wait $child
+	status=$?
+done
+exit $status

@@ -1,0 +1,11 @@
+//go:build !linux
+
+package workerset
+
+import (
+	"os"
+
+	"github.com/handover-go/handover/internal/launch"
+)
+
+func newCrashFile(string) (*os.File, error) { return nil, launch.ErrUnsupported }
