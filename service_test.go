@@ -25,6 +25,7 @@ import (
 	"github.com/handover-go/handover/draintest"
 	"github.com/handover-go/handover/internal/demo"
 	"github.com/handover-go/handover/worker"
+	"github.com/handover-go/handover/workerset"
 )
 
 // The test binary is the service, too: started by another name it runs main as a
@@ -68,8 +69,20 @@ func serviceMain() {
 	}
 	workers, _ := strconv.Atoi(os.Getenv("TEST_WORKERS"))
 	timeout, _ := time.ParseDuration(os.Getenv("TEST_UPGRADE_TIMEOUT"))
+	ready, err := workerset.ParseReadiness(os.Getenv("TEST_READY"))
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(2)
+	}
+	var output workerset.Output
+	if os.Getenv("TEST_LOG") == "json" {
+		output = workerset.OutputJSON
+	}
 	handover.Main(handover.Config{
 		Name:           "service",
+		Command:        strings.Fields(os.Getenv("TEST_COMMAND")),
+		Program:        handover.ProgramConfig{Output: output},
+		Ready:          ready,
 		Listen:         []string{"http=tcp://127.0.0.1:0"},
 		Workers:        workers,
 		PIDFile:        os.Getenv("TEST_PIDFILE"),
@@ -332,7 +345,9 @@ func (s *service) workers() []int {
 	}
 	var pids []int
 	for _, p := range procs {
-		if len(p.Args) > 0 && strings.Contains(p.Args[0], ": worker ") && p.State != 'Z' {
+		// The parent and the anchor are of this name; a worker of this binary has a
+		// title.
+		if len(p.Args) > 0 && !strings.HasPrefix(p.Args[0], serviceName+": parent") && p.State != 'Z' {
 			pids = append(pids, p.PID)
 		}
 	}
@@ -342,10 +357,14 @@ func (s *service) workers() []int {
 // load starts strict clients of every kind.
 func (s *service) load(rate float64) *draintest.Load {
 	s.t.Helper()
+	return s.loadOf(rate, map[draintest.Kind]int{draintest.New: 2, draintest.Slow: 1, draintest.Upload: 1, draintest.Stream: 1})
+}
+
+func (s *service) loadOf(rate float64, clients map[draintest.Kind]int) *draintest.Load {
+	s.t.Helper()
 	l, err := draintest.Start(s.t.Context(), draintest.Config{
 		Addr: s.addr, Rate: rate, WaitReady: 20 * time.Second,
-		Clients: map[draintest.Kind]int{draintest.New: 2, draintest.Slow: 1, draintest.Upload: 1, draintest.Stream: 1},
-		SlowMS:  100, StreamMS: 100, UploadMS: 100,
+		Clients: clients, SlowMS: 100, StreamMS: 100, UploadMS: 100,
 	})
 	if err != nil {
 		s.t.Fatal(err)

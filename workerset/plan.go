@@ -93,6 +93,7 @@ func (s *Set) start(g *group, n int) {
 		return
 	}
 	s.apply(in, lifecycle.Spawned)
+	s.couldServe(in)
 }
 
 func (s *Set) remove(in *incarnation) {

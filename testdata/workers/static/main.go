@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"log"
@@ -27,14 +28,19 @@ func main() {
 	}
 	who := fmt.Sprintf("static %s pid=%d", os.Getenv("HANDOVER_WORKER"), os.Getpid())
 	srv := &http.Server{Handler: http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		n, _ := io.Copy(io.Discard, r.Body)
+		hash := sha256.New()
+		n, _ := io.Copy(hash, r.Body)
 		ms, _ := strconv.Atoi(r.URL.Query().Get("ms"))
 		time.Sleep(time.Duration(ms) * time.Millisecond)
 		rw.Header().Set("X-Worker", who)
 		if id := r.Header.Get("X-Request-Id"); id != "" {
 			rw.Header().Set("X-Request-Id", id)
 		}
-		fmt.Fprintln(rw, n, who)
+		if r.Method == http.MethodPost {
+			fmt.Fprintf(rw, "%d %x\n", n, hash.Sum(nil))
+			return
+		}
+		fmt.Fprintln(rw, who)
 	})}
 	drained := make(chan struct{})
 	term := make(chan os.Signal, 1)

@@ -1,0 +1,73 @@
+package handover_test
+
+import (
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/handover-go/handover/draintest"
+)
+
+// program is a command line of a worker of testdata/workers.
+func program(t testing.TB, name string) string {
+	t.Helper()
+	dir, err := filepath.Abs(filepath.Join("testdata", "workers"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	look := func(name string) string {
+		path, err := exec.LookPath(name)
+		if err != nil {
+			t.Skipf("%s is not installed", name)
+		}
+		return path
+	}
+	switch name {
+	case "python":
+		return "/usr/bin/python3 " + filepath.Join(dir, "server.py")
+	case "node":
+		return look("node") + " " + filepath.Join(dir, "server.js")
+	case "wrapped python", "wrapped node":
+		return filepath.Join(dir, "wrapper.sh") + " " + program(t, strings.TrimPrefix(name, "wrapped "))
+	case "static":
+		return static(t)
+	}
+	t.Fatalf("no program %q", name)
+	return ""
+}
+
+// static builds the program in plain Go.
+func static(t testing.TB) string {
+	t.Helper()
+	bin := filepath.Join(t.TempDir(), "static")
+	cmd := exec.Command("go", "build", "-race=false", "-o", bin, "./testdata/workers/static")
+	cmd.Env = append(cmd.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return bin
+}
+
+// TestProgramsUnderLoad: programs that know nothing of this module, in four
+// languages, are upgraded 20 times, and nothing is lost that they finish.
+func TestProgramsUnderLoad(t *testing.T) {
+	for name, ready := range map[string]string{
+		"python": "notify", "node": "channel", "wrapped python": "", "wrapped node": "200ms", "static": "http:/",
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := startService(t, 2, "TEST_COMMAND="+program(t, name), "TEST_READY="+ready)
+			l := s.loadOf(20, map[draintest.Kind]int{draintest.New: 2, draintest.Slow: 1, draintest.Upload: 1})
+			for i := range 20 {
+				s.upgrade()
+				answered(t, l, fmt.Sprintf("web/1/1/%d", i+2))
+			}
+			check(t, l)
+			if n := len(s.workers()); n != 2 && !strings.HasPrefix(name, "wrapped") || n != 4 && strings.HasPrefix(name, "wrapped") {
+				t.Errorf("%d processes of workers", n)
+			}
+			s.stop()
+		})
+	}
+}
