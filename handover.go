@@ -78,6 +78,11 @@ type Config struct {
 	// PIDFile, if set, holds the parent's pid. The anchor's pid, where there is
 	// an anchor, does the same and never changes.
 	PIDFile string
+	// Control, if set, is the path of a unix socket on which 'handover status' and
+	// 'handover upgrade' ask this service; "auto" is NAME.sock in $RUNTIME_DIRECTORY,
+	// in $XDG_RUNTIME_DIR/handover, or in a directory of the user's own under the
+	// temporary one.
+	Control string
 	// NoAnchor leaves out the process that keeps the pid. There is none either
 	// where NOTIFY_SOCKET says that something supervises the service.
 	NoAnchor bool

@@ -26,6 +26,7 @@ func TestImports(t *testing.T) {
 		"workerset":          "drain internal/launch internal/lifecycle internal/sdnotify internal/wire",
 		"worker":             "drain internal/listen internal/wire signals",
 		"internal/demo":      "worker",
+		"internal/control":   "workerset",
 	}
 	everything := map[string]bool{"": true, "cmd/handover": true}
 

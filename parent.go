@@ -2,6 +2,7 @@ package handover
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,10 +13,12 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/oklog/run"
 
 	"github.com/handover-go/handover/internal/anchor"
+	"github.com/handover-go/handover/internal/control"
 	"github.com/handover-go/handover/internal/launch"
 	"github.com/handover-go/handover/internal/listen"
 	"github.com/handover-go/handover/internal/sdnotify"
@@ -32,13 +35,21 @@ type parent struct {
 	up      *upgrader.Upgrader
 	set     *workerset.Set
 	sockets []*upgrader.Socket
-	estate  workerset.Estate // given away in an upgrade under way
-	atOnce  atomic.Int32     // the signal that asked to stop at once
+
+	control  *upgrader.Socket // nil if there is none
+	server   *control.Server
+	upgrades *upgrades
+	since    time.Time // when this process began to decide
+	program  string    // what the workers execute
+
+	legacy upgrader.Legacy // given away in an upgrade under way
+	atOnce atomic.Int32    // the signal that asked to stop at once
 }
 
 // parent runs this process as the parent and returns its exit code.
 func (c Config) parent() (int, error) {
 	p := &parent{cfg: c, log: c.Logger}
+	p.upgrades = newUpgrades(p)
 	if err := launch.BecomeSubreaper(); err != nil {
 		return 1, err
 	}
@@ -52,7 +63,7 @@ func (c Config) parent() (int, error) {
 	var err error
 	p.up, err = upgrader.New(upgrader.Config{
 		PIDFile: c.PIDFile, Timeout: c.UpgradeTimeout, Title: c.Name + ": parent",
-		Yield: p.yield, Resume: p.resume, Take: p.take, Logger: c.Logger,
+		Yield: p.yield, Resume: p.resume, Take: p.take, Progress: p.upgrades.step, Logger: c.Logger,
 	})
 	if err != nil {
 		return exitCode(err), err
@@ -116,6 +127,9 @@ func (p *parent) build(n int) error {
 		p.sockets = append(p.sockets, s)
 		fds[spec.Name] = s.Fd()
 	}
+	if err := p.openControl(); err != nil {
+		return err
+	}
 	workers := p.cfg.Workers
 	if workers == 0 {
 		workers = n
@@ -137,8 +151,11 @@ func (p *parent) build(n int) error {
 			NodeChannel: p.cfg.Program.NodeChannel,
 		}},
 		Sockets: fds, Stdout: stdout, Stderr: stderr, Output: p.cfg.Program.Output, CPUs: n,
-		Trial: true, Logger: p.log,
+		Trial: true, Observe: p.observe, Logger: p.log,
 	})
+	if p.program = program.Path; p.program == "" {
+		p.program, _ = os.Executable()
+	}
 	return err
 }
 
@@ -190,6 +207,10 @@ func (p *parent) serve(ctx context.Context) error {
 	rolling, cancel := context.WithCancel(ctx)
 	var roll sync.WaitGroup
 	roll.Go(func() { p.roll(rolling, dropped) })
+	roll.Go(func() { p.upgrades.run(ctx) })
+	if p.server != nil {
+		defer p.server.Close()
+	}
 	defer roll.Wait()
 	defer cancel()
 	select {
@@ -207,11 +228,13 @@ func (p *parent) serve(ctx context.Context) error {
 func (p *parent) roll(ctx context.Context, dropped []*upgrader.Socket) {
 	switch err := p.set.Ready(ctx); {
 	case err == nil:
+		p.upgrades.settled(nil)
 		p.log.Info("generation serves", "generation", p.up.Generation(), "pid", os.Getpid())
 		if p.up.Generation() == 1 && p.cfg.Started != nil {
 			p.cfg.Started(p.info(ctx))
 		}
 	case errors.Is(err, workerset.ErrRollStopped):
+		p.upgrades.settled(err)
 		p.log.Error("this generation decides, but does not serve alone", "error", err)
 	default:
 		return
@@ -230,11 +253,7 @@ func (p *parent) info(ctx context.Context) Info {
 	if pid, err := strconv.Atoi(os.Getenv(anchor.EnvPid)); err == nil {
 		info.Pid = pid
 	}
-	for _, s := range p.sockets {
-		if a := s.Addr(); a != nil {
-			info.Listen = append(info.Listen, fmt.Sprintf("%s=%s://%s", s.Name(), a.Network(), a))
-		}
-	}
+	info.Listen = p.listening()
 	if st, err := p.set.Status(ctx); err == nil {
 		for _, g := range st.Groups {
 			info.Workers += g.Count
@@ -243,14 +262,26 @@ func (p *parent) info(ctx context.Context) Info {
 	return info
 }
 
+// listening are the sockets' addresses as they were bound.
+func (p *parent) listening() (list []string) {
+	for _, s := range p.sockets {
+		if a := s.Addr(); a != nil {
+			list = append(list, fmt.Sprintf("%s=%s://%s", s.Name(), a.Network(), a))
+		}
+	}
+	return list
+}
+
 // upgrade is what HUP asks for.
 func (p *parent) upgrade(ctx context.Context) error {
-	p.log.Info("upgrade begins", "generation", p.up.Generation()+1)
-	err := p.up.Upgrade(ctx)
-	if err == nil {
-		reached("old: committed")
+	a := ask{done: make(chan error, 1)}
+	p.upgrades.want(a)
+	select {
+	case err := <-a.done:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
-	return err
 }
 
 // reached names the steps at which tests kill this process.
@@ -258,31 +289,39 @@ var reached = func(step string) {}
 
 func (p *parent) yield(ctx context.Context) (upgrader.Legacy, error) {
 	reached("old: before the commit")
+	if p.server != nil {
+		p.server.Pause()
+	}
 	e, err := p.set.Yield(ctx)
 	if err != nil {
+		p.answer()
 		return upgrader.Legacy{}, err
 	}
-	p.estate = e
-	l := upgrader.Legacy{State: e.State}
+	l := upgrader.Legacy{Files: p.upgrades.give()}
 	for name, f := range e.Files {
 		l.Files = append(l.Files, upgrader.NamedFile{Name: name, File: f})
 	}
-	return l, nil
+	p.legacy = l
+	l.State, err = json.Marshal(parentState{
+		Version: 1, Set: e.State,
+		Upgrade: &control.Outcome{Time: time.Now(), Generation: p.up.Generation() + 1, Result: control.Rolling},
+	})
+	return l, err
 }
 
-// take makes this generation's workers accept, and decides about those of the
-// one before.
+// take makes this generation's workers accept, decides about those of the one
+// before, and answers whoever asks.
 func (p *parent) take(l upgrader.Legacy) {
-	e := workerset.Estate{Files: map[string]*os.File{}, State: l.State}
-	for _, f := range l.Files {
-		e.Files[f.Name] = f.File
-	}
-	_ = p.set.Commit(context.Background(), e) // fails only when the set has ended
+	p.since = time.Now()
+	_ = p.set.Commit(context.Background(), p.sort(l)) // fails only when the set has ended
+	p.answer()
 }
 
 func (p *parent) resume() {
 	p.set.Resume()
-	p.estate.Close()
+	p.legacy.Close()
+	p.upgrades.takeBack()
+	p.answer()
 }
 
 // relay passes on what reaches this process after it has been replaced. Stops are

@@ -50,6 +50,7 @@ func (s *succession) handle(ctx context.Context, h heard) {
 		s.give(ErrRejected)
 	case h.Cmd == cmdPrepared:
 		if !s.yielded && s.cause == nil {
+			s.u.progress("the new program could serve")
 			s.commit(ctx)
 		}
 	}

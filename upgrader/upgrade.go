@@ -114,6 +114,7 @@ func (u *Upgrader) run(ctx context.Context, a *attempt) error {
 	// A new process that has stopped reading must not stop this one.
 	defer context.AfterFunc(ctx, a.stopSending)()
 
+	u.progress("starts " + a.path)
 	s := succession{u: u, a: a}
 	s.sent(ctx, u.sendSockets(a.conn))
 	for {
@@ -142,6 +143,12 @@ func (u *Upgrader) run(ctx context.Context, a *attempt) error {
 			s.give(context.Cause(ctx))
 			return s.failed(<-flipped)
 		}
+	}
+}
+
+func (u *Upgrader) progress(what string) {
+	if u.cfg.Progress != nil {
+		u.cfg.Progress(what)
 	}
 }
 

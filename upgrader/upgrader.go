@@ -71,6 +71,9 @@ type Config struct {
 	// its predecessor had, before the PID file is written and the supervisor is
 	// told: what can serve now, should. In a first generation the legacy is empty.
 	Take func(Legacy)
+	// Progress, if set, is called from Upgrade with what has just happened, in words
+	// for a person.
+	Progress func(string)
 	// Logger gets what has no caller to return to. Default slog.Default().
 	Logger *slog.Logger
 }

@@ -152,6 +152,9 @@ func (s *Set) adoptOne(identity string, e Estate, st estateState) (in *incarnati
 	}
 	in.deaf = in.conn == nil
 	in.group = s.groupNamed(name)
+	if !ws.Began.IsZero() {
+		in.began = ws.Began
+	}
 	if in.readyAt.IsZero() {
 		// Until it says something else it counts as one that serves.
 		in.readyAt = now.Add(-resetAfter)

@@ -57,6 +57,7 @@ type groupState struct {
 
 // workerState is what was decided about a worker and is counted already.
 type workerState struct {
+	Began      time.Time  `json:"began,omitzero"`
 	Ready      time.Time  `json:"ready,omitzero"`
 	Cause      wire.Cause `json:"cause,omitempty"`
 	Reason     string     `json:"reason,omitempty"`
@@ -139,7 +140,7 @@ func (s *Set) yield(e *Estate) error {
 // handedOn is what was decided about a worker, and what it can't say.
 func (in *incarnation) handedOn() workerState {
 	ws := workerState{
-		Ready: in.readyAt, Cause: in.cause, Reason: in.reason, Blamed: in.blamedAt,
+		Began: in.began, Ready: in.readyAt, Cause: in.cause, Reason: in.reason, Blamed: in.blamedAt,
 		Dismissed: in.dismissed, Terminated: in.terminated, Killed: in.killed,
 	}
 	if in.program {

@@ -178,6 +178,7 @@ func (s *Set) observe(in *incarnation, st wire.State) {
 	}
 	st.Reason = st.Reason[:min(len(st.Reason), maxReason)]
 	in.report = st
+	in.words++
 	if st.BeatMS > 0 {
 		s.alive(in)
 	}

@@ -42,6 +42,7 @@ type incarnation struct {
 	reason   string
 	blamedAt time.Time
 	report   wire.State // what it said last
+	words    int        // how often it has said something
 	exit     string     // how its process ended
 
 	program bool // it executes a program with a path of its own: foreign until it greets

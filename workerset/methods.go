@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/handover-go/handover/internal/lifecycle"
+	"github.com/handover-go/handover/internal/wire"
 )
 
 // do runs fn in the loop.
@@ -162,13 +163,16 @@ type Worker struct {
 	Generation int       `json:"generation"`
 	Pid        int       `json:"pid"`
 	State      string    `json:"state"`
-	Since      time.Time `json:"since"` // in this state
+	Since      time.Time `json:"since"`   // in this state
+	Started    time.Time `json:"started"` // its process
 	Stale      bool      `json:"stale,omitempty"`
 	Cause      string    `json:"cause,omitempty"` // why it ends, if the set did not want it to
 	Reason     string    `json:"reason,omitempty"`
 	Exit       string    `json:"exit,omitempty"` // how its process ended, in state exited
 	Active     int       `json:"active"`         // connections, as it last said
 	Served     int       `json:"served"`
+	Status     string    `json:"status,omitempty"` // what a program says of itself (sd_notify(3))
+	Dump       string    `json:"dump,omitempty"`   // in state exited: the Go runtime's report of a crash
 }
 
 // Change is one step in a worker's life.
@@ -196,8 +200,9 @@ type Status struct {
 func (in *incarnation) status() Worker {
 	return Worker{
 		Group: in.group.Name, Slot: in.slot, ID: in.id, Generation: in.generation, Pid: in.pid(),
-		State: in.state.String(), Since: in.since, Stale: in.stale,
+		State: in.state.String(), Since: in.since, Started: in.began, Stale: in.stale,
 		Cause: string(in.cause), Reason: in.reason, Exit: in.exit, Active: in.report.Active, Served: in.report.Served,
+		Status: in.text, Dump: in.dump,
 	}
 }
 
@@ -217,6 +222,37 @@ func (s *Set) Status(ctx context.Context) (Status, error) {
 		}
 	})
 	return st, err
+}
+
+// refreshTime bounds Refresh.
+const refreshTime = 200 * time.Millisecond
+
+// Refresh asks the workers that speak on their channel for what they say in Status,
+// and waits for their answers, but not long.
+func (s *Set) Refresh(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, refreshTime)
+	defer cancel()
+	asked := map[*incarnation]int{}
+	_ = s.await(ctx, func() error {
+		if s.yielded || s.stopping {
+			return ErrEnded
+		}
+		for _, g := range s.groups {
+			for _, in := range g.members {
+				if in.conn != nil && !in.deaf && !in.foreign() && in.conn.TrySend(wire.Order{Cmd: wire.CmdWho}) == nil {
+					asked[in] = in.words
+				}
+			}
+		}
+		return nil
+	}, func() (bool, error) {
+		for in, words := range asked {
+			if in.words == words && !in.deaf && in.state != lifecycle.Exited {
+				return false, nil
+			}
+		}
+		return true, nil
+	})
 }
 
 // StopReport says how the set stopped. Call it after Run has returned.

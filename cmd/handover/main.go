@@ -22,8 +22,8 @@ func (e *exit) Error() string { return e.err.Error() }
 
 func main() { os.Exit(execute()) }
 
-// execute runs the command line and returns the exit code: 0 done, 1 failed, 2 a
-// bad command line or configuration.
+// execute runs the command line and returns the exit code: 0 done, 1 failed and
+// nothing changed, 2 a bad command line or configuration, 4 unknown.
 func execute() int {
 	root := &cobra.Command{
 		Use:           "handover",
@@ -32,7 +32,7 @@ func execute() int {
 		SilenceUsage:  true,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(runCommand())
+	root.AddCommand(runCommand(), statusCommand(), upgradeCommand())
 	err := root.Execute()
 	var e *exit
 	switch {

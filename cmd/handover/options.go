@@ -45,6 +45,9 @@ func (o *runOptions) apply(cmd *cobra.Command, cfg *handover.Config) (err error)
 			cfg.Name = filepath.Base(cfg.Command[0])
 		}
 	}
+	if cfg.Control == "none" {
+		cfg.Control = ""
+	}
 	if cfg.Workers, err = parseWorkers(o.workers); err != nil {
 		return err
 	}

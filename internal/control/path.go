@@ -1,0 +1,91 @@
+package control
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+)
+
+// Auto asks for the path that Path finds.
+const Auto = "auto"
+
+// dir is where services' sockets are: in $RUNTIME_DIRECTORY (systemd.exec(5)), in
+// $XDG_RUNTIME_DIR/handover, or in a directory of the user's under the temporary one.
+// create says what has to be made, outermost first; it is to be the user's alone.
+func dir() (path string, create bool) {
+	if list := os.Getenv("RUNTIME_DIRECTORY"); list != "" {
+		first, _, _ := strings.Cut(list, ":")
+		return first, false
+	}
+	if x := os.Getenv("XDG_RUNTIME_DIR"); x != "" {
+		return filepath.Join(x, "handover"), true
+	}
+	return filepath.Join(os.TempDir(), fmt.Sprintf("handover-%d", os.Geteuid())), true
+}
+
+// Path is where the socket of the service of that name is. path, if it is neither
+// empty nor Auto, is a path that somebody has decided on.
+func Path(path, name string) string {
+	if path != "" && path != Auto {
+		return path
+	}
+	d, _ := dir()
+	return filepath.Join(d, name+".sock")
+}
+
+// ErrDirectory is wrapped where a directory can't be trusted.
+var ErrDirectory = errors.New("can't be used for the control socket")
+
+// Prepare makes sure that the socket's directory is there, and nobody else's.
+func Prepare(path string) error {
+	d, create := dir()
+	if !create || filepath.Dir(path) != d {
+		return nil // decided on by somebody else
+	}
+	if err := os.Mkdir(d, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("directory of the control socket: %w", err)
+	}
+	st, err := os.Lstat(d)
+	if err != nil {
+		return err
+	}
+	sys, ok := st.Sys().(*syscall.Stat_t)
+	switch {
+	case !st.IsDir():
+		return fmt.Errorf("%s %w: it is no directory", d, ErrDirectory)
+	case ok && int(sys.Uid) != os.Geteuid():
+		return fmt.Errorf("%s %w: it belongs to user %d", d, ErrDirectory, sys.Uid)
+	case st.Mode().Perm()&0o077 != 0:
+		return fmt.Errorf("%s %w: others may use it (mode %v): chmod 700 it", d, ErrDirectory, st.Mode().Perm())
+	}
+	return nil
+}
+
+// Find is the socket of the only service that has one, for a person who has not
+// said which is meant.
+func Find() (string, error) {
+	d, _ := dir()
+	found, _ := filepath.Glob(filepath.Join(d, "*.sock"))
+	var live []string
+	for _, f := range found {
+		if c, err := dial(f); err == nil {
+			c.Close()
+			live = append(live, f)
+		}
+	}
+	switch len(live) {
+	case 1:
+		return live[0], nil
+	case 0:
+		return "", fmt.Errorf("no service with a control socket runs (looked in %s): say which with --name or --control", d)
+	}
+	var names []string
+	for _, f := range live {
+		names = append(names, strings.TrimSuffix(filepath.Base(f), ".sock"))
+	}
+	return "", fmt.Errorf("%d services run: say which with --name, one of %s", len(live), strings.Join(names, ", "))
+}

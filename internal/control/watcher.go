@@ -1,0 +1,132 @@
+package control
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// pending is how many events wait for a watcher that does not read before
+	// some are left out.
+	pending = 256
+	// writeTime is how long one that does not read is waited for at the end.
+	writeTime = 2 * time.Second
+)
+
+// Watcher is somebody who watches an upgrade. Its methods may be called from any
+// goroutine.
+type Watcher struct {
+	conn net.Conn
+
+	mu     sync.Mutex
+	ended  bool
+	events chan Event
+	done   chan struct{} // closed when all events are written
+}
+
+func newWatcher(conn net.Conn) *Watcher {
+	w := &Watcher{conn: conn}
+	w.open()
+	return w
+}
+
+// ResumeWatcher goes on with one that another process had. It owns f.
+func ResumeWatcher(f *os.File) (*Watcher, error) {
+	defer f.Close()
+	c, err := net.FileConn(f)
+	if err != nil {
+		return nil, fmt.Errorf("a watcher of the upgrade is lost: %w", err)
+	}
+	return newWatcher(c), nil
+}
+
+// open begins to write events.
+func (w *Watcher) open() {
+	events, done := make(chan Event, pending), make(chan struct{})
+	w.events, w.done = events, done
+	go func() {
+		defer close(done)
+		enc := json.NewEncoder(w.conn)
+		for ev := range events {
+			_ = enc.Encode(ev) // one that has gone is no concern of the upgrade
+		}
+	}()
+}
+
+// close waits until all events are written, but not long. The caller holds mu.
+func (w *Watcher) close() {
+	_ = w.conn.SetWriteDeadline(time.Now().Add(writeTime))
+	close(w.events)
+	<-w.done
+}
+
+// Tell sends an event, and does not wait for it to be read.
+func (w *Watcher) Tell(ev Event) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.ended {
+		return
+	}
+	ev.Time = time.Now()
+	select {
+	case w.events <- ev:
+	default: // what counts is the last one
+	}
+}
+
+// End sends the last event and closes the connection.
+func (w *Watcher) End(ev Event) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.ended {
+		return
+	}
+	w.ended = true
+	w.close()
+	ev.Time = time.Now()
+	_ = json.NewEncoder(w.conn).Encode(ev)
+	w.conn.Close()
+}
+
+// Give writes what waits and returns a copy of the connection for another process.
+// This one's goes on, or is closed by Drop.
+func (w *Watcher) Give() (*os.File, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.ended {
+		return nil, net.ErrClosed
+	}
+	w.close()
+	_ = w.conn.SetWriteDeadline(time.Time{})
+	w.open()
+	rc, err := w.conn.(syscall.Conn).SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	fd := -1
+	if cerr := rc.Control(func(n uintptr) { fd, err = unix.FcntlInt(n, unix.F_DUPFD_CLOEXEC, 3) }); cerr != nil {
+		return nil, cerr
+	}
+	if err != nil {
+		return nil, os.NewSyscallError("fcntl", err)
+	}
+	return os.NewFile(uintptr(fd), "watcher"), nil
+}
+
+// Drop closes this process's copy of a connection that another process has.
+func (w *Watcher) Drop() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.ended {
+		w.ended = true
+		w.close()
+		w.conn.Close()
+	}
+}

@@ -1,0 +1,112 @@
+package handover
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/handover-go/handover/internal/anchor"
+	"github.com/handover-go/handover/internal/control"
+	"github.com/handover-go/handover/upgrader"
+	"github.com/handover-go/handover/workerset"
+)
+
+// controlName is the name of the control socket among the service's others.
+const controlName = "handover.control"
+
+// openControl opens the control socket, if there is to be one.
+func (p *parent) openControl() error {
+	if p.cfg.Control == "" {
+		return nil
+	}
+	path := control.Path(p.cfg.Control, p.cfg.Name)
+	if err := control.Prepare(path); err != nil {
+		return err
+	}
+	// From its first moment on it is this user's alone.
+	mask := syscall.Umask(0o177)
+	s, err := p.up.Open(controlName, "unix", path)
+	syscall.Umask(mask)
+	if err != nil {
+		return fmt.Errorf("control socket: %w (another service of this name? give one of them another --name or --control)", err)
+	}
+	p.control, p.server = s, control.NewServer(p, p.log)
+	return nil
+}
+
+// answer begins to answer on the control socket.
+func (p *parent) answer() {
+	if p.control == nil {
+		return
+	}
+	ln, err := p.control.Listener()
+	if err != nil {
+		p.log.Error("the control socket can't be answered", "error", err)
+		return
+	}
+	p.server.Serve(ln)
+}
+
+// Upgrade is what a watcher asks for.
+func (p *parent) Upgrade(w *control.Watcher) { p.upgrades.want(ask{watcher: w}) }
+
+// Status says how the service is.
+func (p *parent) Status(ctx context.Context) (control.Status, error) {
+	p.set.Refresh(ctx)
+	set, err := p.set.Status(ctx)
+	if err != nil {
+		return control.Status{}, err
+	}
+	st := control.Status{
+		Service: p.cfg.Name, Generation: set.Generation, Since: p.since, Pid: os.Getpid(),
+		Program: p.program, Listen: p.listening(), Groups: set.Groups,
+	}
+	st.Anchor, _ = strconv.Atoi(os.Getenv(anchor.EnvPid))
+	st.Upgrade, st.Upgrading = p.upgrades.outcome()
+	return st, nil
+}
+
+// observe tells those who watch an upgrade about the workers.
+func (p *parent) observe(c workerset.Change) {
+	w := c.Worker
+	name := fmt.Sprintf("worker %s/%d", w.Group, w.Slot)
+	switch {
+	case w.State == "serving" && !w.Stale:
+		p.upgrades.rolled(fmt.Sprintf("%s serves, pid %d", name, w.Pid))
+	case w.State == "draining" && w.Stale:
+		p.upgrades.rolled(fmt.Sprintf("%s of generation %d drains, pid %d", name, w.Generation, w.Pid))
+	case w.State == "exited" && w.Cause != "" && !w.Stale:
+		p.upgrades.rolled(fmt.Sprintf("%s: %s: %s", name, w.Cause, w.Reason))
+	}
+}
+
+// parentState is what travels to the next parent besides descriptors. It is
+// versioned by adding fields only.
+type parentState struct {
+	Version int              `json:"v"`
+	Set     json.RawMessage  `json:"set"`
+	Upgrade *control.Outcome `json:"upgrade,omitempty"`
+}
+
+// sort parts what a predecessor has left into the workers and the rest, which it
+// takes in.
+func (p *parent) sort(l upgrader.Legacy) workerset.Estate {
+	e := workerset.Estate{Files: map[string]*os.File{}, State: l.State}
+	var st parentState
+	if err := json.Unmarshal(l.State, &st); err == nil && len(st.Set) > 0 {
+		e.State = st.Set // else it is all of the state, as in the first version
+		p.upgrades.last = st.Upgrade
+	}
+	for _, f := range l.Files {
+		if strings.HasPrefix(f.Name, "watch:") {
+			p.upgrades.take(f.Name, f.File)
+		} else {
+			e.Files[f.Name] = f.File
+		}
+	}
+	return e
+}
