@@ -73,6 +73,10 @@ type Config struct {
 	// Heartbeat is how often workers say that they live, default 5 s, and HungAfter
 	// how long they may be silent, default 30 s and negative for ever.
 	Heartbeat, HungAfter time.Duration
+	// MaxRestarts, if set, is how many workers may have to be replaced within a
+	// minute because they ended or failed; with one more the service drains and ends
+	// with 1. By default it never gives up.
+	MaxRestarts int
 	// UpgradeTimeout bounds an upgrade up to its commit. Default 60 s.
 	UpgradeTimeout time.Duration
 	// PIDFile, if set, holds the parent's pid. The anchor's pid, where there is
@@ -138,6 +142,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Workers < 0 {
 		return bad("%d workers: at least 1 is needed, or 0 for one per CPU", c.Workers)
+	}
+	if c.MaxRestarts < 0 {
+		return bad("max restarts %d: must not be negative", c.MaxRestarts)
 	}
 	if c.Surge < 0 {
 		return bad("surge %d: must not be negative", c.Surge)

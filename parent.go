@@ -19,6 +19,7 @@ import (
 
 	"github.com/handover-go/handover/internal/anchor"
 	"github.com/handover-go/handover/internal/control"
+	"github.com/handover-go/handover/internal/fault"
 	"github.com/handover-go/handover/internal/launch"
 	"github.com/handover-go/handover/internal/listen"
 	"github.com/handover-go/handover/internal/sdnotify"
@@ -44,10 +45,13 @@ type parent struct {
 
 	legacy upgrader.Legacy // given away in an upgrade under way
 	atOnce atomic.Int32    // the signal that asked to stop at once
+
+	decides atomic.Bool // since the commit
 }
 
 // parent runs this process as the parent and returns its exit code.
 func (c Config) parent() (int, error) {
+	fault.Point(fault.NewBegins)
 	p := &parent{cfg: c, log: c.Logger}
 	p.upgrades = newUpgrades(p)
 	if err := launch.BecomeSubreaper(); err != nil {
@@ -74,6 +78,7 @@ func (c Config) parent() (int, error) {
 		return exitCode(err), err
 	}
 
+	fault.Point(fault.NewBuilt)
 	// The trial worker is being started meanwhile.
 	ended := make(chan error, 1)
 	go func() { ended <- p.set.Run() }()
@@ -82,15 +87,13 @@ func (c Config) parent() (int, error) {
 	// actions run once the group does.
 	sigctx, release := context.WithCancel(context.Background())
 	defer release()
-	actOnSignals, interruptSignals := signals.Actor(sigctx, signals.Map{
-		syscall.SIGHUP: p.upgrade, syscall.SIGUSR2: p.upgrade,
-		syscall.SIGTERM: signals.Stop, syscall.SIGINT: signals.Stop,
-	}, signals.Logger(p.log), signals.AtOnce(p.killAll), signals.Late(p.relay))
+	actOnSignals, interruptSignals := signals.Actor(sigctx, p.signals(),
+		signals.Logger(p.log), signals.AtOnce(p.killAll), signals.Late(p.relay))
 
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	var g run.Group
-	g.Add(func() error { return <-ended }, func(error) { p.set.Stop() })
+	g.Add(func() error { return <-ended }, func(error) { p.stopSet() })
 	g.Add(actOnSignals, interruptSignals)
 	g.Add(func() error { return p.serve(ctx) }, func(error) { cancel() })
 	err = g.Run()
@@ -144,14 +147,14 @@ func (p *parent) build(n int) error {
 		Program:    program,
 		Generation: p.up.Generation(),
 		Groups: []workerset.Group{{
-			Name: "web", Count: workers, Surge: p.cfg.Surge,
+			Name: webGroup, Count: workers, Surge: p.cfg.Surge,
 			StartTimeout: p.cfg.StartTimeout, DrainTimeout: p.cfg.DrainTimeout,
 			Ready: p.cfg.Ready, Heartbeat: p.cfg.Heartbeat, HungAfter: p.cfg.HungAfter,
 			DrainSignal: p.cfg.Program.DrainSignal, ReopenSignal: p.cfg.Program.ReopenSignal,
 			NodeChannel: p.cfg.Program.NodeChannel,
 		}},
 		Sockets: fds, Stdout: stdout, Stderr: stderr, Output: p.cfg.Program.Output, CPUs: n,
-		Trial: true, Observe: p.observe, Logger: p.log,
+		MaxRestarts: p.cfg.MaxRestarts, Trial: true, Started: p.entrust, Observe: p.observe, Logger: p.log,
 	})
 	if p.program = program.Path; p.program == "" {
 		p.program, _ = os.Executable()
@@ -198,26 +201,31 @@ func (p *parent) serve(ctx context.Context) error {
 		return err
 	}
 	dropped := p.up.Dropped()
-	reached("new: prepared")
+	fault.Point(fault.NewPrepared)
 	if _, err := p.up.Ready(ctx); err != nil {
 		return err
 	}
-	reached("new: committed")
+	fault.Point(fault.NewCommitted)
 	// The next upgrade may come before this one has replaced all workers.
-	rolling, cancel := context.WithCancel(ctx)
-	var roll sync.WaitGroup
-	roll.Go(func() { p.roll(rolling, dropped) })
-	roll.Go(func() { p.upgrades.run(ctx) })
-	if p.server != nil {
-		defer p.server.Close()
+	under, cancel := context.WithCancel(ctx)
+	var tasks sync.WaitGroup
+	tasks.Go(func() { p.roll(under, dropped) })
+	tasks.Go(func() { p.upgrades.run(ctx) })
+	select {
+	case <-p.up.Replaced():
+	case <-ctx.Done():
 	}
-	defer roll.Wait()
-	defer cancel()
+	cancel()
+	tasks.Wait()
+	// A stop and the end of an upgrade may come together: what counts is who decides.
 	select {
 	case <-p.up.Replaced():
 		p.set.Abandon()
-	case <-ctx.Done():
+	default:
 		_ = sdnotify.Send("STOPPING=1")
+	}
+	if p.server != nil {
+		p.server.Close()
 	}
 	return nil
 }
@@ -272,6 +280,35 @@ func (p *parent) listening() (list []string) {
 	return list
 }
 
+// webGroup is the name of the one group of workers.
+const webGroup = "web"
+
+// scaleBy is what TTIN and TTOU ask for.
+func (p *parent) scaleBy(n int) signals.Action {
+	return func(ctx context.Context) error {
+		count, err := p.set.ScaleBy(ctx, webGroup, n)
+		if err == nil {
+			p.log.Info("scaled", "group", webGroup, "count", count)
+		}
+		return err
+	}
+}
+
+// signals says what each signal means.
+func (p *parent) signals() signals.Map {
+	m := signals.Map{
+		syscall.SIGHUP: p.upgrade, syscall.SIGUSR2: p.upgrade,
+		syscall.SIGTERM: signals.Stop, syscall.SIGINT: signals.Stop,
+		syscall.SIGUSR1: p.set.Reopen, syscall.SIGTTIN: p.scaleBy(1),
+	}
+	if signals.StopsOutput() {
+		p.log.Warn("TTOU is not caught: this terminal sends it for output from the background (stty tostop)")
+	} else {
+		m[syscall.SIGTTOU] = p.scaleBy(-1)
+	}
+	return m
+}
+
 // upgrade is what HUP asks for.
 func (p *parent) upgrade(ctx context.Context) error {
 	a := ask{done: make(chan error, 1)}
@@ -284,11 +321,8 @@ func (p *parent) upgrade(ctx context.Context) error {
 	}
 }
 
-// reached names the steps at which tests kill this process.
-var reached = func(step string) {}
-
 func (p *parent) yield(ctx context.Context) (upgrader.Legacy, error) {
-	reached("old: before the commit")
+	fault.Point(fault.OldPrepared)
 	if p.server != nil {
 		p.server.Pause()
 	}
@@ -302,6 +336,7 @@ func (p *parent) yield(ctx context.Context) (upgrader.Legacy, error) {
 		l.Files = append(l.Files, upgrader.NamedFile{Name: name, File: f})
 	}
 	p.legacy = l
+	fault.Point(fault.OldYielded)
 	l.State, err = json.Marshal(parentState{
 		Version: 1, Set: e.State,
 		Upgrade: &control.Outcome{Time: time.Now(), Generation: p.up.Generation() + 1, Result: control.Rolling},
@@ -312,9 +347,31 @@ func (p *parent) yield(ctx context.Context) (upgrader.Legacy, error) {
 // take makes this generation's workers accept, decides about those of the one
 // before, and answers whoever asks.
 func (p *parent) take(l upgrader.Legacy) {
+	p.decides.Store(true)
 	p.since = time.Now()
 	_ = p.set.Commit(context.Background(), p.sort(l)) // fails only when the set has ended
 	p.answer()
+	fault.Point(fault.NewTook)
+}
+
+// entrust tells the predecessor whom it has to drain if this generation fails.
+func (p *parent) entrust(s workerset.Started) {
+	err := p.up.Entrust(upgrader.Ward{
+		Pid: s.Pid, Pidfd: s.Pidfd, Output: s.Output, Signal: s.DrainSignal, Timeout: s.DrainTimeout,
+	})
+	if err != nil {
+		p.log.Warn("the previous parent could not be told of a worker: it is killed if the upgrade fails", "pid", s.Pid, "error", err)
+	}
+}
+
+// stopSet drains the workers. Before the commit they are the predecessor's care: it
+// drains what has begun to serve, and the others see their channels end.
+func (p *parent) stopSet() {
+	if p.up.HasPredecessor() && !p.decides.Load() {
+		p.set.Abandon()
+		return
+	}
+	p.set.Stop()
 }
 
 func (p *parent) resume() {

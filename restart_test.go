@@ -328,14 +328,14 @@ func TestParentsDieAroundCommit(t *testing.T) {
 	}{
 		{"new: prepared", true},
 		{"new: committed", false}, // after Ready: the old one may have gone already
-		{"old: before the commit", false},
-		{"old: committed", false},
+		{"old: prepared", false},
+		{"old: replaced", false},
 	} {
 		t.Run(c.step, func(t *testing.T) {
 			armed := filepath.Join(t.TempDir(), "armed")
-			s := startService(t, 2, "TEST_DIE_AT="+c.step, "TEST_DIE_ARMED="+armed)
+			s := startService(t, 2, "TEST_FAULT_AT="+c.step, "TEST_FAULT_ARMED="+armed)
 			l := s.load(20)
-			if err := os.WriteFile(armed, nil, 0o600); err != nil {
+			if err := os.WriteFile(armed, []byte("9"), 0o600); err != nil {
 				t.Fatal(err)
 			}
 			from := s.mark()

@@ -24,6 +24,7 @@ import (
 	"github.com/handover-go/handover"
 	"github.com/handover-go/handover/draintest"
 	"github.com/handover-go/handover/internal/demo"
+	"github.com/handover-go/handover/internal/fault"
 	"github.com/handover-go/handover/worker"
 	"github.com/handover-go/handover/workerset"
 )
@@ -58,13 +59,18 @@ func TestMain(m *testing.M) {
 func serviceMain() {
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	slog.SetDefault(log)
-	// The step is reached once in a generation; the test says which and how.
-	if want := os.Getenv("TEST_DIE_AT"); want != "" {
-		handover.OnStep(func(step string) {
-			if _, err := os.Stat(os.Getenv("TEST_DIE_ARMED")); step == want && err == nil {
-				_ = os.Remove(os.Getenv("TEST_DIE_ARMED"))
-				_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+	// The step is taken once in a generation; the test says which, and what happens
+	// there.
+	if want := os.Getenv("TEST_FAULT_AT"); want != "" {
+		fault.OnStep(func(step string) {
+			armed := os.Getenv("TEST_FAULT_ARMED")
+			sig, err := os.ReadFile(armed)
+			if step != want || err != nil || os.Remove(armed) != nil {
+				return
 			}
+			n, _ := strconv.Atoi(string(sig))
+			println("fault: " + step)
+			_ = syscall.Kill(os.Getpid(), syscall.Signal(n))
 		})
 	}
 	workers, _ := strconv.Atoi(os.Getenv("TEST_WORKERS"))

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/handover-go/handover/internal/control"
+	"github.com/handover-go/handover/internal/fault"
 	"github.com/handover-go/handover/upgrader"
 )
 
@@ -112,7 +113,7 @@ func (u *upgrades) upgrade(ctx context.Context) error {
 	if err == nil {
 		given := u.given
 		u.mu.Unlock()
-		reached("old: committed")
+		fault.Point(fault.OldReplaced)
 		for _, w := range given {
 			w.Drop()
 		}

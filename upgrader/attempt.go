@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/handover-go/handover/internal/fault"
 	"github.com/handover-go/handover/internal/launch"
 	"github.com/handover-go/handover/internal/wire"
 )
@@ -30,6 +31,7 @@ type attempt struct {
 	conn            *wire.Conn
 	output          *output
 	ready           *os.File // what the new process says to tableflip arrives here
+	wards           []ward
 
 	// For the child. spawn closes them, or close if it was never called.
 	childConn, childReady *os.File
@@ -95,6 +97,9 @@ func (a *attempt) close() {
 		a.output.close()
 	}
 	closeAll([]*os.File{a.ready, a.childConn, a.childReady, a.flip})
+	for _, w := range a.wards { // the new process's own, now that it decides
+		w.close()
+	}
 }
 
 // spawn starts the new process. tableflip calls it, from its own goroutine, with
@@ -150,6 +155,7 @@ func (u *Upgrader) spawn(files []*os.File, env []string) (_ process, err error) 
 		return nil, err
 	}
 	a.proc = p
+	fault.Point(fault.OldStarted)
 	// tableflip does not need its copies of the child's ends any more, and leaves
 	// them to the garbage collector.
 	a.flip = files[3]

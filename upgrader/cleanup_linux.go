@@ -20,11 +20,16 @@ const (
 // clearAttempt returns when nothing that the failed process had started is left:
 // no process whose environment has the entry mark. What is left after the grace
 // is killed. A process that runs as another user, or that was started with an
-// environment of its own, is not found.
-func clearAttempt(mark string) {
+// environment of its own, is not found. Wards, and what is in their sessions, are
+// spared.
+func clearAttempt(mark string, wards []ward) {
+	spared := map[int]bool{}
+	for _, w := range wards {
+		spared[w.proc.Pid] = true
+	}
 	begin := time.Now()
 	var sig unix.Signal // none: just look
-	for signalMarked(mark, sig) > 0 && time.Since(begin) < clearLimit {
+	for signalMarked(mark, sig, spared) > 0 && time.Since(begin) < clearLimit {
 		if time.Since(begin) > orphanGrace {
 			sig = unix.SIGKILL
 		}
@@ -33,9 +38,9 @@ func clearAttempt(mark string) {
 }
 
 // signalMarked sends sig to every process with that entry in its environment, and
-// returns how many there are. It looks at all processes and not only at those that
+// returns how many there are, but for those in a session of the spared. It looks at all processes and not only at those that
 // were orphaned to this one: only a subreaper has them.
-func signalMarked(mark string, sig unix.Signal) (n int) {
+func signalMarked(mark string, sig unix.Signal, spared map[int]bool) (n int) {
 	dir, err := os.Open("/proc")
 	if err != nil {
 		return 0
@@ -45,6 +50,9 @@ func signalMarked(mark string, sig unix.Signal) (n int) {
 	for _, name := range names {
 		pid, err := strconv.Atoi(name)
 		if err != nil || !marked(pid, mark) {
+			continue
+		}
+		if sid, err := unix.Getsid(pid); err == nil && spared[sid] {
 			continue
 		}
 		// The pid could be another process's by now, but not once it is held.

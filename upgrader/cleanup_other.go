@@ -3,4 +3,4 @@
 package upgrader
 
 // clearAttempt has nothing to clear: there are no upgrades here.
-func clearAttempt(string) {}
+func clearAttempt(string, []ward) {}

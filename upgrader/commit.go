@@ -6,6 +6,8 @@ import (
 	"os"
 	"syscall"
 	"time"
+
+	"github.com/handover-go/handover/internal/fault"
 )
 
 // exitGrace is how long a new process that said why it gives up, or closed its end,
@@ -45,6 +47,10 @@ func (s *succession) handle(ctx context.Context, h heard) {
 		if err := checkVersion(h.message); err != nil {
 			s.give(err)
 		}
+	case h.Cmd == cmdWard:
+		if err := s.a.entrusted(h.message); err != nil {
+			s.give(err)
+		}
 	case h.Cmd == cmdFailed:
 		s.reason = h.Reason
 		s.give(ErrRejected)
@@ -67,6 +73,9 @@ func (s *succession) lastWords(messages <-chan heard) {
 	// file.
 	_ = s.a.conn.SetReadDeadline(time.Now().Add(lastWords))
 	for h := range messages {
+		if h.err == nil && h.Cmd == cmdWard {
+			_ = s.a.entrusted(h.message) // else it is killed with the rest
+		}
 		if h.err == nil && h.Cmd == cmdFailed {
 			s.reason = h.Reason
 			if s.cause == nil {
@@ -92,6 +101,7 @@ func (s *succession) commit(ctx context.Context) {
 	timer := time.AfterFunc(commitTimeout, s.a.stopSending)
 	defer timer.Stop()
 	s.sent(ctx, sendLegacy(s.a.conn, legacy))
+	fault.Point(fault.OldCommitted)
 }
 
 // sent judges the error of a message to the new process.
@@ -143,7 +153,13 @@ func (s *succession) failed(flipErr error) error {
 			s.u.cfg.Resume()
 		}
 	}
-	clearAttempt(envAttempt + "=" + a.mark)
+	wards := a.wards
+	a.wards = nil
+	clearAttempt(envAttempt+"="+a.mark, wards)
+	for _, w := range wards {
+		s.u.log.Info("what the new program had started serves already and is drained", "pid", w.proc.Pid, "timeout", w.timeout)
+		s.u.orphans.Go(func() { w.drain(s.u.Stdio()) })
+	}
 	a.output.finish(lastWords)
 	switch {
 	case cause != nil:

@@ -80,7 +80,7 @@ func TestFailures(t *testing.T) {
 			for range 10 {
 				f.check(t, r.tryUpgrade(r.pid, f.timeout))
 				r.serves(addr)
-				if n := signalMarked(s.mark, 0); n != 1 {
+				if n := signalMarked(s.mark, 0, nil); n != 1 {
 					t.Fatalf("%d processes are left, not the one that serves", n)
 				}
 			}
@@ -135,14 +135,14 @@ func TestCanceled(t *testing.T) {
 		done := make(chan struct{})
 		go func() { defer close(done); _, _ = r.ask(ctx, r.pid, "/upgrade") }()
 		until(t, "it hangs", func() bool { return r.lines("hanging\n") == i+1 })
-		until(t, "it has started others", func() bool { return signalMarked(s.mark, 0) >= 3 })
+		until(t, "it has started others", func() bool { return signalMarked(s.mark, 0, nil) >= 3 })
 		cancel()
 		<-done
 		stop()
 		until(t, "the upgrade has ended", func() bool {
 			return r.lines("control: not upgraded: ") == i+1
 		})
-		if n := signalMarked(s.mark, 0); n != 1 {
+		if n := signalMarked(s.mark, 0, nil); n != 1 {
 			t.Errorf("%d processes are left, not the one that serves", n)
 		}
 	}

@@ -177,7 +177,7 @@ func (s *site) launch() *running {
 	go func() { defer close(r.gone); r.out.read(outR); outR.Close() }()
 	t.Cleanup(func() {
 		r.stdin.Close()
-		until(t, "all processes of the service are killed", func() bool { return signalMarked(s.mark, syscall.SIGKILL) == 0 })
+		until(t, "all processes of the service are killed", func() bool { return signalMarked(s.mark, syscall.SIGKILL, nil) == 0 })
 		<-waited
 		r.first.Close()
 		<-r.gone

@@ -33,6 +33,7 @@ var errOrphaned = errors.New("the predecessor died before the commit")
 type predecessor struct {
 	conn           *wire.Conn
 	generation     int
+	version        int // that it speaks
 	sockets        map[listen.Spec]*Socket
 	stdout, stderr int
 
@@ -137,7 +138,7 @@ func (p *predecessor) inherit() error {
 			}
 			p.sockets[s.spec] = s
 		}
-		p.generation = m.Generation
+		p.generation, p.version = m.Generation, m.Version
 		more = m.More
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 	"os"
 	"syscall"
 
+	"github.com/handover-go/handover/internal/fault"
 	"github.com/handover-go/handover/internal/sdnotify"
 )
 
@@ -32,6 +33,7 @@ func (u *Upgrader) Ready(ctx context.Context) (Legacy, error) {
 		u.setPhase(phaseFailed)
 		return Legacy{}, err
 	}
+	fault.Point(fault.NewGotCommit)
 	return u.decide(legacy, orphan), nil
 }
 
@@ -101,9 +103,11 @@ func (u *Upgrader) decide(legacy Legacy, orphan bool) Legacy {
 	if err := u.pidFile.publish(); err != nil {
 		u.log.Error("the service runs, but its PID file could not be written", "error", err)
 	}
+	fault.Point(fault.NewPIDFile)
 	// An error means that the predecessor is gone. So be it, it has committed; but
 	// it has not told the supervisor.
 	err := u.tf.Ready()
+	fault.Point(fault.NewReady)
 	// Nobody clears up any more after an upgrade that failed.
 	os.Unsetenv(envAttempt)
 	close(u.decided)
@@ -198,6 +202,7 @@ func (u *Upgrader) end() {
 	if u.pred != nil {
 		u.pred.close()
 	}
+	u.orphans.Wait()
 }
 
 // errInterrupted is what the predecessor is told when nobody said why.

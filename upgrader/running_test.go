@@ -135,7 +135,7 @@ func (r *running) stop() {
 	r.t.Helper()
 	r.signal(syscall.SIGTERM)
 	r.awaitGone()
-	if n := signalMarked(r.mark, 0); n > 0 {
+	if n := signalMarked(r.mark, 0, nil); n > 0 {
 		r.t.Errorf("%d processes are left", n)
 	}
 }

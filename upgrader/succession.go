@@ -16,12 +16,17 @@ import (
 //
 //	old → new  sockets   names and addresses, with the descriptors
 //	new → old  hello     its version of this format
+//	new → old  ward      a process that is to be drained if this fails
 //	new → old  prepared  it could serve
 //	new → old  failed    it gives up, and why
 //	old → new  legacy    descriptors of what the old one had, any number of times
 //	old → new  commit    the rest: state; the old one has stopped deciding
 //	new → old  ack       the new one decides
-const successionVersion = 1
+//
+// Version 2 added ward.
+var successionVersion = 2 // a variable for the tests
+
+const versionWards = 2
 
 // maxPerMessage leaves room below wire.MaxFiles.
 const maxPerMessage = 200
@@ -40,11 +45,18 @@ type message struct {
 	Reason     string          `json:"reason,omitempty"`     // failed
 	Files      []string        `json:"files,omitempty"`      // legacy: one descriptor each
 	State      json.RawMessage `json:"state,omitempty"`      // commit
+
+	// ward: a pidfd and so many read ends
+	Pid       int   `json:"pid,omitempty"`
+	Signal    int   `json:"signal,omitempty"`
+	TimeoutMS int64 `json:"timeout,omitempty"`
+	Output    int   `json:"output,omitempty"`
 }
 
 const (
 	cmdSockets  = "sockets"
 	cmdHello    = "hello"
+	cmdWard     = "ward"
 	cmdPrepared = "prepared"
 	cmdFailed   = "failed"
 	cmdLegacy   = "legacy"

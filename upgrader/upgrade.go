@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/handover-go/handover/internal/fault"
 	"github.com/handover-go/handover/internal/launch"
 	"github.com/handover-go/handover/internal/sdnotify"
 )
@@ -78,6 +79,7 @@ func (u *Upgrader) upgrade(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, u.cfg.Timeout, ErrTimeout)
 	defer cancel()
+	fault.Point(fault.OldBegins)
 	a, err := u.newAttempt()
 	if err != nil {
 		return err
@@ -157,7 +159,9 @@ func (u *Upgrader) progress(what string) {
 // instead, and does if the new one has died.
 func (s *succession) conclude(flipped <-chan error) error {
 	<-s.a.started
+	fault.Point(fault.OldHeardReady)
 	s.u.tellSupervisor(s.a.proc.Pid)
+	fault.Point(fault.OldNamedNew)
 	s.a.passReady()
 	err := <-flipped
 	if err == nil {

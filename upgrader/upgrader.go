@@ -38,6 +38,7 @@ import (
 
 	"github.com/cloudflare/tableflip"
 
+	"github.com/handover-go/handover/internal/fault"
 	"github.com/handover-go/handover/internal/launch"
 	"github.com/handover-go/handover/internal/listen"
 )
@@ -131,6 +132,7 @@ type Upgrader struct {
 	dropped   []*Socket               // not claimed, and given to whoever called Dropped
 	idle      chan struct{}           // closed when the last upgrade that began has ended
 
+	orphans   sync.WaitGroup  // wards of upgrades that failed
 	attempt   *attempt        // belongs to the goroutine that runs Upgrade
 	successor *launch.Process // set before replaced is closed
 	replaced  chan struct{}
@@ -174,6 +176,7 @@ func New(cfg Config) (*Upgrader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("upgrader: %w", err)
 	}
+	fault.Point(fault.NewMet)
 	if u.tf, err = newTableflip(pred != nil, u.spawn); err != nil {
 		if pred != nil {
 			pred.fail(err)

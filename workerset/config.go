@@ -36,6 +36,8 @@ const (
 	DefaultStartTimeout = 30 * time.Second
 	DefaultHeartbeat    = 5 * time.Second
 	DefaultHungAfter    = 30 * time.Second // and at least three heartbeats
+	// DefaultRestartWindow is that of Config.MaxRestarts.
+	DefaultRestartWindow = 60 * time.Second
 	// termTime is what a worker gets between SIGTERM and SIGKILL.
 	termTime = 2 * time.Second
 	// drainGrace is what a worker gets beyond its drain timeout before SIGTERM:
@@ -133,11 +135,30 @@ type Config struct {
 	// Trial makes Start bring up one worker in each group, ready but not
 	// accepting, until Commit.
 	Trial bool
+	// MaxRestarts, if set, is how many workers of a group may have to be replaced
+	// within RestartWindow (default 60 s) because they ended or failed; with one more
+	// the set stops, and Run returns ErrTooManyRestarts.
+	MaxRestarts   int
+	RestartWindow time.Duration
+	// Started, if set, is called from the set's loop for every process of a Program
+	// with a path that has been started, as long as the set is in trial: it serves
+	// when it likes. It must not block and not call the set.
+	Started func(Started)
 	// Logger gets every change worth knowing. Default slog.Default().
 	Logger *slog.Logger
 	// Observe, if set, is called for every change of a worker's state, from the
 	// set's loop: it must not block and not call the set.
 	Observe func(Change)
+}
+
+// Started is a process, as it was started. The files are the set's; whoever needs
+// them for longer than the call copies them.
+type Started struct {
+	Pid          int
+	Pidfd        *os.File
+	Output       []*os.File // read ends of its standard output and error
+	DrainSignal  syscall.Signal
+	DrainTimeout time.Duration
 }
 
 // Output is a form for the lines that programs print.
@@ -194,6 +215,10 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Output < OutputPrefixed || c.Output > OutputRaw {
 		return bad("output %d: unknown", c.Output)
 	}
+	if c.MaxRestarts < 0 || c.RestartWindow < 0 {
+		return bad("%d restarts in %v: must not be negative", c.MaxRestarts, c.RestartWindow)
+	}
+	c.RestartWindow = cmp.Or(c.RestartWindow, DefaultRestartWindow)
 	if len(c.Groups) == 0 {
 		return bad("no group of workers")
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"syscall"
 	"time"
 
@@ -278,12 +279,30 @@ func (s *Set) died(in *incarnation) {
 	s.apply(in, lifecycle.Died)
 	s.logExit(in)
 	if !in.dismissed {
-		in.group.restarts++
+		s.restarted(in)
 		if wasReady {
 			s.settleSlot(in, status)
 		}
 	}
 	s.remove(in)
+}
+
+// restarted counts a worker that has to be replaced, and gives up when there were too
+// many, if that is wanted.
+func (s *Set) restarted(in *incarnation) {
+	g := in.group
+	g.restarts++
+	if s.cfg.MaxRestarts == 0 || s.stopping {
+		return
+	}
+	now := time.Now()
+	g.recent = slices.DeleteFunc(append(g.recent, now), func(t time.Time) bool { return now.Sub(t) > s.cfg.RestartWindow })
+	if len(g.recent) > s.cfg.MaxRestarts {
+		s.fatal = fmt.Errorf("%w: %d of group %q within %v, the last one, %s: %s: %s",
+			ErrTooManyRestarts, len(g.recent), g.Name, s.cfg.RestartWindow, in.name(), in.cause, in.reason)
+		s.log.Error("giving up", "error", s.fatal)
+		s.end(lifecycle.Stop)
+	}
 }
 
 // lastWords takes in what a process that has ended left behind.

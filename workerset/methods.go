@@ -2,8 +2,10 @@ package workerset
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/handover-go/handover/internal/lifecycle"
@@ -130,6 +132,41 @@ func (s *Set) Scale(ctx context.Context, groupName string, count int) error {
 		g.Count = count
 		return nil
 	}, func() (bool, error) { return g.settled(s), nil })
+}
+
+// ScaleBy changes the number of a group's workers by n, to at least 1, and returns
+// the new number without waiting for it to come true.
+func (s *Set) ScaleBy(ctx context.Context, groupName string, n int) (count int, err error) {
+	derr := s.do(ctx, func() {
+		i := slices.IndexFunc(s.groups, func(g *group) bool { return g.Name == groupName && !g.dropped })
+		switch {
+		case s.stopping || s.yielded:
+			err = ErrEnded
+		case i < 0:
+			err = fmt.Errorf("%w: %q", ErrNoGroup, groupName)
+		default:
+			count = max(1, s.groups[i].Count+n)
+			s.groups[i].Count = count
+		}
+	})
+	return count, errors.Join(derr, err)
+}
+
+// Reopen asks all workers to open their log files anew: those that have greeted by
+// SIGUSR1, foreign ones by their group's ReopenSignal, if it has one.
+func (s *Set) Reopen(ctx context.Context) error {
+	return s.do(ctx, func() {
+		for _, g := range s.groups {
+			for _, in := range g.members {
+				switch {
+				case in.greeted:
+					in.signal(syscall.SIGUSR1)
+				case in.program && g.ReopenSignal != 0 && in.state.Accepts():
+					in.signal(g.ReopenSignal)
+				}
+			}
+		}
+	})
 }
 
 // settled: the group is what is wanted, as far as a roll that has stopped allows.

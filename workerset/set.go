@@ -21,6 +21,8 @@ var (
 	// ErrRollStopped: a replacement could not start; the workers that were to be
 	// replaced go on serving.
 	ErrRollStopped = errors.New("workerset: the roll stopped half way")
+	// ErrTooManyRestarts: Config.MaxRestarts was exceeded.
+	ErrTooManyRestarts = errors.New("workerset: too many workers had to be replaced")
 )
 
 // Set is a running set of workers. Its methods may be called from any goroutine,
@@ -48,6 +50,7 @@ type Set struct {
 	print     *printer  // of what programs print
 	left      []*stream // of programs that have ended, held by what they have started
 	report    Report
+	fatal     error // why the set stops by itself
 	lastKey   int
 }
 
@@ -61,6 +64,7 @@ type group struct {
 	dropped    bool  // not in this generation's configuration: goes with its last worker
 	restarts   int
 	failures   int
+	recent     []time.Time // of restarts, as far as MaxRestarts wants to know
 }
 
 // slot is what has to be remembered of a slot between two incarnations.
@@ -112,7 +116,8 @@ func newGroup(g Group) *group {
 }
 
 // Run starts the workers and keeps them, until Stop, Kill or Abandon. It returns
-// nil when all goroutines that it started have ended. Call it once.
+// when all goroutines that it started have ended: nil, or ErrTooManyRestarts. Call
+// it once.
 func (s *Set) Run() error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -154,7 +159,7 @@ func (s *Set) Run() error {
 	for _, w := range s.waiters {
 		w.done <- ErrEnded
 	}
-	return nil
+	return s.fatal
 }
 
 func (s *Set) ended() bool {

@@ -27,6 +27,16 @@ func (s *Set) spawn(in *incarnation) error {
 	}
 	in.began = time.Now()
 	s.follow(in)
+	if in.program && !s.committed && s.cfg.Started != nil {
+		st := Started{
+			Pid: in.proc.Pid, Pidfd: in.proc.Pidfd(),
+			DrainSignal: in.group.DrainSignal, DrainTimeout: in.group.DrainTimeout,
+		}
+		for _, stream := range in.streams {
+			st.Output = append(st.Output, stream.r)
+		}
+		s.cfg.Started(st)
+	}
 	return nil
 }
 

@@ -10,7 +10,8 @@
 //
 // # Signals
 //
-// INT and TERM go to the parent at once, as does QUIT. HUP, USR1, USR2 and WINCH
+// INT and TERM go to the parent at once, as does QUIT. HUP, USR1, USR2, WINCH, TTIN
+// and, unless the terminal stops output from the background (stty tostop), TTOU
 // wait until the parent has said READY=1. A stop that was sent to a parent which
 // then names its successor is sent to that one, too: parents do not pass stops on.
 //

@@ -47,9 +47,11 @@ func Run(cfg Config) (int, error) {
 	stops, others, chld := make(chan os.Signal, 4), make(chan os.Signal, 16), make(chan os.Signal, 1)
 	signal.Notify(stops, syscall.SIGINT, syscall.SIGTERM)
 	defer signal.Stop(stops)
-	// TTIN and TTOU are left alone: a process in the background that catches them
-	// and uses its terminal tries for ever.
-	signal.Notify(others, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGWINCH, syscall.SIGTSTP)
+	// Nobody here reads the terminal, so that every TTIN is a person's.
+	signal.Notify(others, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGWINCH, syscall.SIGTSTP, syscall.SIGTTIN)
+	if !signals.StopsOutput() {
+		signal.Notify(others, syscall.SIGTTOU)
+	}
 	defer signal.Stop(others)
 	signal.Notify(chld, syscall.SIGCHLD)
 	defer signal.Stop(chld)
