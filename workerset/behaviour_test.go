@@ -67,7 +67,8 @@ func workerMain() {
 	}
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	slog.SetDefault(log)
-	worker.Main(worker.Config{LameDuck: 10 * time.Millisecond, Logger: log}, app)
+	reopen := func() error { _, err := fmt.Println("reopened"); return err }
+	worker.Main(worker.Config{LameDuck: 10 * time.Millisecond, Reopen: reopen, Logger: log}, app)
 }
 
 // apps are workers of the library.
@@ -101,6 +102,15 @@ func serve(ctx context.Context, w *worker.Worker) error {
 	on("/error", func() { end <- errors.New("app gave up") })
 	on("/done", done)
 	on("/exit", func() { os.Exit(5) })
+	on("/crash", func() {
+		go panic("nobody catches this")
+		select {}
+	})
+	mux.HandleFunc("/ready", func(rw http.ResponseWriter, r *http.Request) {
+		if _, err := os.Stat(os.Getenv("TEST_READY_FILE")); err != nil {
+			http.Error(rw, "not yet", http.StatusServiceUnavailable)
+		}
+	})
 	mux.HandleFunc("/hold", func(rw http.ResponseWriter, r *http.Request) {
 		rc := http.NewResponseController(rw)
 		_ = rc.EnableFullDuplex()

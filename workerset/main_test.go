@@ -31,6 +31,9 @@ import (
 // The test binary is the workers, too: a set executes its own image, and the
 // variables of behaviour_test.go say what a worker does.
 func TestMain(m *testing.M) {
+	if steps, ok := os.LookupEnv(envForeign); ok {
+		foreignMain(steps)
+	}
 	if os.Getenv(wire.Env) != "" {
 		workerMain()
 	}

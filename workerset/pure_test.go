@@ -1,0 +1,218 @@
+//go:build linux
+
+package workerset
+
+import (
+	"bytes"
+	"encoding/json"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// cut gives text to a stream in pieces that end at the given places.
+func cut(text string, at ...int) (lines []string) {
+	st := &stream{put: func(line []byte) { lines = append(lines, string(line)) }}
+	from := 0
+	for _, to := range append(at, len(text)) {
+		st.take([]byte(text[from:to]))
+		from = to
+	}
+	st.flush()
+	return lines
+}
+
+func TestStream(t *testing.T) {
+	const text = "one\n\ntwo\r\nthree"
+	want := "one||two\r|three"
+	for i := range text {
+		for j := i; j <= len(text); j++ {
+			if got := strings.Join(cut(text, i, j), "|"); got != want {
+				t.Fatalf("cut at %d and %d: %q", i, j, got)
+			}
+		}
+	}
+	long := strings.Repeat("x", 2*maxOutputLine+5)
+	for _, at := range []int{0, 1, maxOutputLine, maxOutputLine + 1, len(long)} {
+		lines := cut(long+"\nshort\n", at)
+		if len(lines) != 4 || strings.Join(lines[:3], "") != long || lines[3] != "short" {
+			t.Errorf("cut at %d: %d lines", at, len(lines))
+		}
+	}
+}
+
+func FuzzStream(f *testing.F) {
+	f.Add("a\nb", 1)
+	f.Add(strings.Repeat("x", maxOutputLine)+"\n", 5)
+	f.Fuzz(func(t *testing.T, text string, at int) {
+		at = max(0, min(at, len(text)))
+		lines := cut(text, at)
+		for _, l := range lines {
+			if len(l) > maxOutputLine || strings.Contains(l, "\n") {
+				t.Fatalf("a line of %d bytes", len(l))
+			}
+		}
+		if got, want := strings.Join(lines, ""), strings.ReplaceAll(text, "\n", ""); got != want {
+			t.Fatalf("%q became %q", want, got)
+		}
+	})
+}
+
+func TestPrinter(t *testing.T) {
+	for form, want := range map[Output]string{OutputPrefixed: "web/1 | a line\n", OutputJSON: ""} {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := newPrinter(form, int(w.Fd()), int(w.Fd()))
+		w.Close()
+		p.print("web/1", "stderr", []byte("a line"))
+		p.close()
+		buf := make([]byte, 1024)
+		n, _ := r.Read(buf)
+		r.Close()
+		line := string(buf[:n])
+		var rec map[string]string
+		if form == OutputJSON {
+			if err := json.Unmarshal(buf[:n], &rec); err != nil || rec["msg"] != "a line" || rec["worker"] != "web/1" || rec["stream"] != "stderr" || rec["level"] != "INFO" || rec["time"] == "" {
+				t.Errorf("%v: %s", err, line)
+			}
+		} else if line != want {
+			t.Errorf("%q", line)
+		}
+		// Nobody reads any more: that must not end this process.
+		p = newPrinter(form, 1<<20, 1<<20)
+		p.print("web/1", "stdout", []byte("lost"))
+		p.close()
+	}
+}
+
+func TestTail(t *testing.T) {
+	var tl tail
+	for range maxTail {
+		tl.add([]byte("0123456789"))
+	}
+	if s := tl.String(); len(s) > maxTail || !strings.HasSuffix(s, "\n0123456789") {
+		t.Errorf("%d bytes, ends in %q", len(s), s[len(s)-12:])
+	}
+}
+
+func TestIsNode(t *testing.T) {
+	dir := t.TempDir()
+	script := func(first string) string {
+		path := filepath.Join(dir, "script")
+		if err := os.WriteFile(path, []byte(first), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	for first, want := range map[string]bool{
+		"#!/usr/bin/env node\n":                           true,
+		"#!/usr/bin/node\nrest":                           true,
+		"#! /usr/local/bin/nodejs --x":                    true,
+		"#!/usr/bin/env -S node --max-old-space-size=1\n": true,
+		"#!/usr/bin/env NODE_ENV=production node\n":       true,
+		"#!/usr/bin/env python3 node\n":                   false,
+		"#!/bin/sh\n#!node":                               false,
+		"#!" + strings.Repeat("x", 300) + "/node":         false,
+		"#!":   false,
+		"node": false,
+		"":     false,
+	} {
+		if got := isNode(script(first)); got != want {
+			t.Errorf("%.40q: %v", first, got)
+		}
+	}
+	for path, want := range map[string]bool{"/opt/node": true, "nodejs": true, "/usr/bin/node-gyp": false, "/no/such/file": false} {
+		if got := isNode(path); got != want {
+			t.Errorf("%s: %v", path, got)
+		}
+	}
+}
+
+func TestParseReadiness(t *testing.T) {
+	for _, s := range []string{"auto", "notify", "channel", "http:/", "http:/a?b=c", "200ms", "1h0m0s"} {
+		if r, err := ParseReadiness(s); err != nil || r.String() != s {
+			t.Errorf("%q: %v, %v", s, r, err)
+		}
+	}
+	for _, s := range []string{"http", "http:", "http:x", "http:/a b", "http:/\n", "-1s", "5", "ready"} {
+		if r, err := ParseReadiness(s); err == nil {
+			t.Errorf("%q is taken for %v", s, r)
+		}
+	}
+}
+
+func FuzzParseReadiness(f *testing.F) {
+	f.Add("http:/x")
+	f.Add("200ms")
+	f.Fuzz(func(t *testing.T, s string) {
+		r, err := ParseReadiness(s)
+		if err != nil {
+			return
+		}
+		if again, err := ParseReadiness(r.String()); err != nil || again != r {
+			t.Errorf("%q: %+v, then %+v, %v", s, r, again, err)
+		}
+	})
+}
+
+// TestAcceptedBy finds this process behind connections that it has accepted, over
+// both families.
+func TestAcceptedBy(t *testing.T) {
+	for _, addr := range []string{"127.0.0.1:0", "[::1]:0", ":0"} {
+		ln, err := net.Listen("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ln.Close()
+		rc, err := ln.(*net.TCPListener).SyscallConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		to := ""
+		if cerr := rc.Control(func(fd uintptr) { to, err = tcpAddr(int(fd)) }); cerr != nil || err != nil {
+			t.Fatal(cerr, err)
+		}
+		c, err := net.Dial("tcp", to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if pid, err := acceptedBy(c); pid != 0 || err != nil {
+			t.Errorf("%s, before: %d, %v", addr, pid, err)
+		}
+		s, err := ln.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		if pid, err := acceptedBy(c); pid != os.Getpid() || err != nil {
+			t.Errorf("%s: %d, %v", addr, pid, err)
+		}
+	}
+	me, sid := os.Getpid(), 0
+	if sid, _ = unix.Getsid(0); !belongs(me, me) || !belongs(me, os.Getppid()) || sid > 1 && !belongs(me, sid) || belongs(1, me) {
+		t.Error("belongs")
+	}
+}
+
+func FuzzFindSocket(f *testing.F) {
+	f.Add("   0: 0100007F:1F90 0100007F:C001 01 00000000:00000000 00:00000000 00000000     0        0 4711 1")
+	f.Add("   0: 0000000000000000FFFF00000100007F:1F90 0000000000000000FFFF00000100007F:C001 01 0:0 00:0 0 0 0 4711 1")
+	local, remote := netip.MustParseAddrPort("127.0.0.1:8080"), netip.MustParseAddrPort("127.0.0.1:49153")
+	f.Fuzz(func(t *testing.T, table string) {
+		inode := findSocket(table, local, remote)
+		if inode != "" && !bytes.Contains([]byte(table), []byte(inode)) {
+			t.Errorf("%q", inode)
+		}
+		if strings.Contains(table, "4711") && strings.HasPrefix(table, "   0: ") && strings.Count(table, "C001") == 1 && strings.HasSuffix(table, "0 4711 1") && inode == "0" {
+			t.Error("not accepted")
+		}
+	})
+}
