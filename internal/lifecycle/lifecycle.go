@@ -76,7 +76,8 @@ const (
 	Ready                    // it says that it could serve
 	Commit                   // its generation may serve
 	Adopted                  // it was taken over from another parent
-	Failed                   // it asks to be replaced: it failed, or was asked to retire by a signal
+	Failed                   // it is to be replaced: it failed, or was asked to retire by a signal, or degraded it has its turn
+	Tolerated                // it failed, can go on, and its group fails too often to replace it
 	Hung                     // it missed its heartbeats
 	Leaving                  // it says that it drains, without having been told
 	Retire                   // it is not wanted any longer
@@ -92,8 +93,8 @@ const (
 
 var eventNames = [numEvents]string{
 	Spawned: "spawned", SpawnFailed: "spawn-failed", Ready: "ready",
-	Commit: "commit", Adopted: "adopted", Failed: "failed", Hung: "hung",
-	Leaving: "leaving", Retire: "retire", Replaced: "replaced",
+	Commit: "commit", Adopted: "adopted", Failed: "failed", Tolerated: "tolerated",
+	Hung: "hung", Leaving: "leaving", Retire: "retire", Replaced: "replaced",
 	Drained: "drained", Lost: "lost", Deadline: "deadline", Kill: "kill",
 	Died: "died", Stop: "stop",
 }
@@ -110,24 +111,25 @@ func (e Event) String() string {
 type Effect uint16
 
 const (
-	Disarm     Effect = 1 << iota // forget the deadline of the state that was left
-	Arm                           // set the deadline of the state that was entered
-	Ask                           // ask the worker what it does
-	SendGo                        // tell it to accept
-	SendHold                      // tell it that it was heard and goes on accepting
-	SendDrain                     // tell it to stop accepting and to finish
-	SendExit                      // tell it that it may exit once it has drained
-	CloseChan                     // close its channel: a library worker takes that as a drain
-	SignalAbrt                    // SIGABRT: a goroutine dump, then death
-	SignalTerm                    // SIGTERM
-	SignalKill                    // SIGKILL
-	Report                        // tell the log and the watchers
-	numEffects = iota
+	Disarm      Effect = 1 << iota // forget the deadline of the state that was left
+	Arm                            // set the deadline of the state that was entered
+	Ask                            // ask the worker what it does
+	SendGo                         // tell it to accept
+	SendHold                       // tell it that it was heard and goes on accepting
+	SendForgive                    // tell it that its failure is known and forgiven: it goes on as if nothing had been
+	SendDrain                      // tell it to stop accepting and to finish
+	SendExit                       // tell it that it may exit once it has drained
+	CloseChan                      // close its channel: a library worker takes that as a drain
+	SignalAbrt                     // SIGABRT: a goroutine dump, then death
+	SignalTerm                     // SIGTERM
+	SignalKill                     // SIGKILL
+	Report                         // tell the log and the watchers
+	numEffects  = iota
 )
 
 var effectNames = [numEffects]string{
-	"disarm", "arm", "ask", "go", "hold", "drain", "exit", "close",
-	"SIGABRT", "SIGTERM", "SIGKILL", "report",
+	"disarm", "arm", "ask", "go", "hold", "forgive", "drain", "exit",
+	"close", "SIGABRT", "SIGTERM", "SIGKILL", "report",
 }
 
 func (f Effect) String() string {
