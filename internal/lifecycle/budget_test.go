@@ -135,7 +135,7 @@ func (b *bucket) take(now time.Time) bool {
 // back; and when it is not, looks at every window.
 func TestBudgetOfAnyHistory(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(400) {
+	for seed := range uint64(100) {
 		rnd := rand.New(rand.NewPCG(seed, 5))
 		b := Budget{Burst: 1 + rnd.IntN(8), Per: 1 + time.Duration(rnd.Int64N(1<<rnd.IntN(40)))}
 		step := (b.Per + time.Duration(b.Burst) - 1) / time.Duration(b.Burst)

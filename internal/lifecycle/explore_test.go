@@ -197,15 +197,15 @@ func heirs() [][]proc {
 
 func explorations() map[string]bounds {
 	return map[string]bounds{
-		"start":    {Count: 2, Surge: 1, Faults: 2, Ops: 0},
+		"start":    {Count: 2, Surge: 1, Faults: 2, Ops: 0, Waits: true},
 		"one":      {Count: 1, MaxCount: 2, Surge: 1, Faults: 2, Ops: 2, Up: true},
 		"fine":     {Count: 1, MaxCount: 2, Surge: 1, Faults: 1, Ops: 2, Fine: true},
 		"two":      {Count: 2, MaxCount: 3, Surge: 1, Faults: 2, Ops: 1, Up: true},
-		"three":    {Count: 3, Surge: 2, Faults: 1, Ops: 1, Up: true},
+		"three":    {Count: 3, Surge: 2, Faults: 1, Ops: 1, Up: true, Waits: true},
 		"failures": {Count: 3, Surge: 1, Faults: 3, Ops: 1, Up: true, Mild: true},
 		"storm":    {Count: 3, Surge: 2, Faults: 4, Up: true, Mild: true, Waits: true},
-		"queue":    {Count: 2, MaxCount: 2, Surge: 1, Faults: 2, Ops: 1, Up: true, Waits: true},
-		"upgrade":  {Count: 2, MaxCount: 2, Surge: 1, Faults: 1, Ops: 1, Adopt: heirs()},
+		"queue":    {Count: 2, MaxCount: 1, Surge: 1, Faults: 2, Ops: 1, Up: true, Waits: true},
+		"upgrade":  {Count: 2, MaxCount: 2, Surge: 1, Faults: 1, Ops: 1, Adopt: heirs(), Waits: true},
 		"frozen":   {Count: 2, MaxCount: 3, Surge: 1, Faults: 1, Ops: 1, Freeze: true, Up: true},
 	}
 }

@@ -168,7 +168,7 @@ func (x *explorer) checkSlots(g *group) {
 		if p.state.Accepts() {
 			accept++
 		}
-		if p.state == Condemned && (p.slot > g.count || !g.slotWaits(p.slot)) {
+		if p.state == Condemned && !g.slotWaits(p.slot) {
 			condemned++
 		}
 	}

@@ -5,6 +5,8 @@
 //   - [Plan] compares the workers of one group with what is wanted and says
 //     whom to start and whom to let go.
 //   - [Backoff] is how long a slot waits after a worker that could not start.
+//   - [Budget] is how often workers that served and then failed are replaced, and
+//     [Due] says which of those that were tolerated meanwhile goes next.
 //
 // Package workerset is the shell that carries the decisions out. TABLE.md is the
 // table for reading. The promises are explored exhaustively (explore_test.go),
@@ -14,14 +16,22 @@
 //     them comes, also when the worker was let go before it had a process.
 //   - In a committed generation Commit follows Ready: before Standby it is lost.
 //   - An adopted worker's answer is an event again: Spawned (it is only
-//     starting), Ready (it waits to be told to accept), Failed, Leaving, Drained;
-//     none when it serves.
+//     starting), Ready (it waits to be told to accept), Failed, Tolerated, Leaving,
+//     Drained; none when it serves.
 //   - A deadline belongs to one worker and one arming, and dies with either.
 //   - Want.Halted is set when the replacement of a stale worker that serves is
 //     lost before it served, before Plan is asked again: not
 //     when it is dead, for it may still drain or terminate. The same holds for
 //     the backoff of a slot.
 //   - Plan is asked after every event, until the set stops.
+//   - Want.Waits names a slot before Plan is asked again after the event that makes
+//     it wait, and every wait ends.
+//   - Tolerated is for a failure of a worker that accepts and can go on accepting,
+//     when the budget has nothing left; every other one is Failed. Once the worker
+//     is forgiven, what it says carries that failure no longer. One that cannot go
+//     on is Failed at once, and it is its slot that waits for the budget.
+//   - Whom Due names is given Failed, in that order and as far as the budget goes.
+//     It is asked after Plan, and again until none is degraded.
 package lifecycle
 
 import "fmt"

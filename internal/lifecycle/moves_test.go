@@ -42,7 +42,7 @@ func (x *explorer) moves(g *group, yield func(label string, slot uint8, fair boo
 				if x.Waits {
 					try(label+", its slot waits", false, func(g *group, p *proc) Event {
 						g.faults--
-						g.waits |= 1 << p.slot
+						g.waits |= 1 << p.slot // before the capacity is reckoned
 						return change(g, p)
 					})
 				}

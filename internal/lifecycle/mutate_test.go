@@ -59,7 +59,7 @@ func mutants() []mutant {
 func small() []bounds {
 	return []bounds{
 		{Count: 1, MaxCount: 2, Surge: 1, Faults: 2, Ops: 2, Up: true, Limit: 1000},
-		{Count: 2, Surge: 1, Faults: 3, Up: true, Mild: true, Waits: true, Limit: 2000},
+		{Count: 2, Surge: 1, Faults: 3, Up: true, Mild: true, Waits: true, Limit: 1000},
 		{Count: 1, MaxCount: 2, Surge: 1, Faults: 1, Ops: 1, Fine: true},
 		{Count: 2, Surge: 1, Faults: 1, Adopt: heirs()},
 		{Count: 1, Surge: 1, Faults: 1, Ops: 1, Adopt: heirs()},

@@ -14,7 +14,7 @@ import (
 // their turn. Both come sooner or later.
 func (x *explorer) turns(g *group, yield func(string, uint8, bool, group)) {
 	for slot := uint8(1); g.waits>>slot != 0; slot++ {
-		if g.slotWaits(slot) {
+		if g.waits&(1<<slot) != 0 {
 			to := *g
 			to.waits &^= 1 << slot
 			for i := range to.all() { // it may drain from now on
