@@ -16,6 +16,7 @@ type bounds struct {
 	Ops      uint8    // decisions of an operator
 	Up       bool     // begin with a group that serves, not with nothing
 	Fine     bool     // also interleave and disturb the workers that are leaving
+	Waits    bool     // a fault may leave the slot waiting
 	Freeze   bool     // at any moment everyone may stop to help
 	Limit    int      // look no further after so many states; 0: never
 	Adopt    [][]proc // begin with a trial worker, whose commit adopts one of these sets
@@ -26,6 +27,7 @@ type explorer struct {
 	bounds
 	next func(State, Event) (State, Effect)
 	plan func([]Worker, Want) Steps
+	due  func([]Worker, Want) []int
 
 	plans  map[planKey]planned
 	seen   map[group]int32
@@ -44,7 +46,7 @@ type node struct {
 
 func newExplorer(b bounds) *explorer {
 	return &explorer{
-		bounds: b, next: Next, plan: Plan,
+		bounds: b, next: Next, plan: Plan, due: Due,
 		plans: map[planKey]planned{}, seen: map[group]int32{},
 	}
 }
@@ -183,8 +185,9 @@ func heirs() [][]proc {
 		of(w(1, booting, 0), w(2, accepts, 0)),
 		of(w(1, accepts, 0), w(2, booting, 0)),
 		of(w(1, accepts, 0), w(2, waiting, 0)),
-		of(w(1, accepts, 0), w(2, accepts, waits), w(2, booting, 0)),
-		of(w(1, accepts, 0), w(2, accepts, waits)),
+		of(w(1, accepts, 0), w(2, accepts, waits|cause), w(2, booting, 0)),
+		of(w(1, accepts, 0), w(2, accepts, waits|cause)),
+		of(w(1, accepts, cause), w(2, accepts, cause)),
 		of(w(1, finished, 0), w(1, booting, 0), w(2, accepts, 0)),
 		of(w(1, accepts, 0), w(2, finishing, 0), w(2, waiting, 0)),
 		of(w(1, accepts, 0), w(2, accepts, stuck), w(2, accepts, 0)),
@@ -194,13 +197,15 @@ func heirs() [][]proc {
 
 func explorations() map[string]bounds {
 	return map[string]bounds{
-		"start":    {Count: 2, Surge: 1, Faults: 2, Ops: 0},
+		"start":    {Count: 2, Surge: 1, Faults: 2, Ops: 0, Waits: true},
 		"one":      {Count: 1, MaxCount: 2, Surge: 1, Faults: 2, Ops: 2, Up: true},
 		"fine":     {Count: 1, MaxCount: 2, Surge: 1, Faults: 1, Ops: 2, Fine: true},
 		"two":      {Count: 2, MaxCount: 3, Surge: 1, Faults: 2, Ops: 1, Up: true},
-		"three":    {Count: 3, Surge: 2, Faults: 1, Ops: 1, Up: true},
+		"three":    {Count: 3, Surge: 2, Faults: 1, Ops: 1, Up: true, Waits: true},
 		"failures": {Count: 3, Surge: 1, Faults: 3, Ops: 1, Up: true, Mild: true},
-		"upgrade":  {Count: 2, MaxCount: 2, Surge: 1, Faults: 1, Ops: 1, Adopt: heirs()},
+		"storm":    {Count: 3, Surge: 2, Faults: 4, Up: true, Mild: true, Waits: true},
+		"queue":    {Count: 2, MaxCount: 1, Surge: 1, Faults: 2, Ops: 1, Up: true, Waits: true},
+		"upgrade":  {Count: 2, MaxCount: 2, Surge: 1, Faults: 1, Ops: 1, Adopt: heirs(), Waits: true},
 		"frozen":   {Count: 2, MaxCount: 3, Surge: 1, Faults: 1, Ops: 1, Freeze: true, Up: true},
 	}
 }

@@ -20,8 +20,17 @@ func (x *explorer) checkEvent(g *group, i int, old State, e Event, effect Effect
 	if e == Stop && p.born() && old < Terminating && !effect.Has(SendDrain|SendExit) {
 		x.violate("who is stopped is told all", "at %v: %v", old, effect)
 	}
-	if old == Degraded && e == Failed && p.state != Degraded {
-		x.violate("who is degraded is not condemned", "enters %v", p.state)
+	if old.Serves() && e == Failed && p.state != Condemned {
+		x.violate("who is to be replaced is condemned", "enters %v", p.state)
+	}
+	if old.Serves() && e == Tolerated && p.state != Degraded {
+		x.violate("who is tolerated goes on", "enters %v", p.state)
+	}
+	if p.state == Condemned && !p.is(served) {
+		x.violate("who never served waits for nobody", "%v at %v", e, old)
+	}
+	if effect.Has(SendForgive) && p.state != Degraded {
+		x.violate("who is forgiven goes on", "%v at %v enters %v", e, old, p.state)
 	}
 	if e == Kill && p.state != Killing {
 		x.violate("who has to go at once is killed", "at %v", old)
@@ -106,7 +115,7 @@ func (x *explorer) checkSteps(g *group, steps Steps) {
 	for _, id := range steps.Retire {
 		p := &g.procs[id-1]
 		switch {
-		case p.state == Condemned && p.slot <= g.count && others(id-1) >= int(g.count)-1:
+		case p.state == Condemned && p.slot <= g.count && others(id-1) >= int(g.count)-1 && !g.slotWaits(p.slot):
 		case p.state.Serves() && p.slot > g.count && others(id-1) >= int(g.count):
 		case p.state.Arrives() && p.slot > g.count:
 		case p.state.Serves() && g.covered(id-1):
@@ -126,6 +135,9 @@ func (x *explorer) checkSteps(g *group, steps Steps) {
 		serve, arrive := g.fresh(uint8(slot))
 		if serve+arrive > 0 || slot < 1 || slot > int(g.count) || g.halted && g.staleServes(uint8(slot)) {
 			x.violate("exactly one replacement", "spawn in slot %d", slot)
+		}
+		if g.slotWaits(uint8(slot)) {
+			x.violate("a slot that waits gets nobody", "spawn in slot %d", slot)
 		}
 	}
 }
@@ -152,11 +164,12 @@ func (x *explorer) checkState(g *group) {
 func (x *explorer) checkSlots(g *group) {
 	accept, condemned := 0, 0
 	for i := range g.all() {
-		if s := g.procs[i].state; s.Accepts() {
+		p := &g.procs[i]
+		if p.state.Accepts() {
 			accept++
-			if s == Condemned {
-				condemned++
-			}
+		}
+		if p.state == Condemned && !g.slotWaits(p.slot) {
+			condemned++
 		}
 	}
 	if condemned > 0 && accept >= int(g.count) {
@@ -172,6 +185,7 @@ func (x *explorer) checkSlots(g *group) {
 		switch {
 		case serve+arrive > 1:
 			x.violate("exactly one replacement", "%d in slot %d", serve+arrive, slot)
+		case serve+arrive == 0 && g.slotWaits(slot):
 		case serve+arrive == 0 && !g.staleServes(slot):
 			x.violate("exactly one replacement", "none in slot %d", slot)
 		case serve+arrive == 0:
@@ -231,6 +245,9 @@ func (x *explorer) checkProc(p *proc) {
 	if p.is(waits) && p.state.Accepts() && !p.is(asked) {
 		x.violate("who asks is answered", "%v", p.state)
 	}
+	if p.is(cause) && p.state.Serves() && !p.is(asked) {
+		x.violate("who goes on serving is forgiven", "%v", p.state)
+	}
 }
 
 // settled is Settled said in another way: slot by slot.
@@ -258,7 +275,9 @@ func (x *explorer) atRest(g *group) bool {
 		return g.n == 0
 	}
 	for i := range g.all() {
-		if !g.procs[i].state.Serves() {
+		p := &g.procs[i]
+		// A degraded worker has its turn, unless it is one that a halted roll left.
+		if !p.state.Serves() || p.state == Degraded && !(p.is(stale) && g.halted) {
 			return false
 		}
 	}

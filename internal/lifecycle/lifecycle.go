@@ -5,6 +5,8 @@
 //   - [Plan] compares the workers of one group with what is wanted and says
 //     whom to start and whom to let go.
 //   - [Backoff] is how long a slot waits after a worker that could not start.
+//   - [Budget] is how often workers that served and then failed are replaced, and
+//     [Due] says which of those that were tolerated meanwhile goes next.
 //
 // Package workerset is the shell that carries the decisions out. TABLE.md is the
 // table for reading. The promises are explored exhaustively (explore_test.go),
@@ -14,14 +16,22 @@
 //     them comes, also when the worker was let go before it had a process.
 //   - In a committed generation Commit follows Ready: before Standby it is lost.
 //   - An adopted worker's answer is an event again: Spawned (it is only
-//     starting), Ready (it waits to be told to accept), Failed, Leaving, Drained;
-//     none when it serves.
+//     starting), Ready (it waits to be told to accept), Failed, Tolerated, Leaving,
+//     Drained; none when it serves.
 //   - A deadline belongs to one worker and one arming, and dies with either.
 //   - Want.Halted is set when the replacement of a stale worker that serves is
 //     lost before it served, before Plan is asked again: not
 //     when it is dead, for it may still drain or terminate. The same holds for
 //     the backoff of a slot.
 //   - Plan is asked after every event, until the set stops.
+//   - Want.Waits names a slot before Plan is asked again after the event that makes
+//     it wait, and every wait ends.
+//   - Tolerated is for a failure of a worker that accepts and can go on accepting,
+//     when the budget has nothing left; every other one is Failed. Once the worker
+//     is forgiven, what it says carries that failure no longer. One that cannot go
+//     on is Failed at once, and it is its slot that waits for the budget.
+//   - Whom Due names is given Failed, in that order and as far as the budget goes.
+//     It is asked after Plan, and again until none is degraded.
 package lifecycle
 
 import "fmt"
@@ -76,7 +86,8 @@ const (
 	Ready                    // it says that it could serve
 	Commit                   // its generation may serve
 	Adopted                  // it was taken over from another parent
-	Failed                   // it asks to be replaced: it failed, or was asked to retire by a signal
+	Failed                   // it is to be replaced: it failed, or was asked to retire by a signal, or degraded it has its turn
+	Tolerated                // it failed, can go on, and its group fails too often to replace it
 	Hung                     // it missed its heartbeats
 	Leaving                  // it says that it drains, without having been told
 	Retire                   // it is not wanted any longer
@@ -92,8 +103,8 @@ const (
 
 var eventNames = [numEvents]string{
 	Spawned: "spawned", SpawnFailed: "spawn-failed", Ready: "ready",
-	Commit: "commit", Adopted: "adopted", Failed: "failed", Hung: "hung",
-	Leaving: "leaving", Retire: "retire", Replaced: "replaced",
+	Commit: "commit", Adopted: "adopted", Failed: "failed", Tolerated: "tolerated",
+	Hung: "hung", Leaving: "leaving", Retire: "retire", Replaced: "replaced",
 	Drained: "drained", Lost: "lost", Deadline: "deadline", Kill: "kill",
 	Died: "died", Stop: "stop",
 }
@@ -110,24 +121,25 @@ func (e Event) String() string {
 type Effect uint16
 
 const (
-	Disarm     Effect = 1 << iota // forget the deadline of the state that was left
-	Arm                           // set the deadline of the state that was entered
-	Ask                           // ask the worker what it does
-	SendGo                        // tell it to accept
-	SendHold                      // tell it that it was heard and goes on accepting
-	SendDrain                     // tell it to stop accepting and to finish
-	SendExit                      // tell it that it may exit once it has drained
-	CloseChan                     // close its channel: a library worker takes that as a drain
-	SignalAbrt                    // SIGABRT: a goroutine dump, then death
-	SignalTerm                    // SIGTERM
-	SignalKill                    // SIGKILL
-	Report                        // tell the log and the watchers
-	numEffects = iota
+	Disarm      Effect = 1 << iota // forget the deadline of the state that was left
+	Arm                            // set the deadline of the state that was entered
+	Ask                            // ask the worker what it does
+	SendGo                         // tell it to accept
+	SendHold                       // tell it that it was heard and goes on accepting
+	SendForgive                    // tell it that its failure is known and forgiven: it goes on as if nothing had been
+	SendDrain                      // tell it to stop accepting and to finish
+	SendExit                       // tell it that it may exit once it has drained
+	CloseChan                      // close its channel: a library worker takes that as a drain
+	SignalAbrt                     // SIGABRT: a goroutine dump, then death
+	SignalTerm                     // SIGTERM
+	SignalKill                     // SIGKILL
+	Report                         // tell the log and the watchers
+	numEffects  = iota
 )
 
 var effectNames = [numEffects]string{
-	"disarm", "arm", "ask", "go", "hold", "drain", "exit", "close",
-	"SIGABRT", "SIGTERM", "SIGKILL", "report",
+	"disarm", "arm", "ask", "go", "hold", "forgive", "drain", "exit",
+	"close", "SIGABRT", "SIGTERM", "SIGKILL", "report",
 }
 
 func (f Effect) String() string {

@@ -35,13 +35,14 @@ const (
 	gotKill
 	asked // was asked what it does and has not answered
 	waits // said that it fails and has had no answer
+	cause // what it says of itself carries a cause: it has failed and was not forgiven
 	stuck // does nothing more by itself, survives all but SIGKILL
 	slow  // neither becomes ready nor finishes its drain before a SIGTERM
 )
 
 var bitNames = [...]string{
 	"stale", "released", "served", "drain", "exit", "eof", "lost", "term",
-	"abrt", "kill", "asked", "waits", "stuck", "slow",
+	"abrt", "kill", "asked", "waits", "cause", "stuck", "slow",
 }
 
 // unarmed stands for "no deadline runs".
@@ -69,11 +70,12 @@ type group struct {
 	halted      bool
 	stopped     bool
 	committed   bool
-	full        bool // capacity is promised: it was complete, and only Failed has happened since
-	hurt        bool // a serving worker has failed since
-	frozen      bool // no faults any longer, and nobody was helpful at that moment
+	full        bool  // capacity is promised: it was complete, and only Failed has happened since
+	hurt        bool  // a serving worker has failed since
+	frozen      bool  // no faults any longer, and nobody was helpful at that moment
+	waits       uint8 // the slots that get no new worker yet, a bit for each
 	//lint:ignore U1000 without padding a map hashes it as plain memory
-	pad0, pad1 uint8
+	pad uint8
 }
 
 func (g *group) all() []proc { return g.procs[:g.n] }
@@ -157,6 +159,9 @@ func (g *group) accepting() int {
 	return n
 }
 
+// slotWaits: a surplus slot waits for nobody.
+func (g *group) slotWaits(slot uint8) bool { return slot <= g.count && g.waits&(1<<slot) != 0 }
+
 func (g *group) any(b bits) bool {
 	for i := range g.all() {
 		if g.procs[i].is(b) {
@@ -215,8 +220,11 @@ func (x *explorer) send(p *proc, effect Effect) {
 	if effect.Has(SendHold) {
 		p.has &^= waits
 	}
-	if effect.Has(SendDrain) {
-		p.has = p.has&^waits | gotDrain
+	if effect.Has(SendForgive) {
+		p.has &^= waits | cause
+	}
+	if effect.Has(SendDrain) { // why does not matter any more
+		p.has = p.has&^(waits|cause) | gotDrain
 	}
 	if effect.Has(SendExit) {
 		p.has |= gotExit
@@ -270,38 +278,4 @@ func (x *explorer) settle(g *group) {
 	if x.atRest(g) && !g.any(asked) { // capacity is promised anew
 		g.full, g.hurt = g.accepting() == int(g.count), false
 	}
-}
-
-func (g *group) workers() []Worker {
-	ws := make([]Worker, 0, maxProcs)
-	for i, p := range g.all() {
-		ws = append(ws, Worker{ID: i + 1, Slot: int(p.slot), State: p.state, Stale: p.is(stale), Released: p.is(released)})
-	}
-	return ws
-}
-
-// planKey is all that Plan can see; most states of the model look alike to it.
-type planKey struct {
-	procs  [maxProcs][3]uint8
-	count  uint8
-	halted bool
-}
-
-type planned struct {
-	steps   Steps
-	settled bool
-}
-
-func (x *explorer) planned(g *group) planned {
-	k := planKey{count: g.count, halted: g.halted}
-	for i, p := range g.all() {
-		k.procs[i] = [3]uint8{uint8(p.state) + 1, p.slot, uint8(p.has & (stale | released))}
-	}
-	s, ok := x.plans[k]
-	if !ok {
-		want := Want{Count: int(g.count), Surge: x.Surge, Halted: g.halted}
-		s = planned{x.plan(g.workers(), want), Settled(g.workers(), want)}
-		x.plans[k] = s
-	}
-	return s
 }

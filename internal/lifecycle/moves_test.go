@@ -24,6 +24,9 @@ func (x *explorer) moves(g *group, yield func(label string, slot uint8, fair boo
 		if label, change := ownMove(p); change != nil {
 			try(label, true, change)
 		}
+		if p.is(asked|cause) && p.obeys() && !p.is(lost) && p.real == accepts {
+			try("answers, is tolerated", true, func(_ *group, p *proc) Event { p.has &^= asked; return Tolerated })
+		}
 		if p.armed != unarmed && (!p.obeys() || !canMove(p)) {
 			try("deadline", true, func(*group, *proc) Event { return Deadline })
 		}
@@ -36,6 +39,13 @@ func (x *explorer) moves(g *group, yield func(label string, slot uint8, fair boo
 		if g.faults > 0 {
 			x.faults(p, func(label string, change func(*group, *proc) Event) {
 				try(label, false, func(g *group, p *proc) Event { g.faults--; return change(g, p) })
+				if x.Waits {
+					try(label+", its slot waits", false, func(g *group, p *proc) Event {
+						g.faults--
+						g.waits |= 1 << p.slot // before the capacity is reckoned
+						return change(g, p)
+					})
+				}
 			})
 		}
 		if g.ops > 0 {
@@ -46,6 +56,7 @@ func (x *explorer) moves(g *group, yield func(label string, slot uint8, fair boo
 			})
 		}
 	}
+	x.turns(g, yield)
 	x.operator(g, yield)
 }
 
@@ -111,7 +122,7 @@ func ownMove(p *proc) (string, func(*group, *proc) Event) {
 func answer(_ *group, p *proc) Event {
 	p.has &^= asked
 	switch {
-	case p.is(waits):
+	case p.is(cause):
 		return Failed
 	case p.real == booting:
 		return Spawned
@@ -135,13 +146,18 @@ func (x *explorer) faults(p *proc, try func(string, func(*group, *proc) Event)) 
 		return
 	}
 	fail := func(g *group, p *proc) Event {
-		g.hurt = g.hurt || p.real == accepts
-		p.has |= waits
+		// While its slot waits it costs nothing: it goes on accepting.
+		g.hurt = g.hurt || p.real == accepts && !g.slotWaits(p.slot)
+		p.has |= waits | cause
 		return Failed
 	}
+	tolerated := func(_ *group, p *proc) Event { p.has |= waits | cause; return Tolerated }
 	if x.Mild {
 		if p.obeys() && !p.is(lost) && p.real < finishing {
 			try("fails", fail)
+			if p.real == accepts {
+				try("fails, is tolerated", tolerated)
+			}
 		}
 		return
 	}
@@ -157,14 +173,14 @@ func (x *explorer) faults(p *proc, try func(string, func(*group, *proc) Event)) 
 	if !p.is(slow) && p.real != waiting && p.real != finished {
 		try("is slow", func(_ *group, p *proc) Event { p.has |= slow; return numEvents })
 	}
-	if p.state == Serving {
-		try("is marked degraded", func(_ *group, p *proc) Event { p.state = Degraded; return numEvents })
-	}
 	if p.is(lost) || p.real == finishing || p.real == finished {
 		return
 	}
 	if !p.is(asked) || p.real == accepts {
 		try("fails", fail)
+	}
+	if p.real == accepts || p.is(asked) { // until it has answered it is believed to serve
+		try("fails, is tolerated", tolerated)
 	}
 	try("leaves by itself", func(g *group, p *proc) Event { unpromise(g, p); p.real = finishing; return Leaving })
 	try("has drained by itself", func(g *group, p *proc) Event { unpromise(g, p); return finish(g, p) })

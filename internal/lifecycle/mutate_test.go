@@ -7,12 +7,12 @@ import (
 	"testing"
 )
 
-// mutant is the table with one thing lost.
+// mutant is the table with one thing lost or changed.
 type mutant struct {
 	state State
 	event Event
 	cell  cell
-	lost  string
+	how   string
 }
 
 func (m mutant) next(s State, e Event) (State, Effect) {
@@ -22,9 +22,11 @@ func (m mutant) next(s State, e Event) (State, Effect) {
 	return Next(s, e)
 }
 
-func (m mutant) String() string { return fmt.Sprintf("%v + %v without %s", m.state, m.event, m.lost) }
+func (m mutant) String() string { return fmt.Sprintf("%v + %v %s", m.state, m.event, m.how) }
 
-// mutants loses, one at a time, every cell that is not stay and every effect.
+// mutants loses, one at a time, every cell that is not stay and every effect. What
+// becomes of a failure is also changed: to every other state, and to the other
+// answer.
 func mutants() []mutant {
 	var ms []mutant
 	for s := range numStates {
@@ -33,11 +35,20 @@ func mutants() []mutant {
 			if next == s && effect == 0 {
 				continue
 			}
-			ms = append(ms, mutant{s, e, stay(s), "all"})
+			ms = append(ms, mutant{s, e, stay(s), "without all"})
 			for bit := range Effect(numEffects) {
 				if drop := Effect(1) << bit; effect.Has(drop) && (next != s || effect != drop) {
-					ms = append(ms, mutant{s, e, cell{next, effect &^ drop}, drop.String()})
+					ms = append(ms, mutant{s, e, cell{next, effect &^ drop}, "without " + drop.String()})
 				}
+			}
+			for to := range numStates {
+				if to != next && (e == Failed || e == Tolerated) {
+					ms = append(ms, mutant{s, e, cell{to, effect}, "enters " + to.String()})
+				}
+			}
+			if answer := effect & (SendHold | SendForgive); answer != 0 {
+				other := effect ^ (SendHold | SendForgive)
+				ms = append(ms, mutant{s, e, cell{next, other}, "with the other answer"})
 			}
 		}
 	}
@@ -48,6 +59,7 @@ func mutants() []mutant {
 func small() []bounds {
 	return []bounds{
 		{Count: 1, MaxCount: 2, Surge: 1, Faults: 2, Ops: 2, Up: true, Limit: 1000},
+		{Count: 2, Surge: 1, Faults: 3, Up: true, Mild: true, Waits: true, Limit: 1000},
 		{Count: 1, MaxCount: 2, Surge: 1, Faults: 1, Ops: 1, Fine: true},
 		{Count: 2, Surge: 1, Faults: 1, Adopt: heirs()},
 		{Count: 1, Surge: 1, Faults: 1, Ops: 1, Adopt: heirs()},
@@ -55,22 +67,24 @@ func small() []bounds {
 	}
 }
 
-// caught says which promise a table or a plan breaks, "" if none.
-func caught(next func(State, Event) (State, Effect), plan func([]Worker, Want) Steps) string {
+// caught says which promise is broken when something is replaced, "" if none.
+func caught(replace func(*explorer)) string {
 	for _, b := range small() {
 		x := newExplorer(b)
-		x.next, x.plan = next, plan
+		replace(x)
 		x.run()
 		if x.broken != "" {
 			return x.broken
 		}
 	}
-	return rules(next)
+	x := newExplorer(bounds{})
+	replace(x)
+	return rules(x.next)
 }
 
 func TestEveryLossIsCaught(t *testing.T) {
 	t.Parallel()
-	if how := caught(Next, Plan); how != "" {
+	if how := caught(func(*explorer) {}); how != "" {
 		t.Fatalf("nothing is lost, and yet: %s", how)
 	}
 	var (
@@ -83,10 +97,10 @@ func TestEveryLossIsCaught(t *testing.T) {
 		groups.Go(func() {
 			for i := part; i < len(ms); i += 2 {
 				m, how := ms[i], ""
-				if m.lost == Report.String() { // no process sees a report
+				if m.how == "without report" { // no process sees a report
 					how = rules(m.next)
 				} else {
-					how = caught(m.next, Plan)
+					how = caught(func(x *explorer) { x.next = m.next })
 				}
 				if how == "" {
 					t.Errorf("survives: %v", m)
@@ -129,6 +143,16 @@ var brokenPlans = map[string]func([]Worker, Want) Steps{
 	},
 	"whoever fails accepts until its replacement serves": func(ws []Worker, w Want) Steps {
 		return without(Plan(ws, w), func(id int) bool { return ws[id-1].State != Condemned }, nil)
+	},
+	"whoever fails drains although its slot waits": func(ws []Worker, w Want) Steps {
+		steps := Plan(ws, w)
+		steps.Retire = Plan(ws, Want{Count: w.Count, Surge: w.Surge, Halted: w.Halted}).Retire
+		return steps
+	},
+	"no slot waits": func(ws []Worker, w Want) Steps {
+		steps := Plan(ws, w)
+		steps.Spawn = Plan(ws, Want{Count: w.Count, Surge: w.Surge, Halted: w.Halted}).Spawn
+		return steps
 	},
 	"nobody hears of his replacement": func(ws []Worker, w Want) Steps {
 		return without(Plan(ws, w), nil, func(int) bool { return false })
@@ -182,6 +206,66 @@ var brokenPlans = map[string]func([]Worker, Want) Steps{
 	},
 }
 
+// brokenDues are turns with one rule lost.
+var brokenDues = map[string]func([]Worker, Want) []int{
+	"nobody has a turn": func([]Worker, Want) []int { return nil },
+	"all at once": func(ws []Worker, w Want) []int {
+		w.Surge = 99
+		return Due(ws, w)
+	},
+	"the condemned are not waited for": func(ws []Worker, w Want) []int {
+		ws = slices.Clone(ws)
+		for i := range ws {
+			if ws[i].State == Condemned {
+				ws[i].State = Serving
+			}
+		}
+		return Due(ws, w)
+	},
+	"who arrives is not waited for": func(ws []Worker, w Want) []int {
+		ws = slices.Clone(ws)
+		for i := range ws {
+			if ws[i].State.Arrives() {
+				ws[i].State = Serving
+			}
+		}
+		return Due(ws, w)
+	},
+	"an empty slot is not waited for": func(ws []Worker, w Want) []int {
+		ws = slices.Clone(ws)
+		for slot := range w.Count {
+			ws = append(ws, Worker{Slot: slot + 1, State: Serving})
+		}
+		return Due(ws, w)
+	},
+	"no slot waits": func(ws []Worker, w Want) []int {
+		w.Waits = nil
+		return Due(ws, w)
+	},
+	"nobody is stale": func(ws []Worker, w Want) []int {
+		ws = slices.Clone(ws)
+		for i := range ws {
+			ws[i].Stale = false
+		}
+		return Due(ws, w)
+	},
+	"the surplus, too": func(ws []Worker, w Want) []int {
+		w.Count++
+		return Due(ws, w)
+	},
+}
+
+func TestEveryBrokenTurnIsCaught(t *testing.T) {
+	t.Parallel()
+	for name, due := range brokenDues {
+		if how := caught(func(x *explorer) { x.due = due }); how == "" {
+			t.Errorf("survives: %s", name)
+		} else {
+			t.Logf("%s: %s", name, how)
+		}
+	}
+}
+
 // without keeps the steps about the workers that the functions keep, nil for all.
 func without(s Steps, retire, replaced func(int) bool) Steps {
 	keep := func(ids []int, ok func(int) bool) []int {
@@ -193,7 +277,7 @@ func without(s Steps, retire, replaced func(int) bool) Steps {
 func TestEveryBrokenPlanIsCaught(t *testing.T) {
 	t.Parallel()
 	for name, plan := range brokenPlans {
-		if how := caught(Next, plan); how == "" {
+		if how := caught(func(x *explorer) { x.plan = plan }); how == "" {
 			t.Errorf("survives: %s", name)
 		} else {
 			t.Logf("%s: %s", name, how)

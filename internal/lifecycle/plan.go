@@ -1,6 +1,7 @@
 package lifecycle
 
 import (
+	"cmp"
 	"slices"
 	"time"
 )
@@ -12,6 +13,8 @@ type Worker struct {
 	State    State
 	Stale    bool // of an older generation, or from before a rolling restart
 	Released bool // was told that it may exit
+	// Since is when it entered its state. Only Due looks at it.
+	Since time.Time
 }
 
 // Want is what a group should be.
@@ -21,6 +24,9 @@ type Want struct {
 	// Halted: a stale worker's replacement could not start, so stale workers
 	// that serve are left alone until someone decides anew.
 	Halted bool
+	// Waits is the slots that get no new worker yet: after one that could not
+	// start, or because the group's budget of restarts is used up.
+	Waits []int
 }
 
 // Steps is what to do next in a group. Once they are carried out, Plan asks for
@@ -38,7 +44,9 @@ type Steps struct {
 // Its promises: a slot has at most one worker that arrives; a stale worker that
 // serves is let go only when its replacement serves; at most Surge stale slots
 // are being replaced at a time; a failing worker goes on accepting when fewer
-// than Count−1 others do.
+// than Count−1 others do, and while its slot waits: better a failing worker than
+// none. So of a complete group in which workers fail, but can go on, at least
+// Count−1 accept; and all of Count while the slots of those that failed wait.
 func Plan(workers []Worker, want Want) Steps {
 	var (
 		steps       Steps
@@ -87,12 +95,12 @@ func Plan(workers []Worker, want Want) Steps {
 	// What follows depends on how many accept, so it comes after those who are
 	// let go in any case; and a failing one goes before a surplus one.
 	for _, w := range workers {
-		if w.State == Condemned && !covered(w) && accepting >= want.Count {
-			if w.Slot > want.Count { // nobody will replace it
-				letGo(&steps.Replaced, w)
-			} else {
-				letGo(&steps.Retire, w)
-			}
+		switch {
+		case w.State != Condemned || covered(w) || accepting < want.Count:
+		case w.Slot > want.Count: // nobody will replace it
+			letGo(&steps.Replaced, w)
+		case !want.waits(w.Slot):
+			letGo(&steps.Retire, w)
 		}
 	}
 	for _, w := range workers {
@@ -104,7 +112,8 @@ func Plan(workers []Worker, want Want) Steps {
 }
 
 // missing is the slots that get a new worker: those that no fresh worker serves
-// or will serve, except that stale ones are replaced Surge at a time.
+// or will serve, except those that wait, and that stale ones are replaced Surge at
+// a time.
 func missing(fresh map[int]Worker, staleServes map[int]bool, want Want) []int {
 	rolling := 0 // stale slots whose replacement arrives
 	for slot, f := range fresh {
@@ -114,7 +123,7 @@ func missing(fresh map[int]Worker, staleServes map[int]bool, want Want) []int {
 	}
 	var slots []int
 	for slot := 1; slot <= want.Count; slot++ {
-		if _, ok := fresh[slot]; ok {
+		if _, ok := fresh[slot]; ok || want.waits(slot) {
 			continue
 		}
 		if staleServes[slot] {
@@ -128,12 +137,59 @@ func missing(fresh map[int]Worker, staleServes map[int]bool, want Want) []int {
 	return slots
 }
 
+func (w Want) waits(slot int) bool { return slices.Contains(w.Waits, slot) }
+
 // better reports whether a should hold a slot rather than b.
 func better(a, b Worker) bool {
 	if a.State.Serves() != b.State.Serves() {
 		return a.State.Serves()
 	}
 	return a.ID > b.ID
+}
+
+// Due is the degraded workers, by ID, whose turn it is to be replaced: they get
+// the event Failed, as far as the group's budget goes. Ask when Plan's steps have
+// been carried out.
+//
+// Those that have been degraded longest go first, and no more than Surge slots
+// are without a serving worker, or about to get another, at a time. Those that are
+// condemned already go before all; a stale one is left to the roll, or to the
+// decision that a halted one waits for; and where the next worker must wait, a
+// degraded one is better than none.
+func Due(workers []Worker, want Want) []int {
+	var (
+		degraded []Worker
+		busy     = max(want.Count, 0) // slots, until found served
+		served   = map[int]bool{}
+		arriving = map[int]bool{}
+	)
+	for _, w := range workers {
+		switch {
+		case w.State == Condemned:
+			return nil
+		case w.State.Arrives():
+			arriving[w.Slot] = true
+		case w.State.Serves():
+			served[w.Slot] = true
+		}
+		if w.State == Degraded && !w.Stale && w.Slot <= want.Count && !want.waits(w.Slot) {
+			degraded = append(degraded, w)
+		}
+	}
+	for slot := range served {
+		if slot <= want.Count && !arriving[slot] {
+			busy--
+		}
+	}
+	slices.SortFunc(degraded, func(a, b Worker) int {
+		return cmp.Or(a.Since.Compare(b.Since), cmp.Compare(a.ID, b.ID))
+	})
+	free := max(want.Surge, 1) - busy
+	var ids []int
+	for _, w := range degraded[:max(0, min(free, len(degraded)))] {
+		ids = append(ids, w.ID)
+	}
+	return ids
 }
 
 // Settled reports whether the group is what is wanted: every slot served by one

@@ -36,6 +36,15 @@ func TestPlanExamples(t *testing.T) {
 			Steps{Spawn: []int{2}}},
 		{"replacement serves", ws(at(1, Condemned), at(2, Draining), at(1, Serving), at(2, Serving)), Want{Count: 2},
 			Steps{Replaced: []int{1, 2}}},
+		{"a slot waits", ws(at(1, Condemned), at(2, Serving), at(3, Exited)), Want{Count: 3, Waits: []int{1, 3}}, Steps{}},
+		{"where all fail, who need not wait drains", ws(at(1, Condemned), at(2, Condemned), at(3, Condemned)),
+			Want{Count: 3, Waits: []int{1, 3}}, Steps{Spawn: []int{2}, Retire: []int{2}}},
+		{"a replacement that came before the wait", ws(at(1, Condemned), at(1, Serving)), Want{Count: 1, Waits: []int{1}},
+			Steps{Replaced: []int{1}}},
+		{"a surplus slot does not wait", ws(at(1, Serving), at(2, Condemned)), Want{Count: 1, Waits: []int{2}},
+			Steps{Replaced: []int{2}}},
+		{"a roll goes on beside a slot that waits", ws(old(1, Serving), old(2, Serving)), Want{Count: 2, Waits: []int{1}},
+			Steps{Spawn: []int{2}}},
 		{"a roll begins", ws(old(1, Serving), old(2, Serving), old(3, Serving)), Want{Count: 3}, Steps{Spawn: []int{1}}},
 		{"surge", ws(old(1, Serving), old(2, Serving), old(3, Serving)), Want{Count: 3, Surge: 2}, Steps{Spawn: []int{1, 2}}},
 		{"a roll goes on", ws(old(1, Serving), old(2, Serving), at(1, Serving)), Want{Count: 2},
@@ -78,9 +87,12 @@ func TestPlanOfAnyTwo(t *testing.T) {
 	}
 	for _, a := range one {
 		for _, b := range one {
-			for k := range 6 {
+			for k := range 12 {
 				a.ID, b.ID = 1, 2
-				want := Want{Count: k / 2, Surge: 1, Halted: k%2 != 0}
+				want := Want{Count: k / 2 % 3, Surge: 1, Halted: k%2 != 0}
+				if k >= 6 {
+					want.Waits = []int{2}
+				}
 				steps := Plan([]Worker{a, b}, want)
 				if turned := Plan([]Worker{b, a}, want); !reflect.DeepEqual(steps, turned) {
 					t.Fatalf("%+v, %+v: %+v or %+v", a, b, steps, turned)
@@ -124,7 +136,7 @@ func TestPlanOfAnyGroup(t *testing.T) {
 				Stale: rnd.IntN(2) == 0, Released: rnd.IntN(2) == 0,
 			}
 		}
-		want := Want{Count: 1 + rnd.IntN(4), Surge: rnd.IntN(3), Halted: rnd.IntN(4) == 0}
+		want := Want{Count: 1 + rnd.IntN(4), Surge: rnd.IntN(3), Halted: rnd.IntN(4) == 0, Waits: rnd.Perm(5)[:rnd.IntN(3)]}
 		steps := Plan(group, want)
 		turned := slices.Clone(group)
 		rnd.Shuffle(len(turned), func(i, j int) { turned[i], turned[j] = turned[j], turned[i] })
@@ -137,37 +149,40 @@ func TestPlanOfAnyGroup(t *testing.T) {
 	}
 }
 
+// rest has everyone do what is next for him, until nothing is. It returns how many
+// were spawned.
+func (x *explorer) rest(g *group) (spawned int) {
+	for i := 0; i < int(g.n); i++ {
+		if _, change := ownMove(&g.procs[i]); change != nil {
+			e := change(g, &g.procs[i])
+			if e == Spawned {
+				spawned++
+			}
+			if e == numEvents {
+				x.settle(g)
+			} else {
+				x.react(g, i, e)
+			}
+			i = -1
+		}
+	}
+	return spawned
+}
+
 // TestHundredFailures: after a hundred failures, one after the other, a hundred
 // have been replaced and the count is what it was.
 func TestHundredFailures(t *testing.T) {
 	t.Parallel()
 	x := newExplorer(bounds{Count: 3, Surge: 1})
 	g := group{count: 3, committed: true}
-	spawned := 0
-	rest := func() { // everyone does what is next for him until nothing is
-		for i := 0; i < int(g.n); i++ {
-			if _, change := ownMove(&g.procs[i]); change != nil {
-				e := change(&g, &g.procs[i])
-				if e == Spawned {
-					spawned++
-				}
-				if e == numEvents {
-					x.settle(&g)
-				} else {
-					x.react(&g, i, e)
-				}
-				i = -1
-			}
-		}
-	}
 	x.settle(&g)
-	rest()
+	spawned := x.rest(&g)
 	for k := range 100 {
 		i := k % 3
-		g.procs[i].has |= waits
+		g.procs[i].has |= waits | cause
 		g.hurt = true
 		x.react(&g, i, Failed)
-		rest()
+		spawned += x.rest(&g)
 	}
 	if x.broken != "" {
 		t.Fatalf("%s: %s", x.broken, x.detail)

@@ -25,12 +25,12 @@ func rules(next func(State, Event) (State, Effect)) string {
 // a channel that ends is explained by what follows it.
 func reported(s State, e Event, to State) bool {
 	switch {
-	case s != to && (to == Serving && e != Ready || to == Condemned || to == Terminating || to == Exited):
+	case s != to && (to == Serving && e != Ready || to == Degraded || to == Condemned || to == Terminating || to == Exited):
 		return true
 	case s < Draining && to == Draining:
 		return e == Failed || e == Leaving || e == Drained
 	case to == Killing:
 		return e == Deadline
 	}
-	return s == Degraded && e == Failed
+	return false
 }

@@ -19,10 +19,11 @@ var table = [numStates]row{
 		Commit:      stay(Spawning),
 		// What it does is asked for; until it has answered it counts as serving,
 		// since nothing that is adopted may be mistaken for missing.
-		Adopted: {Serving, Ask | Report},
-		Failed:  stay(Spawning),
-		Hung:    stay(Spawning),
-		Leaving: stay(Spawning),
+		Adopted:   {Serving, Ask | Report},
+		Failed:    stay(Spawning),
+		Tolerated: stay(Spawning),
+		Hung:      stay(Spawning),
+		Leaving:   stay(Spawning),
 		// There is nothing to signal yet: Killing + Spawned does it.
 		Retire:   {Killing, 0},
 		Replaced: stay(Spawning),
@@ -40,13 +41,15 @@ var table = [numStates]row{
 		Commit:      stay(Starting),
 		Adopted:     stay(Starting),
 		// It has never served, so there is nothing to wait for.
-		Failed:   {Draining, Arm | SendDrain | SendExit | Report},
-		Hung:     {Terminating, Arm | SignalAbrt | Report},
-		Leaving:  {Draining, Arm | SendExit | Report},
-		Retire:   {Draining, Arm | SendDrain | SendExit},
-		Replaced: stay(Starting),
-		Drained:  {Draining, Arm | SendExit | Report},
-		Lost:     {Draining, Arm | CloseChan},
+		Failed: {Draining, Arm | SendDrain | SendExit | Report},
+		// A failure of one that never served is not tolerated, it is Failed.
+		Tolerated: stay(Starting),
+		Hung:      {Terminating, Arm | SignalAbrt | Report},
+		Leaving:   {Draining, Arm | SendExit | Report},
+		Retire:    {Draining, Arm | SendDrain | SendExit},
+		Replaced:  stay(Starting),
+		Drained:   {Draining, Arm | SendExit | Report},
+		Lost:      {Draining, Arm | CloseChan},
 		// To a library worker SIGTERM means "retire", so it is also told that
 		// it need not wait for anybody; else it would wait until it is killed.
 		Deadline: {Terminating, Arm | SendDrain | SendExit | SignalTerm | Report},
@@ -61,6 +64,7 @@ var table = [numStates]row{
 		Commit:      {Serving, SendGo | Report},
 		Adopted:     stay(Standby),
 		Failed:      {Draining, Arm | SendDrain | SendExit | Report},
+		Tolerated:   stay(Standby),
 		Hung:        {Terminating, Arm | SignalAbrt | Report},
 		Leaving:     {Draining, Arm | SendExit | Report},
 		Retire:      {Draining, Arm | SendDrain | SendExit},
@@ -72,8 +76,9 @@ var table = [numStates]row{
 		Died:        {Exited, Report},
 		Stop:        {Draining, Arm | SendDrain | SendExit},
 	},
-	Serving:  serving(Serving, cell{Condemned, SendHold | Report}),
-	Degraded: serving(Degraded, cell{Degraded, SendHold | Report}),
+	Serving: serving(Serving, cell{Degraded, SendForgive | Report}),
+	// A storm of failures must not flood the log.
+	Degraded: serving(Degraded, cell{Degraded, SendForgive}),
 	Condemned: {
 		Spawned:     stay(Condemned),
 		SpawnFailed: stay(Condemned),
@@ -81,8 +86,11 @@ var table = [numStates]row{
 		Commit:      stay(Condemned),
 		Adopted:     stay(Condemned),
 		Failed:      {Condemned, SendHold},
-		Hung:        {Terminating, Arm | SignalAbrt | Report},
-		Leaving:     {Draining, Arm | Report},
+		// Forgiven once, it has failed anew. It is being replaced already, but it
+		// waits for an answer all the same.
+		Tolerated: {Condemned, SendHold},
+		Hung:      {Terminating, Arm | SignalAbrt | Report},
+		Leaving:   {Draining, Arm | Report},
 		// Told to drain before its replacement serves: it may exit only at
 		// Draining + Replaced.
 		Retire:   {Draining, Arm | SendDrain},
@@ -101,6 +109,7 @@ var table = [numStates]row{
 		Commit:      stay(Draining),
 		Adopted:     stay(Draining),
 		Failed:      stay(Draining),
+		Tolerated:   stay(Draining),
 		Hung:        {Terminating, Arm | SignalAbrt | Report},
 		Leaving:     stay(Draining),
 		Retire:      {Draining, SendDrain | SendExit},
@@ -120,6 +129,7 @@ var table = [numStates]row{
 		Commit:      stay(Terminating),
 		Adopted:     stay(Terminating),
 		Failed:      stay(Terminating),
+		Tolerated:   stay(Terminating),
 		Hung:        stay(Terminating),
 		Leaving:     stay(Terminating),
 		Retire:      stay(Terminating),
@@ -138,6 +148,7 @@ var table = [numStates]row{
 		Commit:      stay(Killing),
 		Adopted:     stay(Killing),
 		Failed:      stay(Killing),
+		Tolerated:   stay(Killing),
 		Hung:        stay(Killing),
 		Leaving:     stay(Killing),
 		Retire:      stay(Killing),
@@ -157,6 +168,7 @@ var table = [numStates]row{
 		Commit:      stay(Exited),
 		Adopted:     stay(Exited),
 		Failed:      stay(Exited),
+		Tolerated:   stay(Exited),
 		Hung:        stay(Exited),
 		Leaving:     stay(Exited),
 		Retire:      stay(Exited),
@@ -171,8 +183,8 @@ var table = [numStates]row{
 }
 
 // serving is the row of a worker that accepts and may be relied on. Serving and
-// Degraded differ only in what a failure means.
-func serving(s State, failed cell) row {
+// Degraded differ only in how loud a failure is that is tolerated.
+func serving(s State, tolerated cell) row {
 	return row{
 		// Adopted, it was taken for serving; asked, it says that it is only
 		// starting, or that it waits to be told to accept.
@@ -181,7 +193,8 @@ func serving(s State, failed cell) row {
 		Ready:       {s, SendGo},
 		Commit:      stay(s),
 		Adopted:     stay(s),
-		Failed:      failed,
+		Failed:      {Condemned, SendHold | Report},
+		Tolerated:   tolerated,
 		Hung:        {Terminating, Arm | SignalAbrt | Report},
 		// No SendExit: it is to stay until its replacement serves.
 		Leaving:  {Draining, Arm | Report},

@@ -50,7 +50,7 @@ func TestNamesAreCompleteAndUnique(t *testing.T) {
 	if got := (Arm | SendDrain | SignalKill).String(); got != "arm+drain+SIGKILL" {
 		t.Errorf("effects are called %q", got)
 	}
-	if got := numStates.String() + numEvents.String(); got != "state(10)event(16)" {
+	if got := numStates.String() + numEvents.String(); got != "state(10)event(17)" {
 		t.Errorf("unknown ones are called %q", got)
 	}
 }
