@@ -92,6 +92,7 @@ func serviceMain() {
 		Listen:         []string{"http=tcp://127.0.0.1:0"},
 		Workers:        workers,
 		PIDFile:        os.Getenv("TEST_PIDFILE"),
+		Control:        os.Getenv("TEST_CONTROL"),
 		UpgradeTimeout: timeout,
 		Logger:         log,
 		Started: func(i handover.Info) {

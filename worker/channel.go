@@ -111,13 +111,15 @@ func (w *Worker) obey(line []byte) error {
 	case wire.CmdGo:
 		w.goAhead()
 	case wire.CmdHold:
-		w.once.heard.Do(func() { close(w.heard) })
+		w.heard()
+	case wire.CmdForgive:
+		w.forgiven()
 	case wire.CmdDrain:
 		var d wire.Drain
 		if err := json.Unmarshal(line, &d); err != nil {
 			return err
 		}
-		w.once.heard.Do(func() { close(w.heard) })
+		w.heard()
 		if d.Exit {
 			w.release()
 		}

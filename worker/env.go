@@ -60,7 +60,6 @@ func newWorker(ctx context.Context, cfg Config) (*Worker, error) {
 		idle:    make(chan struct{}),
 		leave:   make(chan struct{}),
 		mayExit: make(chan struct{}),
-		heard:   make(chan struct{}),
 	}
 	w.ctx, w.stop = context.WithCancel(context.WithoutCancel(ctx))
 	w.state = wire.State{

@@ -32,7 +32,7 @@ func (w *Worker) run(fn func(context.Context) error) {
 	if err == nil || cause != wire.CausePanic && w.ctx.Err() != nil && benign(err) {
 		return
 	}
-	w.fail(cause, err)
+	w.fail(cause, err, true)
 }
 
 // benign are errors that only say that the drain has begun.
@@ -48,6 +48,7 @@ func (w *Worker) ended() {
 	n := w.running
 	if n == 0 && w.state.Cause == "" && w.ctx.Err() == nil {
 		w.state.Cause, w.state.Reason = wire.CauseDone, "the app returned"
+		w.state.Nth++
 	}
 	w.mu.Unlock()
 	if n == 0 {
@@ -73,7 +74,7 @@ func (w *Worker) Fail(err error) {
 	if err == nil {
 		err = errors.New("Fail was called without an error")
 	}
-	w.fail(wire.CauseError, err)
+	w.fail(wire.CauseError, err, false)
 }
 
 // Handler makes a panic of h a failure of the worker, which net/http would hide:
@@ -99,40 +100,72 @@ func (w *Worker) handlerPanicked(err error) {
 		w.log.Error("handler panicked", "error", err)
 		return
 	}
-	w.fail(wire.CauseHandlerPanic, err)
+	w.fail(wire.CauseHandlerPanic, err, false)
 }
 
-func (w *Worker) fail(cause wire.Cause, err error) {
+func (w *Worker) fail(cause wire.Cause, err error, fatal bool) {
 	w.log.Error("worker failed", "cause", string(cause), "error", err)
-	w.depart(cause, err.Error(), 1)
+	w.depart(cause, err.Error(), 1, fatal)
 }
 
-func (w *Worker) retire() { w.depart(wire.CauseRetire, "asked to retire", 0) }
+func (w *Worker) retire() { w.depart(wire.CauseRetire, "asked to retire", 0, false) }
 
 // depart asks the parent for a replacement. The first cause counts, except that a
-// failure goes before what is none.
-func (w *Worker) depart(cause wire.Cause, reason string, code int) {
+// failure goes before what is none, and one that can't be forgiven before others.
+func (w *Worker) depart(cause wire.Cause, reason string, code int, fatal bool) {
 	w.mu.Lock()
-	old := w.state.Cause
-	counts := old == "" || cause.Failure() && !old.Failure()
-	if counts {
-		w.state.Cause, w.state.Reason = cause, reason[:min(len(reason), maxReason)]
-		w.exitCode = code
-	}
-	w.mu.Unlock()
-	if !counts {
-		return
-	}
-	if w.conn == nil {
-		w.beginDrain(0)
-		return
-	}
-	w.changed()
-	time.AfterFunc(answerTimeout, func() {
-		select {
-		case <-w.heard:
-		default:
+	alone := w.conn == nil
+	defer func() {
+		w.mu.Unlock()
+		if alone {
 			w.beginDrain(0)
 		}
-	})
+	}()
+	st := &w.state
+	if st.Cause != "" && (!cause.Failure() || st.Cause.Failure() && (st.Fatal || !fatal)) {
+		w.retireAsks = w.retireAsks || cause == wire.CauseRetire
+		return
+	}
+	st.Cause, st.Reason, st.Fatal = cause, reason[:min(len(reason), maxReason)], fatal
+	st.Nth++
+	w.exitCode = code
+	if alone {
+		return
+	}
+	w.heardLocked()
+	w.unheard = time.AfterFunc(answerTimeout, func() { w.beginDrain(0) })
+	w.changed()
+}
+
+// heardLocked: the parent has answered, or there is something new to be answered.
+func (w *Worker) heardLocked() {
+	if w.unheard != nil {
+		w.unheard.Stop()
+		w.unheard = nil
+	}
+}
+
+// heard notes that the parent has answered a failure.
+func (w *Worker) heard() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.heardLocked()
+}
+
+// forgiven goes on as if nothing had been, unless that is impossible.
+func (w *Worker) forgiven() {
+	w.mu.Lock()
+	st := &w.state
+	if st.Cause == "" || st.Fatal || !st.Cause.Failure() {
+		w.mu.Unlock()
+		return
+	}
+	w.heardLocked()
+	st.Cause, st.Reason, w.exitCode = "", "", 0
+	again := w.retireAsks
+	w.retireAsks = false
+	w.mu.Unlock()
+	if again {
+		w.retire()
+	}
 }

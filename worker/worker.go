@@ -100,8 +100,10 @@ type Worker struct {
 	idle    chan struct{} // closed when nothing runs any more
 	leave   chan struct{} // closed when a drain begins
 	mayExit chan struct{}
-	heard   chan struct{} // closed when the parent answered a failure
-	once    struct{ idle, leave, mayExit, heard sync.Once }
+	once    struct{ idle, leave, mayExit sync.Once }
+
+	unheard    *time.Timer // drains when the parent does not answer a failure
+	retireAsks bool        // a retirement waits behind a failure that may be forgiven
 }
 
 // Main runs app as a worker and exits: with 0 after an orderly drain, with 1
@@ -175,6 +177,7 @@ func Run(ctx context.Context, cfg Config, app App) error {
 	listening.Wait()
 	interrupt(nil)
 	stopping.Wait()
+	w.heard() // nobody answers any more
 	w.removeSocketFiles()
 	w.mu.Lock()
 	defer w.mu.Unlock()

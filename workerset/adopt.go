@@ -58,6 +58,7 @@ func (s *Set) adopt(e Estate) {
 		}
 		g.restarts += gs.Restarts
 		g.failures += gs.Failures
+		g.budget.Full = gs.BudgetFull
 		if g.configured == gs.Configured && gs.Count > 0 {
 			g.Count = gs.Count // scaled at run time, and nobody has said otherwise since
 		}
@@ -76,6 +77,8 @@ func (s *Set) adopt(e Estate) {
 		s.follow(in)
 		s.apply(in, lifecycle.Adopted)
 		switch {
+		case st.Workers[identity].Degraded:
+			s.apply(in, lifecycle.Tolerated)
 		case in.foreign():
 			s.retrace(in, st.Workers[identity].State)
 		case in.deaf:
@@ -114,6 +117,7 @@ func (s *Set) adoptOne(identity string, e Estate, st estateState) (in *incarnati
 	in = &incarnation{
 		key: s.nextKey(), state: lifecycle.Spawning, since: now, began: now, readyAt: ws.Ready,
 		adopted: true, stale: true, torn: tear(st.Residue[identity]),
+		nth: ws.Nth, paid: ws.Paid,
 		cause: ws.Cause, reason: ws.Reason, blamedAt: ws.Blamed,
 		dismissed: ws.Dismissed, terminated: ws.Terminated, killed: ws.Killed,
 		greeted: ws.Greeted, asked: ws.Asked, text: ws.Text,

@@ -97,6 +97,12 @@ type Group struct {
 	DrainTimeout time.Duration
 	// Ready is how it is known that a worker could serve.
 	Ready Readiness
+	// Burst is how many workers that served and then failed are replaced at once
+	// within Per, default 60 in 60 s. Past that one is every Per/Burst, and a
+	// worker that can go on after its failure does, degraded, until its turn comes:
+	// a client that can make the app panic is not to stop the service.
+	Burst int
+	Per   time.Duration
 	// DrainSignal asks a foreign worker to drain. Default SIGTERM.
 	DrainSignal syscall.Signal
 	// ReopenSignal is what Reopen sends to a foreign worker; 0 is none. Others get
@@ -319,6 +325,9 @@ func (g *Group) withDefaults(sockets map[string]int) error {
 	}
 	if g.StartTimeout < 0 || g.DrainTimeout < 0 {
 		return fmt.Errorf("group %q: start timeout %v and drain timeout %v must not be negative", g.Name, g.StartTimeout, g.DrainTimeout)
+	}
+	if g.Burst < 0 || g.Per < 0 {
+		return fmt.Errorf("group %q: a burst of %d in %v, must not be negative", g.Name, g.Burst, g.Per)
 	}
 	if err := g.Ready.Validate(); err != nil {
 		return fmt.Errorf("group %q: %w", g.Name, err)

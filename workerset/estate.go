@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/handover-go/handover/internal/lifecycle"
 	"github.com/handover-go/handover/internal/wire"
 )
 
@@ -53,6 +54,9 @@ type groupState struct {
 	Configured int `json:"configured"`
 	Restarts   int `json:"restarts"`
 	Failures   int `json:"failures"`
+	// BudgetFull is when all restarts that were taken from the budget will have been
+	// refilled.
+	BudgetFull time.Time `json:"budgetFull,omitzero"`
 }
 
 // workerState is what was decided about a worker and is counted already.
@@ -62,6 +66,9 @@ type workerState struct {
 	Cause      wire.Cause `json:"cause,omitempty"`
 	Reason     string     `json:"reason,omitempty"`
 	Blamed     time.Time  `json:"blamed,omitzero"`
+	Nth        int        `json:"nth,omitempty"`
+	Paid       bool       `json:"paid,omitempty"`
+	Degraded   bool       `json:"degraded,omitempty"`
 	Dismissed  bool       `json:"dismissed,omitempty"`
 	Terminated bool       `json:"terminated,omitempty"`
 	Killed     bool       `json:"killed,omitempty"`
@@ -123,7 +130,7 @@ func (s *Set) yield(e *Estate) error {
 	}
 	for _, g := range s.groups {
 		if !g.dropped {
-			st.Groups[g.Name] = groupState{Count: g.Count, Configured: g.configured, Restarts: g.restarts, Failures: g.failures}
+			st.Groups[g.Name] = groupState{Count: g.Count, Configured: g.configured, Restarts: g.restarts, Failures: g.failures, BudgetFull: g.budget.Full}
 		}
 		for _, in := range g.members {
 			if err := s.give(in, e, &st); err != nil {
@@ -141,7 +148,11 @@ func (s *Set) yield(e *Estate) error {
 func (in *incarnation) handedOn() workerState {
 	ws := workerState{
 		Began: in.began, Ready: in.readyAt, Cause: in.cause, Reason: in.reason, Blamed: in.blamedAt,
+		Paid: in.paid, Degraded: in.state == lifecycle.Degraded,
 		Dismissed: in.dismissed, Terminated: in.terminated, Killed: in.killed,
+	}
+	if ws.Degraded {
+		ws.Nth = in.nth // forgiven, although it may not know of it yet
 	}
 	if in.program {
 		ws.Program, ws.Greeted, ws.Asked, ws.State = true, in.greeted, in.asked, in.state.String()

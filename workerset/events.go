@@ -99,6 +99,7 @@ func (s *Set) half(in *incarnation) {
 	in.settle = time.Now().Add(settleTime)
 	if in.deaf && s.surelyServed(in) && !in.foreign() {
 		// Whatever the reason will turn out to be, its slot gets another now.
+		s.charge(in)
 		s.apply(in, lifecycle.Lost)
 	}
 }
@@ -186,9 +187,10 @@ func (s *Set) observe(in *incarnation, st wire.State) {
 	switch {
 	case st.Cause == "":
 	case in.dismissed && !st.Cause.Failure(): // it repeats what it was told
+	case st.Nth > 0 && st.Nth == in.nth: // and has not heard the answer yet
 	default:
-		s.blame(in, st.Cause, st.Reason)
-		s.apply(in, lifecycle.Failed)
+		in.nth = st.Nth
+		s.failed(in, st)
 	}
 	switch st.Phase {
 	case wire.PhaseStarting:
@@ -372,6 +374,10 @@ func (s *Set) settleSlot(in *incarnation, status launch.Status) {
 		in.group.slot(in.slot).failures = 0
 	case up < youngFor && in.report.Served == 0 && !outside:
 		s.setBack(in)
+		return
+	}
+	if in.cause.Failure() {
+		s.charge(in)
 	}
 }
 

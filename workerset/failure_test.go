@@ -67,7 +67,7 @@ func (h *harness) oneForOne(count, replacements, least int) {
 
 func TestHundredFailures(t *testing.T) {
 	t.Parallel()
-	h := newSet(t, func(c *workerset.Config) { c.Groups[0].Count = 2 }).serve()
+	h := newSet(t, func(c *workerset.Config) { c.Groups[0].Count, c.Groups[0].Burst = 2, 1000 }).serve()
 	for range 100 {
 		pid, err := strconv.Atoi(h.get("/fail"))
 		if err != nil {

@@ -38,12 +38,16 @@ type incarnation struct {
 	terminated bool // was sent SIGTERM
 	killed     bool // was sent SIGKILL
 
-	cause    wire.Cause // why it ends, when that was not decided here
-	reason   string
-	blamedAt time.Time
-	report   wire.State // what it said last
-	words    int        // how often it has said something
-	exit     string     // how its process ended
+	nth            int        // of its causes, the last that was dealt with
+	paid           bool       // its replacement was taken from the group's budget, or is owed
+	forgiven       wire.Cause // why it is degraded
+	forgivenReason string
+	cause          wire.Cause // why it ends, when that was not decided here
+	reason         string
+	blamedAt       time.Time
+	report         wire.State // what it said last
+	words          int        // how often it has said something
+	exit           string     // how its process ended
 
 	program bool // it executes a program with a path of its own: foreign until it greets
 	greeted bool // it has said its state on the channel

@@ -22,9 +22,32 @@ func (s *Set) plan() {
 		if g.halted != nil && !slices.ContainsFunc(g.members, func(in *incarnation) bool { return in.stale && in.state.Serves() }) {
 			g.halted = nil // nobody is left that the roll could go on with
 		}
+		g.settleDebts()
 		for s.step(g) {
 		}
+		if s.turn(g) {
+			for s.step(g) {
+			}
+		}
 	}
+}
+
+// turn condemns the degraded workers whose turn it is to be replaced.
+func (s *Set) turn(g *group) (changed bool) {
+	if !s.committed || g.owing() {
+		return false
+	}
+	for _, key := range lifecycle.Due(g.view(), s.want(g)) {
+		if !g.budget.Take(time.Now()) {
+			break
+		}
+		in := g.member(key)
+		in.paid = true
+		in.cause, in.reason, in.blamedAt = in.forgiven, in.forgivenReason, time.Now() // it is counted already
+		s.apply(in, lifecycle.Failed)
+		changed = true
+	}
+	return changed
 }
 
 // step carries out one plan and reports whether it changed anything.
@@ -37,17 +60,11 @@ func (s *Set) step(g *group) bool {
 	}
 	for _, key := range steps.Retire {
 		in := g.member(key)
-		if in.state == lifecycle.Condemned && g.waits(in.slot) {
-			continue // nobody comes for a while: better a failing worker than none
-		}
 		in.dismissed = in.dismissed || in.cause == ""
 		s.apply(in, lifecycle.Retire)
 		progress = true
 	}
 	for _, n := range steps.Spawn {
-		if g.waits(n) || !s.committed && g.slot(n).failures > 0 {
-			continue
-		}
 		s.start(g, n)
 		progress = true
 	}
@@ -59,20 +76,22 @@ func (s *Set) want(g *group) lifecycle.Want {
 	if !s.committed {
 		count = min(count, 1)
 	}
-	return lifecycle.Want{Count: count, Surge: g.Surge, Halted: g.halted != nil}
+	want := lifecycle.Want{Count: count, Surge: g.Surge, Halted: g.halted != nil}
+	now := time.Now()
+	for n, sl := range g.slots {
+		if now.Before(sl.notBefore) || !sl.owes.IsZero() || !s.committed && sl.failures > 0 {
+			want.Waits = append(want.Waits, n)
+		}
+	}
+	return want
 }
 
 func (g *group) view() []lifecycle.Worker {
 	ws := make([]lifecycle.Worker, len(g.members))
 	for i, in := range g.members {
-		ws[i] = lifecycle.Worker{ID: in.key, Slot: in.slot, State: in.state, Stale: in.stale, Released: in.released}
+		ws[i] = lifecycle.Worker{ID: in.key, Slot: in.slot, State: in.state, Stale: in.stale, Released: in.released, Since: in.since}
 	}
 	return ws
-}
-
-// waits reports whether it is too early for a slot's next worker.
-func (g *group) waits(slot int) bool {
-	return time.Now().Before(g.slot(slot).notBefore)
 }
 
 // start makes a new incarnation for a slot.
@@ -145,6 +164,9 @@ func (s *Set) apply(in *incarnation, ev lifecycle.Event) {
 	if effect.Has(lifecycle.SendHold) {
 		in.tell(wire.Order{Cmd: wire.CmdHold})
 	}
+	if effect.Has(lifecycle.SendForgive) {
+		in.tell(wire.Order{Cmd: wire.CmdForgive})
+	}
 	exit := effect.Has(lifecycle.SendExit)
 	in.released = in.released || exit
 	if effect.Has(lifecycle.SendDrain) && in.foreign() && !in.asked && !effect.Has(lifecycle.SignalTerm) {
@@ -199,6 +221,8 @@ func (s *Set) say(in *incarnation, ev lifecycle.Event) {
 		s.log.Info("worker serves", attrs...)
 	case in.state == lifecycle.Serving:
 		s.log.Debug("worker adopted", attrs...)
+	case ev == lifecycle.Tolerated:
+		s.log.Warn("worker failed and goes on, degraded: its group fails too often to replace it", append(attrs, "cause", string(in.report.Cause), "reason", in.report.Reason)...)
 	case ev == lifecycle.Failed && !in.cause.Failure():
 		s.log.Info("worker retires", append(attrs, "cause", string(in.cause))...)
 	case ev == lifecycle.Failed:

@@ -64,14 +64,16 @@ type group struct {
 	dropped    bool  // not in this generation's configuration: goes with its last worker
 	restarts   int
 	failures   int
-	recent     []time.Time // of restarts, as far as MaxRestarts wants to know
+	budget     lifecycle.Budget // of restarts of workers that served
+	recent     []time.Time      // of restarts, as far as MaxRestarts wants to know
 }
 
 // slot is what has to be remembered of a slot between two incarnations.
 type slot struct {
 	failures  int // workers in a row that came to nothing
 	notBefore time.Time
-	last      error // why the last of them did
+	last      error     // why the last of them did
+	owes      time.Time // since when its next worker waits for the group's budget; zero: it does not
 }
 
 // waiter is a method call that waits for something to become true.
@@ -112,7 +114,10 @@ func New(cfg Config) (*Set, error) {
 }
 
 func newGroup(g Group) *group {
-	return &group{Group: g, configured: g.Count, nextID: 1, slots: map[int]*slot{}}
+	return &group{
+		Group: g, configured: g.Count, nextID: 1, slots: map[int]*slot{},
+		budget: lifecycle.Budget{Burst: g.Burst, Per: g.Per},
+	}
 }
 
 // Run starts the workers and keeps them, until Stop, Kill or Abandon. It returns
@@ -286,6 +291,9 @@ func (s *Set) nextDeadline() time.Time {
 			if sl.notBefore.After(now) {
 				sooner(sl.notBefore)
 			}
+		}
+		if g.owing() || s.committed && len(lifecycle.Due(g.view(), s.want(g))) > 0 {
+			sooner(g.budget.Next(now))
 		}
 	}
 	return next

@@ -12,8 +12,10 @@ const (
 	CmdWho   = "NODE_HANDOVER_WHO"   // parent → worker: say your State
 	CmdGo    = "NODE_HANDOVER_GO"    // parent → worker: accept
 	CmdHold  = "NODE_HANDOVER_HOLD"  // parent → worker: your failure is known, go on accepting until told to drain
-	CmdDrain = "NODE_HANDOVER_DRAIN" // parent → worker: a Drain
-	CmdExit  = "NODE_HANDOVER_EXIT"  // parent → worker: exit once you have drained
+	// CmdForgive: your failure is known and forgiven, go on as if nothing had been.
+	CmdForgive = "NODE_HANDOVER_FORGIVE"
+	CmdDrain   = "NODE_HANDOVER_DRAIN" // parent → worker: a Drain
+	CmdExit    = "NODE_HANDOVER_EXIT"  // parent → worker: exit once you have drained
 	// CmdConnect comes with the other end of a connection: a Connect.
 	CmdConnect = "NODE_HANDOVER_CONNECT"
 )
@@ -77,6 +79,11 @@ type State struct {
 	// Cause and Reason are set from the moment at which it asks to be replaced.
 	Cause  Cause  `json:"cause,omitempty"`
 	Reason string `json:"reason,omitempty"`
+	// Nth counts the causes, from 1: what has the same number is the same one, said
+	// again. Without it a worker can't be forgiven.
+	Nth int `json:"nth,omitempty"`
+	// Fatal: it can't go on, even if it were forgiven.
+	Fatal bool `json:"fatal,omitempty"`
 	// ExitCode is its exit status, from PhaseExiting on.
 	ExitCode int `json:"exit,omitempty"`
 	// Active are open connections, Served those that it accepted, Cut those that
