@@ -14,7 +14,7 @@ import (
 // take its place, over a socket pair that exists for one upgrade. Its framing is
 // package wire's; wire/PROTOCOL.md has it in words.
 //
-//	old → new  sockets   names and addresses, with the descriptors
+//	old → new  sockets   names and addresses, and files' names, with the descriptors
 //	new → old  hello     its version of this format
 //	new → old  prepared  it could serve
 //	new → old  failed    it gives up, and why
@@ -35,11 +35,19 @@ type message struct {
 	MinVersion int `json:"min,omitempty"`
 
 	Generation int             `json:"generation,omitempty"` // sockets: of the receiver
-	Sockets    []listen.Spec   `json:"sockets,omitempty"`    // sockets: one descriptor each
+	Sockets    []entry         `json:"sockets,omitempty"`    // sockets: one descriptor each
 	More       bool            `json:"more,omitempty"`       // sockets: another such message follows
 	Reason     string          `json:"reason,omitempty"`     // failed
 	Files      []string        `json:"files,omitempty"`      // legacy: one descriptor each
 	State      json.RawMessage `json:"state,omitempty"`      // commit
+}
+
+// entry is one socket, or a file, whose network is listen.KindFile and which has no
+// address. A program that does not know a network refuses the descriptor, before
+// anything has changed.
+type entry struct {
+	listen.Spec
+	Adopted bool `json:"adopted,omitempty"` // from a supervisor
 }
 
 const (
