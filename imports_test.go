@@ -21,7 +21,7 @@ func TestImports(t *testing.T) {
 		"signals":            "",
 		"drain":              "",
 		"draintest":          "",
-		"internal/anchor":    "internal/launch internal/sdnotify signals",
+		"internal/anchor":    "internal/launch internal/listen internal/sdnotify signals",
 		"upgrader":           "internal/launch internal/listen internal/sdnotify internal/wire",
 		"workerset":          "drain internal/launch internal/lifecycle internal/wire",
 		"worker":             "drain internal/listen internal/wire signals",
