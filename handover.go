@@ -45,8 +45,14 @@ type Config struct {
 	// base name.
 	Name string
 	// Listen are the sockets: "[NAME=]NETWORK://ADDRESS", for example
-	// "http=tcp://:8080", "tcp6://[::1]:80" or "admin=unix:///run/shop.sock".
-	// The name defaults to "http"; every name stands once.
+	// "http=tcp://:8080", "tcp6://[::1]:80", "admin=unix:///run/shop.sock" or
+	// "dns=udp://:53". Networks are tcp, udp (and tcp4, tcp6, …), unix, unixgram and
+	// unixpacket. The name defaults to "http"; every name stands once.
+	//
+	// A socket that systemd has bound (LISTEN_FDS, sd_listen_fds_with_names(3)) and
+	// that has such a name, FileDescriptorName= in systemd.socket(5), is taken
+	// instead, whatever its address is; a wrong kind is an error (upgrader.ErrKind).
+	// Where none has the name, one that is bound to the address is taken.
 	Listen []string
 	// Command, if set, is a program and its arguments that the workers execute, in
 	// any language, and the app is not used. It is looked up in PATH anew for every
@@ -191,7 +197,8 @@ func Main(cfg Config, app worker.App) {
 }
 
 // Run is Main without the exit: it returns the exit code. It may replace the
-// process's image (execve(2)) by the same program with another title.
+// process's image (execve(2)) by the same program with another title, which keeps
+// its pid and what was passed in LISTEN_FDS.
 func Run(cfg Config, app worker.App) (int, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
@@ -215,6 +222,7 @@ func Run(cfg Config, app worker.App) (int, error) {
 			Logger: cfg.Logger,
 		})
 	case role == roleParent:
+		anchor.Receive()
 		return cfg.parent()
 	case sdnotify.Enabled() || cfg.NoAnchor:
 		return become(roleParent, cfg.Name+": parent")

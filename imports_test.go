@@ -22,7 +22,7 @@ func TestImports(t *testing.T) {
 		"signals":            "",
 		"drain":              "",
 		"draintest":          "",
-		"internal/anchor":    "internal/launch internal/sdnotify signals",
+		"internal/anchor":    "internal/launch internal/listen internal/sdnotify signals",
 		"upgrader":           "internal/fault internal/launch internal/listen internal/sdnotify internal/wire",
 		"workerset":          "drain internal/launch internal/lifecycle internal/sdnotify internal/wire",
 		"worker":             "drain internal/listen internal/wire signals",

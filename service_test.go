@@ -75,6 +75,10 @@ func serviceMain() {
 	}
 	workers, _ := strconv.Atoi(os.Getenv("TEST_WORKERS"))
 	timeout, _ := time.ParseDuration(os.Getenv("TEST_UPGRADE_TIMEOUT"))
+	listen := []string{"http=tcp://127.0.0.1:0"}
+	if l := os.Getenv("TEST_LISTEN"); l != "" {
+		listen = strings.Split(l, ",")
+	}
 	ready, err := workerset.ParseReadiness(os.Getenv("TEST_READY"))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -89,14 +93,15 @@ func serviceMain() {
 		Command:        strings.Fields(os.Getenv("TEST_COMMAND")),
 		Program:        handover.ProgramConfig{Output: output},
 		Ready:          ready,
-		Listen:         []string{"http=tcp://127.0.0.1:0"},
+		Listen:         listen,
+		NoAnchor:       os.Getenv("TEST_NO_ANCHOR") != "",
 		Workers:        workers,
 		PIDFile:        os.Getenv("TEST_PIDFILE"),
 		Control:        os.Getenv("TEST_CONTROL"),
 		UpgradeTimeout: timeout,
 		Logger:         log,
 		Started: func(i handover.Info) {
-			log.Info("started", "pid", i.Pid, "listen", i.Listen[0])
+			log.Info("started", "pid", i.Pid, "listen", strings.Join(i.Listen, ","))
 		},
 	}, testApp)
 }
@@ -141,10 +146,16 @@ type service struct {
 // it serves.
 func startService(t testing.TB, workers int, env ...string) *service {
 	t.Helper()
+	return startServiceBy(t, func(bin string) *exec.Cmd { return exec.Command(bin) }, workers, env...)
+}
+
+// startServiceBy is startService in another way.
+func startServiceBy(t testing.TB, way func(bin string) *exec.Cmd, workers int, env ...string) *service {
+	t.Helper()
 	dir := t.TempDir()
 	bin, pidFile := filepath.Join(dir, serviceName), filepath.Join(dir, "pid")
 	install(t, bin)
-	cmd := exec.Command(bin)
+	cmd := way(bin)
 	cmd.Env = append(env, "TEST_WORKERS="+strconv.Itoa(workers), "TEST_PIDFILE="+pidFile)
 	s := startCommand(t, cmd)
 	s.bin, s.pidFile = bin, pidFile

@@ -231,7 +231,7 @@ func (u *Upgrader) sendSockets(c *wire.Conn) error {
 				closeAll(files)
 				return err
 			}
-			m.Sockets = append(m.Sockets, s.spec)
+			m.Sockets = append(m.Sockets, entry{s.spec, s.adopted})
 			files = append(files, f)
 		}
 		err := c.Send(m, files...)

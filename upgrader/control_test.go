@@ -110,6 +110,9 @@ func (s *service) stats() stats {
 	s.up.mu.Lock()
 	defer s.up.mu.Unlock()
 	for name, sock := range s.up.sockets {
+		if sock.Addr() == nil {
+			continue // a file
+		}
 		flags, err := unix.FcntlInt(uintptr(sock.Fd()), unix.F_GETFL, 0)
 		st.Nonblock = st.Nonblock && err == nil && flags&unix.O_NONBLOCK != 0
 		st.Addrs[name] = sock.Addr().String()

@@ -6,7 +6,12 @@ import (
 	"strings"
 
 	"github.com/handover-go/handover/internal/launch"
+	"github.com/handover-go/handover/internal/listen"
 )
+
+// ErrKind is wrapped where a socket is not of the kind that is asked for: what a
+// supervisor has passed under a name, or the network of Listen and Packet.
+var ErrKind = listen.ErrKind
 
 // Reasons for which Upgrade did not even start the new program.
 var (

@@ -50,6 +50,7 @@ type site struct {
 	mark    string // in the environment of all its processes
 	runs    string // one of the programs, the service by default
 	env     []string
+	passed  []int  // descriptors 3, … of the first process, whose LISTEN_PID is its own
 	taken   string // an address in use
 }
 
@@ -167,8 +168,12 @@ func (s *site) launch() *running {
 		fds[i], err = launch.Fd(f)
 		must(err)
 	}
-	args := append([]string{s.program}, s.args...)
-	r.first, err = launch.Start(launch.Spec{Path: s.program, Args: args, Env: env, Dir: dir, Fds: fds})
+	path, args := s.program, append([]string{s.program}, s.args...)
+	if s.passed != nil {
+		path, args = "/bin/sh", append([]string{"sh", "-c", `LISTEN_PID=$$ exec "$0" "$@"`}, args...)
+		fds = append(fds, s.passed...)
+	}
+	r.first, err = launch.Start(launch.Spec{Path: path, Args: args, Env: env, Dir: dir, Fds: fds})
 	must(err)
 	stdin.Close()
 	outW.Close()

@@ -63,9 +63,10 @@ func TestLife(t *testing.T) {
 	if want := "open socket a=tcp://:1: the name is taken already by a=tcp://127.0.0.1:0"; err == nil || err.Error() != want {
 		t.Errorf(" got %v\nwant %s", err, want)
 	}
-	if _, err = up.Open("c", "udp", ":1"); err == nil || !strings.Contains(err.Error(), `unknown network "udp"`) {
+	if _, err = up.Open("c", "ip", ":1"); err == nil || !strings.Contains(err.Error(), `unknown network "ip"`) {
 		t.Errorf("%v", err)
 	}
+	openPacketsAndFiles(t, up, dir)
 	if up.HasPredecessor() || up.Generation() != 1 || up.Relay(syscall.SIGHUP) || len(up.Dropped()) != 0 {
 		t.Error("not a first generation")
 	}

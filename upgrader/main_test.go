@@ -21,6 +21,8 @@ var programs = map[string]func(){
 	"inspect": inspectMain,
 	"bare":    bareMain,
 	"hold":    holdMain,
+
+	"with pid": withPidMain,
 }
 
 func TestMain(m *testing.M) {

@@ -15,7 +15,8 @@ import (
 // it the one that decides, at once. In a later one it waits for the
 // predecessor's commit and returns its legacy, unless Config.Take got it; if the
 // predecessor dies first, this process decides with an empty legacy. The PID file
-// is written then, and the supervisor told.
+// is written then, and the supervisor told. What was passed in LISTEN_FDS and not
+// opened is closed, with a warning.
 //
 // If ctx ends first, Stop is called, or the predecessor's commit does not arrive
 // whole, nothing has changed for the predecessor: it is told that this process
@@ -119,6 +120,9 @@ func (u *Upgrader) decide(legacy Legacy, orphan bool) Legacy {
 	for _, s := range left {
 		s.Close()
 	}
+	u.mu.Lock()
+	u.passed.Reject(u.log)
+	u.mu.Unlock()
 	return legacy
 }
 
@@ -196,6 +200,7 @@ func (u *Upgrader) end() {
 	for _, s := range u.Dropped() {
 		s.Close()
 	}
+	u.passed.Close()
 	if decided && u.cfg.PIDFile != "" {
 		removePIDFile(u.cfg.PIDFile)
 	}

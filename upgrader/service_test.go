@@ -33,7 +33,9 @@ const envDir = "UPGRADER_TEST_DIR"
 // successor others.
 type settings struct {
 	Listen  []string
-	Mode    string // how the process misbehaves; "" if it does not
+	Hold    []string // opened, and not served
+	Files   []string // names; see files_test.go
+	Mode    string   // how the process misbehaves; "" if it does not
 	Title   string
 	Path    string
 	Timeout time.Duration
@@ -68,12 +70,21 @@ func serviceMain() {
 	s.up, err = New(cfg)
 	check(err)
 	var g run.Group
+	s.hold(set)
 	for _, l := range set.Listen {
 		spec, err := listen.Parse(l)
 		check(err)
+		if spec.Packet() {
+			g.Add(s.echo(spec))
+			continue
+		}
 		ln, err := s.up.Listen(spec.Name, spec.Network, spec.Addr)
 		check(err)
 		if set.Mode == "no accept" {
+			continue
+		}
+		if spec.Network == "unixpacket" {
+			g.Add(drain.Actor(greeter{}, ln, drain.Config{Logger: slog.New(slog.DiscardHandler)}))
 			continue
 		}
 		srv := &http.Server{Handler: http.HandlerFunc(s.serve)}
@@ -242,6 +253,7 @@ func (s *service) yield(how string) func(context.Context) (Legacy, error) {
 		case "die":
 			die()
 		case "wait":
+			fmt.Println("waits", os.Getpid())
 			<-s.release
 			return Legacy{}, nil
 		}

@@ -1,22 +1,21 @@
 package upgrader
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"os"
 	"strings"
 	"sync"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/handover-go/handover/internal/listen"
 )
 
-// Socket is a listening socket under a name. It is kept as a bare descriptor,
-// outside Go's poller: a process that holds it for others and never accepts must
-// not wake up at every connection.
+// Socket is a socket, or another open file, under a name. It is kept as a bare
+// descriptor, outside Go's poller: a process that holds it for others and never
+// accepts must not wake up at every connection. None of the flags that all holders
+// share, such as O_NONBLOCK, is changed by holding it.
 //
 // Its methods may be called from any goroutine.
 type Socket struct {
@@ -28,18 +27,16 @@ type Socket struct {
 	file    os.FileInfo
 	retired bool // Close removes it
 	bound   bool // by this process, not inherited
+	// A supervisor has bound it, and this service has it by its name: whatever
+	// address is asked for, and the file stays the supervisor's.
+	adopted bool
 }
 
 // openSocket binds a new socket.
 func openSocket(spec listen.Spec) (*Socket, error) {
-	ln, err := spec.Listen()
+	fd, err := spec.Bind()
 	if err != nil {
 		return nil, err
-	}
-	defer ln.Close()
-	fd, err := dupConn(ln.(syscall.Conn))
-	if err != nil {
-		return nil, fmt.Errorf("open socket %v: %w", spec, err)
 	}
 	s := &Socket{spec: spec, fd: fd, bound: true}
 	s.remember()
@@ -48,23 +45,24 @@ func openSocket(spec listen.Spec) (*Socket, error) {
 
 // inheritSocket makes a Socket of a descriptor that came from the predecessor.
 // It takes ownership of f.
-func inheritSocket(spec listen.Spec, f *os.File) (*Socket, error) {
-	fd, err := dupConn(f)
+func inheritSocket(e entry, f *os.File) (*Socket, error) {
+	fd, err := listen.DupConn(f)
 	f.Close()
+	if err == nil && e.Network != listen.KindFile {
+		if err = e.Check(fd); err != nil {
+			unix.Close(fd)
+		}
+	}
 	if err != nil {
-		return nil, fmt.Errorf("inherit socket %v: %w", spec, err)
+		return nil, fmt.Errorf("inherit socket %v: %w", e.Spec, err)
 	}
-	if n, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err != nil || n == 0 {
-		unix.Close(fd)
-		return nil, fmt.Errorf("inherit socket %v: the descriptor is not a listening socket", spec)
-	}
-	s := &Socket{spec: spec, fd: fd}
+	s := &Socket{spec: e.Spec, fd: fd, adopted: e.Adopted}
 	s.remember()
 	return s, nil
 }
 
 func (s *Socket) remember() {
-	if s.spec.Network == "unix" && !strings.HasPrefix(s.spec.Addr, "@") {
+	if s.spec.Unix() && !s.adopted && !strings.HasPrefix(s.spec.Addr, "@") {
 		s.file, _ = os.Lstat(s.spec.Addr)
 	}
 }
@@ -72,14 +70,12 @@ func (s *Socket) remember() {
 // Name is the socket's name.
 func (s *Socket) Name() string { return s.spec.Name }
 
-// Addr is the address that the socket is bound to.
+// Addr is the address that the socket is bound to (getsockname(2)), and nil when
+// there is none: after Close, and of a file.
 func (s *Socket) Addr() net.Addr {
-	ln, err := s.Listener()
-	if err != nil {
-		return nil
-	}
-	defer ln.Close()
-	return ln.Addr()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return listen.Addr(s.fd)
 }
 
 // Fd is the socket's descriptor, or -1 after Close. It stays the Socket's: to
@@ -91,35 +87,53 @@ func (s *Socket) Fd() int {
 }
 
 // Listener returns a listener on the socket, for a process that accepts. It has
-// a descriptor of its own; closing it does not close the Socket.
+// a descriptor of its own; closing it does not close the Socket. It makes the
+// socket non-blocking for everybody who has it. If the socket is not one that
+// listens, the error wraps ErrKind.
 func (s *Socket) Listener() (net.Listener, error) {
-	f, err := s.dup()
-	if err != nil {
-		return nil, err
+	if s.spec.Packet() || s.spec.Network == listen.KindFile {
+		return nil, fmt.Errorf("socket %v: %w: it does not listen", s.spec, ErrKind)
 	}
-	defer f.Close()
-	ln, err := net.FileListener(f)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.fd < 0 {
+		return nil, fmt.Errorf("socket %v: %w", s.spec, net.ErrClosed)
+	}
+	ln, err := listen.Listener(s.fd)
 	if err != nil {
 		return nil, fmt.Errorf("socket %v: %w", s.spec, err)
-	}
-	if u, ok := ln.(*net.UnixListener); ok {
-		u.SetUnlinkOnClose(false)
 	}
 	return ln, nil
 }
 
-// dup is a copy to send or to wrap. It is in the poller, so keep it short.
+// packets is Listener for a socket that receives packets. Reading begins when
+// open is closed.
+func (s *Socket) packets(open <-chan struct{}) (net.PacketConn, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.fd < 0 {
+		return nil, fmt.Errorf("socket %v: %w", s.spec, net.ErrClosed)
+	}
+	c, err := listen.PacketConn(s.fd, open)
+	if err != nil {
+		return nil, fmt.Errorf("socket %v: %w", s.spec, err)
+	}
+	return c, nil
+}
+
+// dup is a copy to send or to give away. Where the descriptor is non-blocking it is
+// in the poller, so keep it short.
 func (s *Socket) dup() (*os.File, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.fd < 0 {
 		return nil, fmt.Errorf("socket %v: %w", s.spec, net.ErrClosed)
 	}
-	fd, err := unix.FcntlInt(uintptr(s.fd), unix.F_DUPFD_CLOEXEC, 3)
+	f, err := listen.File(s.fd, s.spec.Name)
 	if err != nil {
 		return nil, fmt.Errorf("socket %v: %w", s.spec, err)
 	}
-	return os.NewFile(uintptr(fd), s.spec.Name), nil
+	return f, nil
 }
 
 // Close closes this process's copy. Other processes' copies go on.
@@ -145,15 +159,4 @@ func (s *Socket) retire() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.retired = true
-}
-
-func dupConn(c syscall.Conn) (int, error) {
-	rc, err := c.SyscallConn()
-	if err != nil {
-		return -1, err
-	}
-	fd := -1
-	var derr error
-	err = rc.Control(func(n uintptr) { fd, derr = unix.FcntlInt(n, unix.F_DUPFD_CLOEXEC, 3) })
-	return fd, errors.Join(err, derr)
 }

@@ -14,7 +14,7 @@ import (
 // take its place, over a socket pair that exists for one upgrade. Its framing is
 // package wire's; wire/PROTOCOL.md has it in words.
 //
-//	old → new  sockets   names and addresses, with the descriptors
+//	old → new  sockets   names and addresses, and files' names, with the descriptors
 //	new → old  hello     its version of this format
 //	new → old  ward      a process that is to be drained if this fails
 //	new → old  prepared  it could serve
@@ -40,7 +40,7 @@ type message struct {
 	MinVersion int `json:"min,omitempty"`
 
 	Generation int             `json:"generation,omitempty"` // sockets: of the receiver
-	Sockets    []listen.Spec   `json:"sockets,omitempty"`    // sockets: one descriptor each
+	Sockets    []entry         `json:"sockets,omitempty"`    // sockets: one descriptor each
 	More       bool            `json:"more,omitempty"`       // sockets: another such message follows
 	Reason     string          `json:"reason,omitempty"`     // failed
 	Files      []string        `json:"files,omitempty"`      // legacy: one descriptor each
@@ -51,6 +51,14 @@ type message struct {
 	Signal    int   `json:"signal,omitempty"`
 	TimeoutMS int64 `json:"timeout,omitempty"`
 	Output    int   `json:"output,omitempty"`
+}
+
+// entry is one socket, or a file, whose network is listen.KindFile and which has no
+// address. A program that does not know a network refuses the descriptor, before
+// anything has changed.
+type entry struct {
+	listen.Spec
+	Adopted bool `json:"adopted,omitempty"` // from a supervisor
 }
 
 const (

@@ -85,9 +85,9 @@ func TestMeetBad(t *testing.T) {
 		"did not say what there is to inherit: EOF": func(c *wire.Conn) { c.Close() },
 		`began with "commit" instead of "sockets"`:  func(c *wire.Conn) { send(t, c, message{Cmd: cmdCommit}) },
 		"succession: json: cannot unmarshal":        func(c *wire.Conn) { send(t, c, 7) },
-		"1 sockets announced":                       func(c *wire.Conn) { send(t, c, message{Cmd: cmdSockets, Sockets: []listen.Spec{spec}}) },
-		"inherit socket a=tcp://:1: the descriptor is not a listening socket": func(c *wire.Conn) {
-			send(t, c, message{Cmd: cmdSockets, Sockets: []listen.Spec{spec, spec}}, file, file)
+		"1 sockets announced":                       func(c *wire.Conn) { send(t, c, message{Cmd: cmdSockets, Sockets: []entry{{Spec: spec}}}) },
+		"inherit socket a=tcp://:1: wrong kind of descriptor: it is no socket of a kind that is known here, and a=tcp://:1 asks for a tcp socket": func(c *wire.Conn) {
+			send(t, c, message{Cmd: cmdSockets, Sockets: []entry{{Spec: spec}, {Spec: spec}}}, file, file)
 		},
 	} {
 		p, old := pair(t)
@@ -132,7 +132,7 @@ func TestMany(t *testing.T) {
 			t.Fatal(err)
 		}
 		name := fmt.Sprint("s", i)
-		if u.sockets[name], err = inheritSocket(listen.Spec{Name: name, Network: "tcp", Addr: "127.0.0.1:0"}, f); err != nil {
+		if u.sockets[name], err = inheritSocket(entry{Spec: listen.Spec{Name: name, Network: "tcp", Addr: "127.0.0.1:0"}}, f); err != nil {
 			t.Fatal(err)
 		}
 		defer u.sockets[name].Close()

@@ -1,5 +1,5 @@
-// Package upgrader keeps named listening sockets open over changes of a
-// program's binary.
+// Package upgrader keeps named sockets and files open over changes of a program's
+// binary.
 //
 // A process that uses it opens its sockets by name, calls Ready when it serves,
 // and Upgrade, usually on SIGHUP, to put a new process of the program's current
@@ -18,6 +18,9 @@
 // where late passes a HUP that comes too late for this process on to its
 // successor, by Relay. The example is the whole of it.
 //
+// A first process takes the sockets that systemd has bound, if there are any
+// (LISTEN_FDS, sd_listen_fds_with_names(3)): see Open.
+//
 // The package knows nothing about workers. A parent that has some hands them on
 // through Config.Yield and gets its predecessor's from Ready.
 package upgrader
@@ -27,13 +30,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
-	"net"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/cloudflare/tableflip"
@@ -129,6 +128,7 @@ type Upgrader struct {
 	phase     phase
 	sockets   map[string]*Socket
 	inherited map[listen.Spec]*Socket // not claimed yet
+	passed    listen.Passed           // by a supervisor, and not claimed yet
 	dropped   []*Socket               // not claimed, and given to whoever called Dropped
 	idle      chan struct{}           // closed when the last upgrade that began has ended
 
@@ -142,8 +142,9 @@ type Upgrader struct {
 // New takes this process's place in the succession. Call it early, and before
 // anything that listens. It can be called once in a process.
 //
-// It takes what the process inherited out of the environment, so that children
-// started later do not take themselves for successors.
+// It takes what the process inherited out of the environment, LISTEN_FDS and what
+// belongs to it included, so that children started later do not take themselves for
+// successors. What is wrong there is an error that names the variable.
 func New(cfg Config) (*Upgrader, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -177,11 +178,17 @@ func New(cfg Config) (*Upgrader, error) {
 		return nil, fmt.Errorf("upgrader: %w", err)
 	}
 	fault.Point(fault.NewMet)
+	if pred != nil {
+		listen.Forget() // descriptor 3 is tableflip's here
+	} else if u.passed, err = listen.FromSupervisor(); err != nil {
+		return nil, fmt.Errorf("upgrader: %w", err)
+	}
 	if u.tf, err = newTableflip(pred != nil, u.spawn); err != nil {
 		if pred != nil {
 			pred.fail(err)
 			pred.close()
 		}
+		u.passed.Close()
 		return nil, fmt.Errorf("upgrader: %w", err)
 	}
 	if cfg.PIDFile != "" {
@@ -201,82 +208,6 @@ func (u *Upgrader) Generation() int { return u.generation }
 
 // HasPredecessor reports whether this process was started by an upgrade.
 func (u *Upgrader) HasPredecessor() bool { return u.pred != nil }
-
-// Open returns the inherited socket of that name, or binds it. Networks are tcp,
-// tcp4, tcp6 and unix; addresses are as for net.Listen. Another address or
-// network than the predecessor used under the same name opens a new socket; the
-// same address under another name is the same socket.
-//
-// A name can be opened once in a process. Call it before Ready: a successor that
-// is being started may not get what is opened later.
-func (u *Upgrader) Open(name, network, addr string) (*Socket, error) {
-	spec := listen.Spec{Name: name, Network: network, Addr: addr}
-	if err := spec.Validate(); err != nil {
-		return nil, err
-	}
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if u.phase == phaseReplaced || u.phase == phaseStopped {
-		return nil, fmt.Errorf("open socket %v: %w", spec, ErrStopped)
-	}
-	if s, ok := u.sockets[name]; ok {
-		return nil, fmt.Errorf("open socket %v: the name is taken already by %v", spec, s.spec)
-	}
-	s, ok := u.inherited[spec]
-	if !ok {
-		var err error
-		if s, err = openSocket(spec); errors.Is(err, syscall.EADDRINUSE) && u.renamed(spec) != nil {
-			s = u.renamed(spec)
-		} else if err != nil {
-			return nil, err
-		}
-	}
-	delete(u.inherited, s.spec)
-	s.spec = spec
-	u.sockets[name] = s
-	return s, nil
-}
-
-// renamed is an inherited socket that has the address and another name. While the
-// predecessor holds it nobody can bind the address, so a new name would otherwise
-// take a restart.
-func (u *Upgrader) renamed(spec listen.Spec) *Socket {
-	for was, s := range u.inherited {
-		if was.Network == spec.Network && was.Addr == spec.Addr {
-			return s
-		}
-	}
-	return nil
-}
-
-// Listen is Open for a process that accepts by itself. Closing the listener
-// leaves the socket open for the successor. In a process that an upgrade started,
-// Accept waits until Ready has made it the one that decides: what it accepted
-// before that would be lost with it if the upgrade failed.
-func (u *Upgrader) Listen(name, network, addr string) (net.Listener, error) {
-	s, err := u.Open(name, network, addr)
-	if err != nil {
-		return nil, err
-	}
-	ln, err := s.Listener()
-	if err != nil || u.pred == nil {
-		return ln, err
-	}
-	return newListener(ln, u.decided), nil
-}
-
-// Dropped takes over the sockets that the predecessor had and that this process
-// did not open. Whoever calls it closes them, when nobody serves them any more;
-// otherwise Ready does. To close one once this process decides removes a unix
-// socket's file.
-func (u *Upgrader) Dropped() []*Socket {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	list := slices.Collect(maps.Values(u.inherited))
-	clear(u.inherited)
-	u.dropped = append(u.dropped, list...)
-	return list
-}
 
 // Stdio are the descriptors of the service's standard output and error. They
 // are 1 and 2, but for a new process before its commit: what that one prints goes

@@ -153,7 +153,7 @@ func TestAlone(t *testing.T) {
 func TestAloneBadConfig(t *testing.T) {
 	t.Parallel()
 	for listen, want := range map[string]string{
-		"http=udp://:1":               `unknown network "udp"`,
+		"http=ip://:1":                `unknown network "ip"`,
 		"nonsense":                    `listen address "nonsense"`,
 		"tcp://:0,tcp://127.0.0.1:0":  `have the same name "http"`,
 		"http=tcp://127.0.0.1:999999": "999999",

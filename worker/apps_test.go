@@ -99,11 +99,71 @@ var apps = map[string]worker.App{
 		fmt.Println("control " + ln.Addr().String())
 		return w.Serve(ctx, "http", &http.Server{Handler: routes(w)})
 	},
+	"packets": answerPackets,
+	// Reads one, and answers it when the drain has begun.
+	"late": func(ctx context.Context, w *worker.Worker) error {
+		c, err := w.PacketConn("http")
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		b := make([]byte, 100)
+		n, from, err := c.ReadFrom(b)
+		if err != nil {
+			return err
+		}
+		<-ctx.Done()
+		if _, err := c.WriteTo(b[:n], from); err != nil {
+			return err
+		}
+		_ = c.SetReadDeadline(time.Time{}) // helps nothing
+		if _, _, err := c.ReadFrom(b); !errors.Is(err, worker.ErrDraining) {
+			panic(err)
+		}
+		return nil
+	},
+	// Says what it has, appends to the log, and serves the rest.
+	"mixed": func(ctx context.Context, w *worker.Worker) error {
+		for _, name := range append(w.Sockets(), "nothing") {
+			fmt.Println(name, "is", w.Network(name))
+		}
+		f, err := w.File("log")
+		if err != nil {
+			return err
+		}
+		fmt.Fprintln(f, "a line")
+		f.Close()
+		if _, err := w.File("log"); err == nil {
+			return errors.New("taken twice")
+		}
+		w.Go(func(ctx context.Context) error { return w.Serve(ctx, "admin", &http.Server{Handler: routes(w)}) })
+		return answerPackets(ctx, w)
+	},
 	"environment": func(ctx context.Context, w *worker.Worker) error {
 		fmt.Println(strings.Join(os.Environ(), "\n"))
 		fmt.Println(w.Name(), w.Group(), w.Slot(), w.ID(), w.Generation(), w.HasParent(), w.Sockets())
 		return nil
 	},
+}
+
+// answerPackets echoes what comes to the socket "http".
+func answerPackets(ctx context.Context, w *worker.Worker) error {
+	c, err := w.PacketConn("http")
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	fmt.Printf("control %v\n", c.LocalAddr())
+	b := make([]byte, 100)
+	for {
+		n, from, err := c.ReadFrom(b)
+		if err != nil {
+			return err
+		}
+		if _, err := c.WriteTo(b[:n], from); err != nil {
+			return err
+		}
+	}
 }
 
 func routes(w *worker.Worker) http.Handler {

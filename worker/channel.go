@@ -45,7 +45,7 @@ func (w *Worker) speak() {
 
 func (w *Worker) stateLocked() wire.State {
 	s := w.state
-	s.Active, s.Served, s.Cut = 0, 0, 0
+	s.Active, s.Served, s.Cut = 0, int(w.received.Load()), 0
 	for _, d := range w.drainers {
 		open, _ := d.Active()
 		s.Active += open

@@ -55,6 +55,8 @@ func newWorker(ctx context.Context, cfg Config) (*Worker, error) {
 		cfg:     cfg,
 		log:     cfg.Logger,
 		timeout: cfg.DrainTimeout,
+		sockets: map[string]*socket{},
+		accept:  make(chan struct{}),
 		dirty:   make(chan struct{}, 1),
 		quit:    make(chan struct{}),
 		idle:    make(chan struct{}),
@@ -66,11 +68,10 @@ func newWorker(ctx context.Context, cfg Config) (*Worker, error) {
 		Cmd: wire.CmdState, Version: wire.Version, Pid: os.Getpid(),
 		ID: 1, Group: "main", Slot: 1, Generation: 1, Phase: wire.PhaseStarting,
 	}
-	var err error
 	w.eager = !Inherited() || os.Getenv(wire.EnvAccept) != ""
 	os.Unsetenv(wire.EnvAccept)
 	if !Inherited() {
-		if w.sockets, err = ownSockets(cfg.Listen); err != nil {
+		if err := w.ownSockets(); err != nil {
 			return nil, bad("%w", err)
 		}
 		return w, nil
@@ -79,12 +80,17 @@ func newWorker(ctx context.Context, cfg Config) (*Worker, error) {
 	os.Unsetenv(wire.Env)
 	os.Unsetenv(Env)
 	os.Unsetenv("NODE_CHANNEL_FD")
-	if w.sockets, err = inheritedSockets(); err != nil {
+	if err := w.inheritedSockets(); err != nil {
 		return nil, bad("%w", err)
 	}
 	fd, err := strconv.Atoi(chanFd)
 	if err != nil || fd < 0 {
 		return nil, bad("%s=%q: not a descriptor number", wire.Env, chanFd)
+	}
+	for name, s := range w.sockets {
+		if s.fd == fd {
+			return nil, bad("%s=%q: that descriptor is the socket %q", wire.Env, chanFd, name)
+		}
 	}
 	syscall.CloseOnExec(fd)
 	f := os.NewFile(uintptr(fd), "channel")
@@ -118,65 +124,38 @@ func parseWho(s string, st *wire.State) error {
 	return nil
 }
 
-func ownSockets(list []string) (map[string]*socket, error) {
-	specs, err := listen.ParseAll(list)
+// ownSockets are those of a process without a parent: what a supervisor has passed,
+// and the rest to be bound when they are taken.
+func (w *Worker) ownSockets() error {
+	specs, err := listen.ParseAll(w.cfg.Listen)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	m := map[string]*socket{}
+	if w.passed, err = listen.FromSupervisor(); err != nil {
+		return err
+	}
 	for _, s := range specs {
-		m[s.Name] = &socket{spec: s}
+		fd, err := w.passed.Socket(s)
+		if err != nil {
+			return fmt.Errorf("socket %v: %w", s, err)
+		}
+		w.sockets[s.Name] = &socket{spec: s, fd: fd, kind: s.Kind()}
 	}
-	return m, nil
+	return nil
 }
 
-// firstFd is SD_LISTEN_FDS_START of sd_listen_fds(3).
-const firstFd = 3
-
-// inheritedSockets takes the descriptors that LISTEN_FDS and LISTEN_FDNAMES
-// announce. LISTEN_PID may be absent, since a parent does not know the pid before
-// it forks; if it is there, it has to be ours.
-func inheritedSockets() (map[string]*socket, error) {
-	count, names, pid := os.Getenv("LISTEN_FDS"), os.Getenv("LISTEN_FDNAMES"), os.Getenv("LISTEN_PID")
-	for _, k := range []string{"LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID"} {
-		os.Unsetenv(k)
+// inheritedSockets are those that a parent has passed.
+func (w *Worker) inheritedSockets() error {
+	passed, err := listen.FromParent()
+	if err != nil {
+		return err
 	}
-	m := map[string]*socket{}
-	if count == "" || pid != "" && pid != strconv.Itoa(os.Getpid()) {
-		return m, nil
-	}
-	n, err := strconv.Atoi(count)
-	if err != nil || n < 0 {
-		return nil, fmt.Errorf("LISTEN_FDS=%q: not a count", count)
-	}
-	var list []string
-	if names != "" {
-		list = strings.Split(names, ":")
-	}
-	if len(list) != n {
-		return nil, fmt.Errorf("LISTEN_FDS=%d, but LISTEN_FDNAMES=%q has %d names", n, names, len(list))
-	}
-	for i, name := range list {
-		fd := firstFd + i
-		if _, ok := m[name]; ok || name == "" {
-			return nil, fmt.Errorf("LISTEN_FDNAMES=%q: empty or repeated name %q", names, name)
+	for _, d := range passed {
+		kind, err := listen.Kind(d.Fd)
+		if err != nil {
+			return fmt.Errorf("socket %q, descriptor %d: %w", d.Name, d.Fd, err)
 		}
-		if err := checkListening(fd); err != nil {
-			return nil, fmt.Errorf("socket %q, descriptor %d: %w", name, fd, err)
-		}
-		syscall.CloseOnExec(fd)
-		m[name] = &socket{file: os.NewFile(uintptr(fd), name)}
-	}
-	return m, nil
-}
-
-func checkListening(fd int) error {
-	v, err := syscall.GetsockoptInt(fd, syscall.SOL_SOCKET, soAcceptConn)
-	switch {
-	case err != nil:
-		return fmt.Errorf("not a socket, or closed: %w", err)
-	case v == 0:
-		return fmt.Errorf("a socket, but not a listening one")
+		w.sockets[d.Name] = &socket{fd: d.Fd, kind: kind}
 	}
 	return nil
 }
@@ -202,7 +181,8 @@ func (w *Worker) Generation() int { return w.state.Generation }
 // HasParent reports whether there is, or was, one.
 func (w *Worker) HasParent() bool { return w.conn != nil }
 
-// Sockets are the names of the sockets that the worker has, sorted.
+// Sockets are the names of the sockets and files that the worker has, sorted. See
+// Network.
 func (w *Worker) Sockets() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -47,13 +47,14 @@ func TestBadInheritance(t *testing.T) {
 		{[]string{"LISTEN_FDS=2", "LISTEN_FDNAMES=a:a"}, `LISTEN_FDNAMES="a:a": empty or repeated name "a"`},
 		{[]string{"LISTEN_FDS=2", "LISTEN_FDNAMES=http:"}, `empty or repeated name ""`},
 		// Descriptor 3 is the socket, 4 the channel, and there is no more.
-		{[]string{"LISTEN_FDS=2", "LISTEN_FDNAMES=http:more"}, `socket "more", descriptor 4: a socket, but not a listening one`},
+		{[]string{"LISTEN_FDS=2", "LISTEN_FDNAMES=http:more"}, `HANDOVER_CHANNEL_FD="4": that descriptor is the socket "more"`},
+		{[]string{"LISTEN_FDS=3", "LISTEN_FDNAMES=http:more:most"}, `LISTEN_FDS=3: descriptor 5, "most", is not open: bad file descriptor`},
 		{[]string{"LISTEN_FDS=20", "LISTEN_FDNAMES=http" + strings.Repeat(":", 19)}, `empty or repeated name ""`},
 		{[]string{"HANDOVER_CHANNEL_FD=x"}, `HANDOVER_CHANNEL_FD="x": not a descriptor number`},
 		{[]string{"HANDOVER_CHANNEL_FD=-1"}, `HANDOVER_CHANNEL_FD="-1": not a descriptor number`},
 		{[]string{"HANDOVER_CHANNEL_FD=999"}, `HANDOVER_CHANNEL_FD="999": wire: descriptor 999 is not usable`},
 		{[]string{"HANDOVER_CHANNEL_FD=1"}, `HANDOVER_CHANNEL_FD="1": wire: descriptor 1 is a regular file`},
-		{[]string{"HANDOVER_CHANNEL_FD=3"}, `HANDOVER_CHANNEL_FD="3": wire: descriptor 3 is an internet socket`},
+		{[]string{"HANDOVER_CHANNEL_FD=3"}, `HANDOVER_CHANNEL_FD="3": that descriptor is the socket "http"`},
 		{[]string{"HANDOVER_WORKER="}, `HANDOVER_WORKER="": want GROUP/SLOT/ID/GENERATION`},
 		{[]string{"HANDOVER_WORKER=web/1/2"}, `HANDOVER_WORKER="web/1/2": want GROUP/SLOT/ID/GENERATION`},
 		{[]string{"HANDOVER_WORKER=web/0/1/1"}, `"0" is not a positive number`},
@@ -68,16 +69,36 @@ func TestBadInheritance(t *testing.T) {
 			}
 		})
 	}
-	for want, fd := range map[string]func() int{
-		`socket "http", descriptor 3: not a socket, or closed`:           func() int { f, _ := unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0); return f },
-		`socket "http", descriptor 3: a socket, but not a listening one`: func() int { f, _ := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0); return f },
+}
+
+// TestWrongKind: what a worker was given is not what its app makes of it.
+func TestWrongKind(t *testing.T) {
+	t.Parallel()
+	for want, c := range map[string]struct {
+		app string
+		fd  func() (int, error)
+	}{
+		`socket "http": wrong kind of descriptor: it is of the network file, use PacketConn or File`: {"serve", func() (int, error) {
+			return unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		}},
+		`socket "http": wrong kind of descriptor: it is of the network udp, use PacketConn or File`: {"serve", func() (int, error) {
+			return unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		}},
+		`socket "http": wrong kind of descriptor: it is of the network file, use Serve, Listener or File`: {"packets", func() (int, error) {
+			return unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0) // does not listen
+		}},
 	} {
 		t.Run(want, func(t *testing.T) {
 			t.Parallel()
-			bad := fd()
+			bad, err := c.fd()
+			if err != nil {
+				t.Fatal(err)
+			}
 			defer unix.Close(bad)
-			p := begin(t, spec{app: "serve", env: []string{"LISTEN_FDS=1", "LISTEN_FDNAMES=http"}, first: bad})
-			p.exits("exit status 2")
+			p := begin(t, spec{app: c.app, env: []string{"LISTEN_FDS=1", "LISTEN_FDNAMES=http"}, first: bad})
+			p.cause(wire.CauseError)
+			p.drain(0, true)
+			p.exits("exit status 1")
 			if out := p.output(); !strings.Contains(out, want) {
 				t.Errorf("want %s:\n%s", want, out)
 			}

@@ -85,11 +85,13 @@ type process struct {
 // spec says how a process is started.
 type spec struct {
 	app     string
-	sockets []string // inherited, unless env says otherwise
+	sockets []string       // inherited, unless env says otherwise
+	fds     map[string]int // theirs; by default listening sockets are made
 	env     []string
-	alone   bool // without a parent
-	stderr  int  // default: the process's output
-	first   int  // descriptor 3, if there is no socket
+	alone   bool  // without a parent
+	stderr  int   // default: the process's output
+	first   int   // descriptor 3, if there is no socket
+	passed  []int // descriptors 3, … where it is alone, with its pid in LISTEN_PID
 }
 
 // begin starts a process and sees to its end.
@@ -111,7 +113,11 @@ func begin(t *testing.T, s spec) *process {
 	fds := []int{outFd, outFd, s.stderr}
 	env := append(os.Environ(), "GORACE=atexit_sleep_ms=0", envApp+"="+s.app)
 	for _, name := range s.sockets {
-		p.fds[name], p.socks[name] = heldSocket(t)
+		if fd, ok := s.fds[name]; ok {
+			p.fds[name] = fd
+		} else {
+			p.fds[name], p.socks[name] = heldSocket(t)
+		}
 		fds = append(fds, p.fds[name])
 	}
 	if s.first != 0 {
@@ -135,9 +141,16 @@ func begin(t *testing.T, s spec) *process {
 			fmt.Sprintf("LISTEN_FDS=%d", len(s.sockets)), "LISTEN_FDNAMES="+strings.Join(s.sockets, ":"))
 		fds = append(fds, fd)
 	}
-	p.proc, err = launch.Start(launch.Spec{
-		Path: launch.Self, Args: []string{"worker"}, Env: append(env, s.env...), Fds: fds, Setsid: true,
-	})
+	path, args := launch.Self, []string{"worker"}
+	if s.passed != nil {
+		exe, err := os.Executable()
+		if err != nil {
+			t.Fatal(err)
+		}
+		path, args = "/bin/sh", []string{"sh", "-c", `LISTEN_PID=$$ exec "$0"`, exe}
+		fds = append(fds, s.passed...)
+	}
+	p.proc, err = launch.Start(launch.Spec{Path: path, Args: args, Env: append(env, s.env...), Fds: fds, Setsid: true})
 	if err != nil {
 		t.Fatal(err)
 	}

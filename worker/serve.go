@@ -2,29 +2,11 @@ package worker
 
 import (
 	"context"
-	"fmt"
-	"net"
-	"os"
-	"slices"
-	"strconv"
-	"strings"
 	"sync"
 
 	"github.com/handover-go/handover/drain"
-	"github.com/handover-go/handover/internal/listen"
 	"github.com/handover-go/handover/internal/wire"
 )
-
-// socket is one that the app may serve.
-type socket struct {
-	spec   listen.Spec // without a parent
-	bound  os.FileInfo // without a parent, of a unix socket's file
-	file   *os.File    // with one, until it is taken
-	taken  bool
-	served bool
-	// drainer serves it, unless the app does in its own way.
-	drainer *drain.Drainer
-}
 
 // Serve serves the socket of that name until it has drained, and returns nil
 // then. Accepting begins when the worker is ready and the parent says so. The
@@ -85,7 +67,9 @@ func (w *Worker) Serve(ctx context.Context, name string, srv drain.Server) error
 // serves notes that a socket is being served; when all are, the worker is ready.
 func (w *Worker) serves(name string) {
 	w.mu.Lock()
-	w.sockets[name].served = true
+	if s := w.sockets[name]; s != nil {
+		s.served = true
+	}
 	all := !w.explicit
 	for _, s := range w.sockets {
 		all = all && s.served
@@ -97,7 +81,8 @@ func (w *Worker) serves(name string) {
 }
 
 // Explicit makes readiness the app's to say: without it a worker is ready when
-// all its sockets are being served. Call it before Serve, and Ready later.
+// all its sockets are being served; one that PacketConn or File has returned counts
+// as that. Call it before Serve, and Ready later.
 func (w *Worker) Explicit() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -109,6 +94,7 @@ func (w *Worker) Explicit() {
 // others see Explicit.
 func (w *Worker) Ready() {
 	w.mu.Lock()
+	w.passed.Reject(w.log)
 	if w.state.Phase == wire.PhaseStarting {
 		w.state.Phase = wire.PhaseReady
 	}
@@ -123,6 +109,9 @@ func (w *Worker) Ready() {
 // goAhead begins to accept.
 func (w *Worker) goAhead() {
 	w.mu.Lock()
+	if !w.going {
+		close(w.accept)
+	}
 	w.going = true
 	if w.state.Phase == wire.PhaseReady {
 		w.state.Phase = wire.PhaseServing
@@ -132,73 +121,4 @@ func (w *Worker) goAhead() {
 	}
 	w.mu.Unlock()
 	w.changed()
-}
-
-// Listener returns the socket of that name, for an app that serves it in its own
-// way (see Ready); usually Serve is what you want. It can be taken once, and is the
-// caller's to close. Closing it leaves the parent's socket open, and a unix
-// socket's file in place.
-func (w *Worker) Listener(name string) (net.Listener, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	s, ok := w.sockets[name]
-	switch {
-	case !ok:
-		return nil, fmt.Errorf("worker: no socket %q: this worker has %s", name, w.socketNames())
-	case s.taken:
-		return nil, fmt.Errorf("worker: socket %q is taken already, it can be served once", name)
-	}
-	ln, err := s.listen()
-	if err != nil {
-		return nil, fmt.Errorf("worker: socket %q: %w", name, err)
-	}
-	s.taken = true
-	return ln, nil
-}
-
-func (s *socket) listen() (net.Listener, error) {
-	if s.file == nil {
-		ln, err := s.spec.Listen()
-		if err == nil && s.spec.Network == "unix" {
-			s.bound, _ = os.Lstat(s.spec.Addr)
-		}
-		return ln, err
-	}
-	ln, err := net.FileListener(s.file)
-	if err != nil {
-		return nil, err
-	}
-	s.file.Close() // the listener has its own copy
-	if u, ok := ln.(*net.UnixListener); ok {
-		u.SetUnlinkOnClose(false)
-	}
-	return ln, nil
-}
-
-// removeSocketFiles removes the files of unix sockets that this process bound,
-// unless they have become somebody else's.
-func (w *Worker) removeSocketFiles() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, s := range w.sockets {
-		if s.bound == nil {
-			continue
-		}
-		now, err := os.Lstat(s.spec.Addr)
-		if err == nil && os.SameFile(now, s.bound) && now.ModTime().Equal(s.bound.ModTime()) {
-			_ = os.Remove(s.spec.Addr)
-		}
-	}
-}
-
-func (w *Worker) socketNames() string {
-	if len(w.sockets) == 0 {
-		return "none"
-	}
-	var names []string
-	for n := range w.sockets {
-		names = append(names, strconv.Quote(n))
-	}
-	slices.Sort(names)
-	return strings.Join(names, ", ")
 }

@@ -14,7 +14,8 @@
 // when the parent tells it to, when it fails (it tells the parent first, so that
 // a replacement serves before it is gone), at SIGTERM (the same, but no failure),
 // and when every parent is gone. Without a parent the same program runs as one
-// plain process that binds its sockets itself.
+// plain process that binds its sockets itself, or takes those that systemd has
+// bound.
 package worker
 
 import (
@@ -25,9 +26,11 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/handover-go/handover/drain"
+	"github.com/handover-go/handover/internal/listen"
 	"github.com/handover-go/handover/internal/wire"
 	"github.com/handover-go/handover/signals"
 )
@@ -42,7 +45,11 @@ type App func(ctx context.Context, w *Worker) error
 // Config says how a worker behaves. The zero value works below a parent.
 type Config struct {
 	// Listen are the sockets to bind where there is no parent: "[NAME=]URL",
-	// for example "http=tcp://:8080".
+	// for example "http=tcp://:8080" or "dns=udp://:53"; networks are tcp, udp (and
+	// tcp4, …), unix, unixgram and unixpacket. What a supervisor has bound and
+	// passed (LISTEN_FDS, sd_listen_fds_with_names(3)) under such a name is taken
+	// instead, whatever its address is, but has to be of the same kind (ErrKind);
+	// where no name fits, what is bound to the address.
 	Listen []string
 	// DrainTimeout is how long a drain may take before what is left is cut.
 	// Default 25 s. A parent may say something else when it asks.
@@ -87,13 +94,18 @@ type Worker struct {
 
 	mu       sync.Mutex
 	sockets  map[string]*socket
+	passed   listen.Passed // by a supervisor, and not claimed yet
 	drainers []*drain.Drainer
+	packets  []*packets
 	state    wire.State
 	running  int  // the app, and what was started by Go and Serve
 	going    bool // accepts
 	explicit bool // Ready is the app's to call
 	timeout  time.Duration
 	exitCode int
+
+	received atomic.Int64  // packets
+	accept   chan struct{} // closed when going is set
 
 	dirty   chan struct{} // cap 1: the state has changed
 	quit    chan struct{} // closed when the last word is due
@@ -178,7 +190,7 @@ func Run(ctx context.Context, cfg Config, app App) error {
 	interrupt(nil)
 	stopping.Wait()
 	w.heard() // nobody answers any more
-	w.removeSocketFiles()
+	w.closeSockets()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.exitCode != 0 {
@@ -240,9 +252,12 @@ func (w *Worker) beginDrain(timeout time.Duration) {
 		w.state.Phase = wire.PhaseDraining
 		// Under the lock, so that no Serve begins after it.
 		w.stop()
-		drainers := w.drainers
+		drainers, packets := w.drainers, w.packets
 		timeout = w.timeout
 		w.mu.Unlock()
+		for _, p := range packets {
+			p.End(ErrDraining)
+		}
 		for _, d := range drainers {
 			d.Drain(timeout)
 		}

@@ -125,8 +125,9 @@ type Config struct {
 	Program    Program
 	Generation int // counts from 1; default 1
 	Groups     []Group
-	// Sockets are listening sockets by name. The descriptors stay the caller's
-	// and have to be open as long as the set runs.
+	// Sockets are open descriptors by name: listening sockets, sockets that receive
+	// packets, files. The workers inherit them under these names (LISTEN_FDNAMES).
+	// They stay the caller's and have to be open as long as the set runs.
 	Sockets map[string]int
 	// Stdout and Stderr are the workers' descriptors 1 and 2. Default 1 and 2. Those
 	// of a program that has a Path get there line by line, see Output.
@@ -301,12 +302,9 @@ func checkSocket(name string, fd int) error {
 	if name == "" || strings.ContainsFunc(name, func(r rune) bool { return r == ':' || r <= ' ' || r > '~' }) {
 		return fmt.Errorf("socket name %q: letters, digits, '-' and '_' are good, ':' and spaces are not", name)
 	}
-	v, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
-	switch {
-	case err != nil:
-		return fmt.Errorf("socket %q, descriptor %d: not a socket, or closed: %w", name, fd, err)
-	case v == 0:
-		return fmt.Errorf("socket %q, descriptor %d: a socket, but not a listening one", name, fd)
+	// What it is, is for the workers to judge.
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil {
+		return fmt.Errorf("socket %q, descriptor %d: not open: %w", name, fd, err)
 	}
 	return nil
 }

@@ -182,15 +182,14 @@ func TestBadConfig(t *testing.T) {
 		`group "web": socket "http" is there twice`: func(c *config) { c.Groups[0].Sockets = []string{"http", "http"} },
 		`socket name "a:b"`:                         func(c *config) { c.Sockets["a:b"] = sock },
 		`socket name ""`:                            func(c *config) { c.Sockets[""] = sock },
-		`socket "http", descriptor 99999: not a socket, or closed`:                           func(c *config) { c.Sockets["http"] = 99999 },
-		`socket "http", descriptor -1: not a socket, or closed`:                              func(c *config) { c.Sockets["http"] = -1 },
-		`socket "http", descriptor ` + itoa(int(file.Fd())) + `: not a socket`:               func(c *config) { c.Sockets["http"] = int(file.Fd()) },
-		`socket "http", descriptor ` + itoa(pair[0]) + `: a socket, but not a listening one`: func(c *config) { c.Sockets["http"] = pair[0] },
+		`socket "http", descriptor 99999: not open: bad file descriptor`: func(c *config) { c.Sockets["http"] = 99999 },
+		`socket "http", descriptor -1: not open: bad file descriptor`:    func(c *config) { c.Sockets["http"] = -1 },
 		`generation -1`:      func(c *config) { c.Generation = -1 },
 		`-3 CPUs`:            func(c *config) { c.CPUs = -3 },
 		`name "a\x00": must`: func(c *config) { c.Name = "a\x00" },
 	} {
-		cfg := config{Groups: []workerset.Group{{Name: "web", Count: 1}}, Sockets: map[string]int{"http": sock}}
+		cfg := config{Groups: []workerset.Group{{Name: "web", Count: 1}},
+			Sockets: map[string]int{"http": sock, "file": int(file.Fd()), "stream": pair[0]}} // what is open will do
 		if err := cfg.Validate(); err != nil {
 			t.Fatal(err)
 		}

@@ -30,7 +30,13 @@ own, and a channel (HANDOVER_CHANNEL_FD, for Node NODE_CHANNEL_FD). To drain, it
 sent --drain-signal: it is to stop accepting, finish what it has, and exit.
 HANDOVER_WORKER says who it is: GROUP/SLOT/ID/GENERATION.
 
-Without a program, a built-in HTTP app is served, to try things with:
+Sockets are [NAME=]NETWORK://ADDRESS with the networks tcp, udp (or tcp4, tcp6,
+udp4, udp6), unix, unixgram and unixpacket. One that systemd has bound and passes
+under that name (LISTEN_FDS; FileDescriptorName= in systemd.socket(5)) is taken
+instead, whatever its address is, or else one that is bound to the address.
+
+Without a program, a built-in app is served, to try things with. On udp,
+unixgram and unixpacket it says who answers. On tcp and unix it speaks HTTP:
   /               who answers (also in the X-Worker header)
   /slow?ms=N      answers after N milliseconds
   /stream?ms=N    an answer that takes N milliseconds to send
@@ -50,6 +56,7 @@ func runCommand() *cobra.Command {
 		Long:  runLong,
 		Example: `  handover run
   handover run --listen http=tcp://127.0.0.1:8080 --workers 4
+  handover run --listen tcp://:8080 --listen dns=udp://127.0.0.1:5353
   handover run --listen tcp://:8080 -- node server.js
   handover run --listen tcp://:8080 --ready http:/healthz -- ./server --verbose
   handover run --listen unix:///run/shop.sock --pid-file /run/shop.pid`,
@@ -73,7 +80,7 @@ func runCommand() *cobra.Command {
 	f.SortFlags = false
 	f.SetInterspersed(false) // what follows the program is the program's
 	f.StringVar(&cfg.Name, "name", "", "name of the service, shown in ps (default: the program's)")
-	f.StringArrayVar(&cfg.Listen, "listen", nil, "socket to serve, `[NAME=]URL` with tcp://, tcp4://, tcp6:// or unix://; may be repeated with different names (default, without a program: http=tcp://127.0.0.1:8080)")
+	f.StringArrayVar(&cfg.Listen, "listen", nil, "socket to serve, `[NAME=]URL` with tcp://, udp://, unix://, unixgram:// or unixpacket://; may be repeated with different names (default, without a program: http=tcp://127.0.0.1:8080)")
 	f.StringVar(&o.workers, "workers", "auto", "number of workers, `N|auto`; auto is one for each available CPU")
 	f.IntVar(&cfg.Surge, "surge", 1, "workers beyond that number while they are rolled")
 	f.DurationVar(&cfg.DrainTimeout, "drain-timeout", 25*time.Second, "what a drain has not finished by then is cut")
@@ -109,17 +116,22 @@ func banner(w io.Writer, i handover.Info) {
 			url, curl = at, "curl --unix-socket "+path+" http://localhost/"
 		}
 	}
+	if url == "" && len(i.Listen) > 0 { // nothing that curl could ask
+		_, url, _ = strings.Cut(i.Listen[0], "=")
+	}
 	noun := "workers"
 	if i.Workers == 1 {
 		noun = "worker"
 	}
-	fmt.Fprintf(w, `
-  handover serves %s with %d %s, pid %d
-
-  %-44s see who answers
-  %-44s upgrade to the current binary: no client notices
-  %-44s make a worker fail: it is replaced before it is gone
-  %-44s drain and stop (twice: at once)
-
-`, url, i.Workers, noun, i.Pid, curl, fmt.Sprintf("kill -HUP %d", i.Pid), strings.TrimSuffix(curl, "/")+"/fail", "Ctrl-C")
+	fmt.Fprintf(w, "\n  handover serves %s with %d %s, pid %d\n\n", url, i.Workers, noun, i.Pid)
+	row := func(what, effect string) { fmt.Fprintf(w, "  %-44s %s\n", what, effect) }
+	if curl != "" {
+		row(curl, "see who answers")
+	}
+	row(fmt.Sprintf("kill -HUP %d", i.Pid), "upgrade to the current binary: no client notices")
+	if curl != "" {
+		row(strings.TrimSuffix(curl, "/")+"/fail", "make a worker fail: it is replaced before it is gone")
+	}
+	row("Ctrl-C", "drain and stop (twice: at once)")
+	fmt.Fprintln(w)
 }

@@ -20,16 +20,34 @@
 // once, and nothing when HUP was ignored at the start (nohup(1)). TSTP stops
 // parent and anchor until the anchor is continued. Other signals do to the anchor
 // what they do to any process.
+//
+// # Sockets
+//
+// What systemd, or whoever started the anchor, has passed in LISTEN_FDS goes to the
+// parent with the same numbers. The anchor keeps no copy.
 package anchor
 
 import (
 	"fmt"
 	"log/slog"
+	"os"
+	"strconv"
 	"time"
+
+	"github.com/handover-go/handover/internal/listen"
 )
 
 // EnvPid tells the parent the anchor's pid, to show it to people.
 const EnvPid = "HANDOVER_ANCHOR"
+
+// Receive lets the parent take what the anchor has passed on of LISTEN_FDS. The pid
+// that has to stand in LISTEN_PID is not known before there is the process, so the
+// parent says by itself that it is meant, if it was started by an anchor.
+func Receive() {
+	if os.Getenv(EnvPid) != "" && os.Getenv(listen.EnvPid) == "" {
+		os.Setenv(listen.EnvPid, strconv.Itoa(os.Getpid()))
+	}
+}
 
 // Config says what to hold.
 type Config struct {

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/handover-go/handover/internal/launch"
+	"github.com/handover-go/handover/internal/listen"
 	"github.com/handover-go/handover/internal/sdnotify"
 )
 
@@ -80,6 +81,16 @@ func act(verb, arg string, children map[int]*launch.Process) string {
 		return children[n].Wait().String()
 	case "env":
 		return os.Getenv(arg)
+	case "link":
+		to, _ := os.Readlink("/proc/self/fd/" + arg)
+		return to
+	case "receive":
+		if pid, ok := os.LookupEnv("LISTEN_PID"); ok {
+			return "LISTEN_PID=" + pid
+		}
+		Receive()
+		list, err := listen.FromSupervisor()
+		return fmt.Sprintf("received %v %v", list, err)
 	case "group":
 		return strconv.Itoa(unix.Getpgrp())
 	case "ping":
@@ -110,10 +121,12 @@ func store(n int) error {
 }
 
 // strangeFiles are the descriptors that this process was started with beyond the
-// standard ones, "-" for none. The runtime may have opened its own by now.
+// standard ones and those in LISTEN_FDS, "-" for none. The runtime may have opened its
+// own by now.
 func strangeFiles() string {
 	var links []string
-	for fd := 3; fd < 100; fd++ {
+	passed, _ := strconv.Atoi(os.Getenv("LISTEN_FDS"))
+	for fd := 3 + passed; fd < 100; fd++ {
 		link, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd))
 		own := strings.HasPrefix(link, "anon_inode:[event") || strings.Contains(link, "/cgroup/")
 		if err == nil && !own {

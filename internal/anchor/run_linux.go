@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/handover-go/handover/internal/launch"
+	"github.com/handover-go/handover/internal/listen"
 	"github.com/handover-go/handover/internal/sdnotify"
 	"github.com/handover-go/handover/signals"
 )
@@ -38,6 +39,12 @@ func Run(cfg Config) (int, error) {
 	if os.Getenv(EnvPid) != "" {
 		return 1, fmt.Errorf("an anchor below an anchor (%s is set): this program does not become the parent when it is started as one", EnvPid)
 	}
+
+	passed, err := listen.FromSupervisor()
+	if err != nil {
+		return 1, err
+	}
+	defer passed.Close()
 
 	nohup := signal.Ignored(syscall.SIGHUP) // before it is caught
 	terminal := signals.WatchTerminal()
@@ -72,11 +79,20 @@ func Run(cfg Config) (int, error) {
 
 	env := append(os.Environ(), cfg.Env...)
 	env = append(env, sdnotify.Env+"="+inbox.Addr(), fmt.Sprintf("%s=%d", EnvPid, os.Getpid()))
+	fds := []int{0, 1, 2}
+	if len(passed) > 0 {
+		env = append(env, passed.Env()...)
+		for _, d := range passed {
+			fds = append(fds, d.Fd)
+		}
+	}
 	args, env := launch.Titled(cfg.Title, env)
-	p, err := launch.Start(launch.Spec{Path: launch.Self, Args: args, Env: env, Fds: []int{0, 1, 2}, Setpgid: true})
+	p, err := launch.Start(launch.Spec{Path: launch.Self, Args: args, Env: env, Fds: fds, Setpgid: true})
 	if err != nil {
 		return 1, err
 	}
+	// What the service closes has to be closed.
+	passed.Close()
 
 	a := &anchor{log: cfg.Logger, graceTime: cfg.Grace, main: p}
 	defer func() { a.main.Close() }()

@@ -1,5 +1,6 @@
 // Package demo is the app that the command serves when it is given no program: one
-// to see an upgrade with, and to load in restart tests.
+// to see an upgrade with, and to load in restart tests. It speaks HTTP on sockets
+// that accept streams; on others it says who answers, in one packet.
 package demo
 
 import (
@@ -18,23 +19,33 @@ import (
 	"github.com/handover-go/handover/worker"
 )
 
-// App serves every socket that the worker has with the same routes.
+// App serves every socket that the worker has.
 func App(ctx context.Context, w *worker.Worker) error {
-	errs := log.New(os.Stderr, "", log.Ltime) // a stack over many lines is readable
-	srv := &http.Server{Handler: w.Handler(routes(w)), ErrorLog: errs}
 	names := w.Sockets()
 	if len(names) == 0 {
 		return errors.New("no socket to serve: say one with --listen")
 	}
+	who := fmt.Sprintf("%s id=%d generation=%d pid=%d", w.Name(), w.ID(), w.Generation(), os.Getpid())
+	handler := w.Handler(routes(w, who))
 	for _, name := range names[1:] {
-		more := &http.Server{Handler: srv.Handler, ErrorLog: errs}
-		w.Go(func(ctx context.Context) error { return w.Serve(ctx, name, more) })
+		w.Go(func(ctx context.Context) error { return serve(ctx, w, name, who, handler) })
 	}
-	return w.Serve(ctx, names[0], srv)
+	return serve(ctx, w, names[0], who, handler)
 }
 
-func routes(w *worker.Worker) http.Handler {
-	who := fmt.Sprintf("%s id=%d generation=%d pid=%d", w.Name(), w.ID(), w.Generation(), os.Getpid())
+// serve serves one socket, as fits its network.
+func serve(ctx context.Context, w *worker.Worker, name, who string, h http.Handler) error {
+	switch w.Network(name) {
+	case "udp", "unixgram":
+		return answer(w, name, who)
+	case "unixpacket":
+		return w.Serve(ctx, name, greeter{who})
+	}
+	errs := log.New(os.Stderr, "", log.Ltime) // a stack over many lines is readable
+	return w.Serve(ctx, name, &http.Server{Handler: h, ErrorLog: errs})
+}
+
+func routes(w *worker.Worker, who string) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/", func(rw http.ResponseWriter, r *http.Request) {
 		if _, err := io.Copy(io.Discard, r.Body); err != nil {

@@ -1,16 +1,14 @@
-// Package listen describes, checks and binds named listening sockets.
+// Package listen describes, checks and binds named sockets, and takes those that a
+// supervisor or a parent has bound.
 package listen
 
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"net/netip"
 	"net/url"
-	"os"
 	"strings"
-	"syscall"
 )
 
 // DefaultName is the name of a socket that is given none.
@@ -19,20 +17,33 @@ const DefaultName = "http"
 // Spec says which socket is meant.
 type Spec struct {
 	Name    string `json:"name"`
-	Network string `json:"network"` // tcp, tcp4, tcp6 or unix
-	Addr    string `json:"addr"`    // as for net.Listen
+	Network string `json:"network"` // one of the words in Networks
+	Addr    string `json:"addr"`    // as for net.Listen and net.ListenPacket
 }
+
+// Networks are those that a Spec can have, for people to read.
+const Networks = "tcp, tcp4, tcp6, udp, udp4, udp6, unix, unixgram or unixpacket"
+
+// Kind is the network without the version of IP: what is said of a socket that has
+// been bound, too (see Kind, the function).
+func (s Spec) Kind() string { return strings.TrimRight(s.Network, "46") }
+
+// Packet reports whether the socket receives packets and is not one that listens.
+func (s Spec) Packet() bool { return s.Kind() == "udp" || s.Kind() == "unixgram" }
+
+// Unix reports whether the address is a path, or an abstract address.
+func (s Spec) Unix() bool { return strings.HasPrefix(s.Network, "unix") }
 
 // String is what Parse reads.
 func (s Spec) String() string {
 	addr := s.Addr
-	if s.Network == "unix" {
+	if s.Unix() {
 		addr = strings.ReplaceAll(addr, "%", "%25")
 	}
 	return fmt.Sprintf("%s=%s://%s", s.Name, s.Network, addr)
 }
 
-// Parse reads "[NAME=]URL", for example "http=tcp://:8080", "tcp://[::1]:80" or
+// Parse reads "[NAME=]URL", for example "http=tcp://:8080", "dns=udp://[::1]:53" or
 // "admin=unix:///run/shop.sock", and validates it. In the path of a unix socket
 // %XX stands for a byte; one that begins with @ is an abstract address (unix(7)).
 func Parse(s string) (Spec, error) {
@@ -41,18 +52,17 @@ func Parse(s string) (Spec, error) {
 	if name, after, ok := strings.Cut(s, "="); ok && !strings.Contains(name, "://") {
 		spec.Name, rest = name, after
 	}
-	network, addr, ok := strings.Cut(rest, "://")
-	if !ok {
+	var ok bool
+	if spec.Network, spec.Addr, ok = strings.Cut(rest, "://"); !ok {
 		return Spec{}, fmt.Errorf("listen address %q: write it as [NAME=]NETWORK://ADDRESS, for example http=tcp://127.0.0.1:8080", s)
 	}
-	if network == "unix" {
-		path, err := url.PathUnescape(addr)
+	if spec.Unix() {
+		path, err := url.PathUnescape(spec.Addr)
 		if err != nil {
 			return Spec{}, fmt.Errorf("listen address %q: %w", s, err)
 		}
-		addr = path
+		spec.Addr = path
 	}
-	spec.Network, spec.Addr = network, addr
 	if err := spec.Validate(); err != nil {
 		return Spec{}, err
 	}
@@ -84,36 +94,47 @@ func (s Spec) Validate() error {
 	if s.Name == "" {
 		return fmt.Errorf("socket without a name (%s://%s): give it one", s.Network, s.Addr)
 	}
-	// The name travels in LISTEN_FDNAMES, which is split at colons and takes
-	// 255 characters (sd_listen_fds_with_names(3)).
-	for _, r := range s.Name {
-		if r == ':' || r == '=' || r <= ' ' || r > '~' {
-			return fmt.Errorf("socket name %q: %q is not allowed, use letters, digits, '.', '-' and '_'", s.Name, r)
-		}
-	}
-	if len(s.Name) > 255 {
-		return fmt.Errorf("socket name of %d characters: at most 255", len(s.Name))
+	if err := CheckName(s.Name); err != nil {
+		return fmt.Errorf("socket %w", err)
 	}
 	switch s.Network {
-	case "tcp", "tcp4", "tcp6":
-		if err := s.validateTCP(); err != nil {
+	case "tcp", "tcp4", "tcp6", "udp", "udp4", "udp6":
+		if err := s.validateIP(); err != nil {
 			return fmt.Errorf("socket %v: %w", s, err)
 		}
-	case "unix":
+	case "unix", "unixgram", "unixpacket":
 		// sun_path has 108 bytes, the final zero included (unix(7)).
 		if s.Addr == "" || len(s.Addr) > 107 {
 			return fmt.Errorf("socket %v: a path of 1 to 107 bytes is needed, this one has %d", s, len(s.Addr))
 		}
 		if strings.ContainsRune(s.Addr, 0) {
-			return fmt.Errorf("socket %s=unix://%q: a path must not contain a zero byte", s.Name, s.Addr)
+			return fmt.Errorf("socket %s=%s://%q: a path must not contain a zero byte", s.Name, s.Network, s.Addr)
 		}
 	default:
-		return fmt.Errorf("socket %v: unknown network %q, use tcp, tcp4, tcp6 or unix", s, s.Network)
+		return fmt.Errorf("socket %v: unknown network %q, use %s", s, s.Network, Networks)
 	}
 	return nil
 }
 
-func (s Spec) validateTCP() error {
+// CheckName says what is wrong with the name of a socket or file. It travels in
+// LISTEN_FDNAMES, which is split at colons and takes 255 characters
+// (sd_listen_fds_with_names(3)).
+func CheckName(name string) error {
+	if name == "" {
+		return errors.New("name \"\": use letters, digits, '.', '-' and '_'")
+	}
+	for _, r := range name {
+		if r == ':' || r == '=' || r <= ' ' || r > '~' {
+			return fmt.Errorf("name %q: %q is not allowed, use letters, digits, '.', '-' and '_'", name, r)
+		}
+	}
+	if len(name) > 255 {
+		return fmt.Errorf("name of %d characters: at most 255", len(name))
+	}
+	return nil
+}
+
+func (s Spec) validateIP() error {
 	if s.Addr == "" {
 		return errors.New("an address is needed, such as 127.0.0.1:8080 or :8080")
 	}
@@ -130,66 +151,10 @@ func (s Spec) validateTCP() error {
 	ip, err := netip.ParseAddr(host)
 	switch {
 	case err != nil: // a host name, or none
-	case s.Network == "tcp4" && !ip.Unmap().Is4():
-		return fmt.Errorf("%s is no IPv4 address, use tcp6", host)
-	case s.Network == "tcp6" && ip.Unmap().Is4():
-		return fmt.Errorf("%s is no IPv6 address, use tcp4", host)
+	case strings.HasSuffix(s.Network, "4") && !ip.Unmap().Is4():
+		return fmt.Errorf("%s is no IPv4 address, use %s6", host, s.Kind())
+	case strings.HasSuffix(s.Network, "6") && ip.Unmap().Is4():
+		return fmt.Errorf("%s is no IPv6 address, use %s4", host, s.Kind())
 	}
 	return nil
-}
-
-// Listen binds the socket. Closing the listener never removes a unix socket's
-// file; a file that a killed process left behind is replaced.
-func (s Spec) Listen() (net.Listener, error) {
-	ln, err := net.Listen(s.Network, s.Addr)
-	if s.Network == "unix" && errors.Is(err, syscall.EADDRINUSE) {
-		if stale, serr := removeStale(s.Addr); stale {
-			ln, err = net.Listen(s.Network, s.Addr)
-		} else if serr != nil {
-			err = fmt.Errorf("%w: %w", serr, err)
-		}
-	}
-	if err != nil {
-		return nil, fmt.Errorf("open socket %v: %w", s, err)
-	}
-	if u, ok := ln.(*net.UnixListener); ok {
-		u.SetUnlinkOnClose(false)
-	}
-	return ln, nil
-}
-
-// Why a unix socket's address is in use.
-var (
-	errLive     = errors.New("another process listens there")
-	errNoSocket = errors.New("there is a file that is no socket")
-)
-
-// removeStale removes a socket file that nobody listens on any more. Otherwise it
-// says why not, if it knows.
-func removeStale(path string) (bool, error) {
-	st, err := os.Lstat(path)
-	switch {
-	case strings.HasPrefix(path, "@"):
-		return false, errLive // an abstract address goes with its last socket
-	case err != nil:
-		return errors.Is(err, fs.ErrNotExist), nil // gone by itself
-	case st.Mode().Type() != fs.ModeSocket:
-		return false, errNoSocket
-	}
-	c, err := net.Dial("unix", path)
-	switch {
-	case err == nil:
-		c.Close()
-		return false, errLive
-	case errors.Is(err, syscall.EAGAIN):
-		return false, errLive // its queue is full
-	case !errors.Is(err, syscall.ECONNREFUSED):
-		return false, err
-	}
-	// Whoever came here at the same time may have replaced it.
-	if now, err := os.Lstat(path); err != nil || !os.SameFile(st, now) {
-		return false, errLive
-	}
-	err = os.Remove(path)
-	return err == nil, err
 }

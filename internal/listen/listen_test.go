@@ -1,12 +1,7 @@
 package listen
 
 import (
-	"errors"
-	"net"
-	"os"
-	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -26,6 +21,11 @@ func TestParse(t *testing.T) {
 		"x=unix://shop.sock":            {"x", "unix", "shop.sock"},
 		"x=unix:///run/100%25=a":        {"x", "unix", "/run/100%=a"},
 		"unix://@shop":                  {"http", "unix", "@shop"},
+		"dns=udp://127.0.0.1:5353":      {"dns", "udp", "127.0.0.1:5353"},
+		"udp4://:domain":                {"http", "udp4", ":domain"},
+		"udp6://[::1]:53":               {"http", "udp6", "[::1]:53"},
+		"log=unixgram:///run/x%25.sock": {"log", "unixgram", "/run/x%.sock"},
+		"s=unixpacket://@y":             {"s", "unixpacket", "@y"},
 	} {
 		got, err := Parse(in)
 		if err != nil || got != want {
@@ -49,9 +49,18 @@ func TestParseBad(t *testing.T) {
 		"a:b=tcp://:80":                   `socket name "a:b": ':' is not allowed, use letters, digits, '.', '-' and '_'`,
 		"ä=tcp://:80":                     `socket name "ä": 'ä' is not allowed, use letters, digits, '.', '-' and '_'`,
 		long + long + long + "=tcp://:80": `socket name of 324 characters: at most 255`,
-		"udp://:53":                       `socket http=udp://:53: unknown network "udp", use tcp, tcp4, tcp6 or unix`,
-		"http://:80":                      `socket http=http://:80: unknown network "http", use tcp, tcp4, tcp6 or unix`,
-		"TCP://:80":                       `socket http=TCP://:80: unknown network "TCP", use tcp, tcp4, tcp6 or unix`,
+		"http://:80":                      `socket http=http://:80: unknown network "http", use ` + Networks,
+		"TCP://:80":                       `socket http=TCP://:80: unknown network "TCP", use ` + Networks,
+		"ip://:80":                        `socket http=ip://:80: unknown network "ip", use ` + Networks,
+		"udp46://:80":                     `socket http=udp46://:80: unknown network "udp46", use ` + Networks,
+		"unix4:///s":                      `socket http=unix4:///s: unknown network "unix4", use ` + Networks,
+		"udp://":                          `socket http=udp://: an address is needed, such as 127.0.0.1:8080 or :8080`,
+		"udp://:domaine":                  `socket http=udp://:domaine: port "domaine": use a number from 0 to 65535`,
+		"udp4://[::1]:80":                 `socket http=udp4://[::1]:80: ::1 is no IPv4 address, use udp6`,
+		"udp6://127.0.0.1:80":             `socket http=udp6://127.0.0.1:80: 127.0.0.1 is no IPv6 address, use udp4`,
+		"unixgram://":                     `socket http=unixgram://: a path of 1 to 107 bytes is needed, this one has 0`,
+		"unixgram:///a%00b":               `socket http=unixgram://"/a\x00b": a path must not contain a zero byte`,
+		"unixpacket://" + long:            `socket http=unixpacket://` + long + `: a path of 1 to 107 bytes is needed, this one has 108`,
 		"tcp://":                          `socket http=tcp://: an address is needed, such as 127.0.0.1:8080 or :8080`,
 		"tcp://127.0.0.1":                 `socket http=tcp://127.0.0.1: address 127.0.0.1: missing port in address`,
 		"tcp://::1:80":                    `socket http=tcp://::1:80: address ::1:80: too many colons in address`,
@@ -93,6 +102,7 @@ func TestParseAll(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	for _, s := range []string{
 		"tcp://:8080", "a=tcp6://[::1%25x]:80", "unix:///a%25b", "unix://@x", "=", "a=b=c://", "x=unix://%00", "tcp://h:http",
+		"udp4://:53", "unixgram:///a%2fb", "s=unixpacket://@%41",
 	} {
 		f.Add(s)
 	}
@@ -111,68 +121,4 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("%q was read as %+v, written as %q, and that was read as %+v, %v", in, spec, spec, again, err)
 		}
 	})
-}
-
-func TestListen(t *testing.T) {
-	t.Parallel()
-	ln, err := Spec{"http", "tcp", "127.0.0.1:0"}.Listen()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	addr := ln.Addr().String()
-	_, err = Spec{"http", "tcp", addr}.Listen()
-	want := "open socket http=tcp://" + addr + ": listen tcp " + addr + ": bind: address already in use"
-	if err == nil || err.Error() != want || !errors.Is(err, syscall.EADDRINUSE) {
-		t.Errorf(" got %v\nwant %s", err, want)
-	}
-}
-
-func TestUnix(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	spec := Spec{"x", "unix", filepath.Join(dir, "s")}
-	ln, err := spec.Listen()
-	if err != nil {
-		t.Fatal(err)
-	}
-	inUse := func(spec Spec, why string) {
-		t.Helper()
-		_, err := spec.Listen()
-		want := "open socket " + spec.String() + ": " + why + ": listen unix " + spec.Addr + ": bind: address already in use"
-		if err == nil || err.Error() != want || !errors.Is(err, syscall.EADDRINUSE) {
-			t.Errorf(" got %v\nwant %s", err, want)
-		}
-	}
-	inUse(spec, "another process listens there")
-
-	// Closed, but not removed: as a killed process leaves it.
-	ln.Close()
-	if _, err := os.Lstat(spec.Addr); err != nil {
-		t.Fatal(err)
-	}
-	if ln, err = spec.Listen(); err != nil {
-		t.Fatalf("a stale file: %v", err)
-	}
-	c, err := net.Dial("unix", spec.Addr)
-	if err != nil {
-		t.Errorf("not the socket that was bound: %v", err)
-	} else {
-		c.Close()
-	}
-	ln.Close()
-
-	file := Spec{"x", "unix", filepath.Join(dir, "file")}
-	if err := os.WriteFile(file.Addr, []byte("precious"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	inUse(file, "there is a file that is no socket")
-	if b, _ := os.ReadFile(file.Addr); string(b) != "precious" {
-		t.Error("the file is not what it was")
-	}
-
-	missing := Spec{"x", "unix", filepath.Join(dir, "no", "s")}
-	if _, err := missing.Listen(); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("a missing directory: %v", err)
-	}
 }

@@ -86,8 +86,8 @@ type State struct {
 	Fatal bool `json:"fatal,omitempty"`
 	// ExitCode is its exit status, from PhaseExiting on.
 	ExitCode int `json:"exit,omitempty"`
-	// Active are open connections, Served those that it accepted, Cut those that
-	// were closed because the drain's time was up.
+	// Active are open connections, Served those that it accepted and packets that it
+	// read, Cut connections that were closed because the drain's time was up.
 	Active int `json:"active,omitempty"`
 	Served int `json:"served,omitempty"`
 	Cut    int `json:"cut,omitempty"`
