@@ -67,7 +67,7 @@ func stopPlain(p *launch.Process) {
 func startSet(b *testing.B, fd, workers, cpus int) (set *workerset.Set, stop func()) {
 	b.Helper()
 	set, err := workerset.New(workerset.Config{
-		Name: "bench", Groups: []workerset.Group{{Name: "web", Count: workers, Env: []string{"TEST_APP=plain"}}},
+		Name: "bench", Groups: []workerset.Group{{Name: "web", Count: workers, Burst: 1_000_000, Env: []string{"TEST_APP=plain"}}},
 		Sockets: map[string]int{"http": fd}, CPUs: cpus, Logger: quiet(),
 	})
 	if err != nil {

@@ -2,6 +2,7 @@ package handover_test
 
 import (
 	"fmt"
+	"net/http"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -70,4 +71,33 @@ func TestProgramsUnderLoad(t *testing.T) {
 			s.stop()
 		})
 	}
+}
+
+// TestBlockingProgram: a program that knows nothing of O_NONBLOCK gets its socket as
+// systemd would pass it, in every generation.
+func TestBlockingProgram(t *testing.T) {
+	dir, err := filepath.Abs(filepath.Join("testdata", "workers"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := startService(t, 2, "TEST_COMMAND=/usr/bin/python3 "+filepath.Join(dir, "blocking.py"), "TEST_READY=100ms", "TEST_CONTROL="+filepath.Join(t.TempDir(), "control"))
+	for i := range 3 {
+		for range 10 {
+			resp, err := http.Get("http://" + s.addr + "/")
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+		}
+		if n := len(s.workers()); n != 2 {
+			t.Fatalf("%d workers", n)
+		}
+		if i < 2 {
+			s.upgrade()
+		}
+	}
+	if strings.Contains(s.tail(1000), "Error") {
+		t.Error(s.tail(1000))
+	}
+	s.stop()
 }

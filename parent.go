@@ -127,6 +127,11 @@ func (p *parent) build(n int) error {
 		if err != nil {
 			return err
 		}
+		if len(p.cfg.Command) > 0 {
+			if err := s.MakeBlocking(); err != nil {
+				return err
+			}
+		}
 		p.sockets = append(p.sockets, s)
 		fds[spec.Name] = s.Fd()
 	}

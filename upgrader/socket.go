@@ -32,6 +32,23 @@ type Socket struct {
 	adopted bool
 }
 
+// MakeBlocking clears O_NONBLOCK of a socket that this process has bound, before
+// anybody else has it. That is how systemd passes sockets (systemd.socket(5),
+// NonBlocking=), and what programs expect that set the flag themselves if they want
+// it. It does nothing to a socket that came from somebody else: all who hold it share
+// the flag, and may rely on it by now.
+func (s *Socket) MakeBlocking() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.bound || s.fd < 0 {
+		return nil
+	}
+	if err := unix.SetNonblock(s.fd, false); err != nil {
+		return fmt.Errorf("socket %v: %w", s.spec, os.NewSyscallError("fcntl", err))
+	}
+	return nil
+}
+
 // openSocket binds a new socket.
 func openSocket(spec listen.Spec) (*Socket, error) {
 	fd, err := spec.Bind()
