@@ -90,7 +90,14 @@ func TestBlockingProgram(t *testing.T) {
 			resp.Body.Close()
 		}
 		if i < 2 {
+			from := s.mark()
 			s.upgrade()
+			// This program may lose what it accepts at the moment of its TERM.
+			for slot := range 2 {
+				if _, err := s.waitFrom(from, has(`msg="worker exited"`, fmt.Sprintf("worker=web/%d ", slot+1), fmt.Sprintf("generation=%d ", i+1))); err != nil {
+					t.Fatal(err)
+				}
+			}
 		}
 	}
 	s.stop()
