@@ -172,6 +172,45 @@ func shell(t *testing.T, dir, command string) {
 	}
 }
 
+// TestReadmeNode runs the README's program in another language by the README's own
+// commands.
+func TestReadmeNode(t *testing.T) {
+	if _, err := exec.LookPath("node"); err != nil {
+		t.Skip("node is not installed")
+	}
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	block := func(re string) string {
+		m := match(string(readme), "(?s)"+re)
+		if m == "" {
+			t.Fatalf("the README has no %s", re)
+		}
+		return m
+	}
+	dir, addr := t.TempDir(), freeAddr(t)
+	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
+	t.Setenv("RUNTIME_DIRECTORY", "")
+	if err := os.WriteFile(filepath.Join(dir, "server.js"), []byte(block("```js\n(.*?)```")), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	build, run, _ := strings.Cut(block("```sh\n(go build ./cmd/handover\n.*?)```"), "\n")
+	shell(t, ".", build+" && mv handover "+dir)
+	run = strings.ReplaceAll(strings.TrimSpace(run), "127.0.0.1:8080", addr)
+	cmd := exec.Command("sh", "-c", "exec "+run)
+	cmd.Dir = dir
+	s := startCommand(t, cmd)
+	s.await(has(`msg="generation serves"`, "generation=1 "))
+	eventually(t, addr, "/1\n") // GROUP/SLOT/ID/GENERATION
+	for line := range strings.Lines(block("```sh\n(./handover status\n.*?)```")) {
+		shell(t, dir, line)
+	}
+	eventually(t, addr, "/2\n")
+	s.pid = cmd.Process.Pid
+	s.stop()
+}
+
 // awaitFile waits until there is such a file.
 func awaitFile(t *testing.T, name string) {
 	t.Helper()
