@@ -21,6 +21,7 @@ var programs = map[string]func(){
 	"inspect": inspectMain,
 	"bare":    bareMain,
 	"hold":    holdMain,
+	"ward":    wardMain,
 }
 
 func TestMain(m *testing.M) {
