@@ -73,6 +73,10 @@ func serviceMain() {
 			_ = syscall.Kill(os.Getpid(), syscall.Signal(n))
 		})
 	}
+	// As long as there is that file, whoever starts is of the first version.
+	if _, err := os.Stat(os.Getenv("TEST_FORMER")); err == nil {
+		handover.BeFormer()
+	}
 	workers, _ := strconv.Atoi(os.Getenv("TEST_WORKERS"))
 	timeout, _ := time.ParseDuration(os.Getenv("TEST_UPGRADE_TIMEOUT"))
 	ready, err := workerset.ParseReadiness(os.Getenv("TEST_READY"))
@@ -92,6 +96,7 @@ func serviceMain() {
 		Listen:         []string{"http=tcp://127.0.0.1:0"},
 		Workers:        workers,
 		PIDFile:        os.Getenv("TEST_PIDFILE"),
+		Control:        os.Getenv("TEST_CONTROL"),
 		UpgradeTimeout: timeout,
 		Logger:         log,
 		Started: func(i handover.Info) {
