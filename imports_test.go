@@ -18,6 +18,7 @@ func TestImports(t *testing.T) {
 		"internal/wire":      "",
 		"internal/launch":    "",
 		"internal/fault":     "",
+		"internal/golden":    "",
 		"internal/sdnotify":  "",
 		"signals":            "",
 		"drain":              "",

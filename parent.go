@@ -346,15 +346,22 @@ func (p *parent) yield(ctx context.Context) (upgrader.Legacy, error) {
 		Version: 1, Set: e.State,
 		Upgrade: &control.Outcome{Time: time.Now(), Generation: p.up.Generation() + 1, Result: control.Rolling},
 	})
-	return l, err
+	return outgoing(l), err
 }
+
+// outgoing and incoming are what travels between two parents, on the side that gives
+// it and on the one that gets it. They are variables for the tests, in which parents
+// are of other versions.
+var outgoing, incoming = asItIs, asItIs
+
+func asItIs(l upgrader.Legacy) upgrader.Legacy { return l }
 
 // take makes this generation's workers accept, decides about those of the one
 // before, and answers whoever asks.
 func (p *parent) take(l upgrader.Legacy) {
 	p.decides.Store(true)
 	p.since = time.Now()
-	_ = p.set.Commit(context.Background(), p.sort(l)) // fails only when the set has ended
+	_ = p.set.Commit(context.Background(), p.sort(incoming(l))) // fails only when the set has ended
 	p.answer()
 	fault.Point(fault.NewTook)
 }

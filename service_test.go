@@ -73,6 +73,10 @@ func serviceMain() {
 			_ = syscall.Kill(os.Getpid(), syscall.Signal(n))
 		})
 	}
+	// As long as there is that file, whoever starts is of the first version.
+	if _, err := os.Stat(os.Getenv("TEST_FORMER")); err == nil {
+		handover.BeFormer()
+	}
 	workers, _ := strconv.Atoi(os.Getenv("TEST_WORKERS"))
 	timeout, _ := time.ParseDuration(os.Getenv("TEST_UPGRADE_TIMEOUT"))
 	listen := []string{"http=tcp://127.0.0.1:0"}

@@ -221,7 +221,7 @@ func (u *Upgrader) sendSockets(c *wire.Conn) error {
 	for {
 		n := min(len(list), maxPerMessage)
 		m := message{
-			Cmd: cmdSockets, Version: successionVersion, MinVersion: 1,
+			Cmd: cmdSockets, Version: successionVersion, MinVersion: successionMin,
 			Generation: u.generation + 1, More: n < len(list),
 		}
 		var files []*os.File

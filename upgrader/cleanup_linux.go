@@ -38,8 +38,9 @@ func clearAttempt(mark string, wards []ward) {
 }
 
 // signalMarked sends sig to every process with that entry in its environment, and
-// returns how many there are, but for those in a session of the spared. It looks at all processes and not only at those that
-// were orphaned to this one: only a subreaper has them.
+// returns how many there are, but for the spared and what is in their sessions. It
+// looks at all processes and not only at those that were orphaned to this one: only a
+// subreaper has them.
 func signalMarked(mark string, sig unix.Signal, spared map[int]bool) (n int) {
 	dir, err := os.Open("/proc")
 	if err != nil {
@@ -52,8 +53,8 @@ func signalMarked(mark string, sig unix.Signal, spared map[int]bool) (n int) {
 		if err != nil || !marked(pid, mark) {
 			continue
 		}
-		if sid, err := unix.Getsid(pid); err == nil && spared[sid] {
-			continue
+		if sid, err := unix.Getsid(pid); spared[pid] || err == nil && spared[sid] {
+			continue // a ward need not lead a session
 		}
 		// The pid could be another process's by now, but not once it is held.
 		fd, err := unix.PidfdOpen(pid, 0)

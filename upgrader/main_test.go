@@ -17,11 +17,11 @@ import (
 const envProgram = "UPGRADER_TEST_PROGRAM"
 
 var programs = map[string]func(){
-	"service": serviceMain,
-	"inspect": inspectMain,
-	"bare":    bareMain,
-	"hold":    holdMain,
-
+	"service":  serviceMain,
+	"inspect":  inspectMain,
+	"bare":     bareMain,
+	"hold":     holdMain,
+	"ward":     wardMain,
 	"with pid": withPidMain,
 }
 

@@ -94,7 +94,7 @@ func newPredecessor(conn *wire.Conn) *predecessor {
 func (p *predecessor) meet() error {
 	err := p.inherit()
 	if err == nil {
-		err = p.conn.Send(message{Cmd: cmdHello, Version: successionVersion, MinVersion: 1})
+		err = p.conn.Send(message{Cmd: cmdHello, Version: successionVersion, MinVersion: successionMin})
 		if errors.Is(err, syscall.EPIPE) {
 			err = nil // it has died, but left its sockets: await takes note
 		}

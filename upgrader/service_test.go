@@ -42,6 +42,7 @@ type settings struct {
 	// CommitTimeout, if set, replaces the package's.
 	CommitTimeout time.Duration
 	Yield         string // what happens at the commit, if anything: "give", "fail", "die", "wait"
+	Speaks        [2]int // if set, the first and the last version of the succession that it speaks
 }
 
 // serviceMain is a program as in the package's documentation, with a control
@@ -57,6 +58,10 @@ func serviceMain() {
 	early(set.Mode)
 	if set.CommitTimeout > 0 {
 		commitTimeout = set.CommitTimeout
+	}
+
+	if set.Speaks != [2]int{} {
+		successionMin, successionVersion = set.Speaks[0], set.Speaks[1]
 	}
 
 	s := &service{dir: dir, release: make(chan struct{})}
@@ -191,6 +196,10 @@ func late(mode string, up *Upgrader) {
 	case "fail and stay":
 		up.Fail(errors.New("I am not leaving"))
 		select {}
+	case "ward":
+		entrustWard(up)
+		up.Fail(errors.New("the second worker does not come up"))
+		os.Exit(4)
 	case "hang":
 		fmt.Println("hanging")
 		select {}

@@ -23,8 +23,9 @@ import (
 //	old → new  commit    the rest: state; the old one has stopped deciding
 //	new → old  ack       the new one decides
 //
-// Version 2 added ward.
-var successionVersion = 2 // a variable for the tests
+// Version 2 added ward. The process speaks the formats from successionMin to
+// successionVersion, which are variables for the tests.
+var successionMin, successionVersion = 1, 2
 
 const versionWards = 2
 

@@ -59,12 +59,14 @@ func (s *Set) await(ctx context.Context, fn func() error, cond func() (bool, err
 
 // Ready waits until every group has a worker that could serve: one in a trial,
 // all of them after the commit. It fails with the reason when a worker of a trial
-// comes to nothing.
+// comes to nothing, and with ErrRollStopped when a roll has stopped.
 func (s *Set) Ready(ctx context.Context) error {
 	return s.await(ctx, func() error { return nil }, func() (bool, error) {
 		for _, g := range s.groups {
 			if s.committed {
-				if !g.settled(s) {
+				// A group whose roll has stopped is settled, too, as soon as the
+				// worker that came to nothing is gone.
+				if g.halted != nil || !g.settled(s) {
 					return false, g.halted
 				}
 				continue

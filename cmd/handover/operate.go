@@ -95,7 +95,7 @@ func printStatus(out io.Writer, st control.Status, now time.Time) {
 	if u := st.Upgrade; u != nil {
 		fmt.Fprintf(out, "upgrade: to generation %d %s %s ago", u.Generation, u.Result, span(now.Sub(u.Time)))
 		if u.Reason != "" {
-			fmt.Fprintf(out, ": %s", u.Reason)
+			fmt.Fprintf(out, ": %s", firstLine(u.Reason))
 		}
 		fmt.Fprintln(out)
 	}
@@ -117,7 +117,7 @@ func printGroup(out io.Writer, g workerset.GroupStatus, now time.Time) {
 	}
 	fmt.Fprintf(out, "group %s: %d of %d serve, %d failures, %d restarts\n", g.Name, serve, g.Count, g.Failures, g.Restarts)
 	if g.Halted != "" {
-		fmt.Fprintf(out, "  %s\n", g.Halted)
+		fmt.Fprintf(out, "  %s\n", firstLine(g.Halted))
 	}
 	tw := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(tw, "  WORKER\tID\tGENERATION\tPID\tSTATE\tUPTIME\tCONNECTIONS\tACCEPTED\t")

@@ -16,8 +16,10 @@ const (
 	// pending is how many events wait for a watcher that does not read before
 	// some are left out.
 	pending = 256
-	// writeTime is how long one that does not read is waited for at the end.
+	// writeTime is how long one that does not read is waited for at the end, and
+	// giveTime at a commit, when nobody decides meanwhile.
 	writeTime = 2 * time.Second
+	giveTime  = 100 * time.Millisecond
 )
 
 // Watcher is somebody who watches an upgrade. Its methods may be called from any
@@ -29,6 +31,7 @@ type Watcher struct {
 	ended  bool
 	events chan Event
 	done   chan struct{} // closed when all events are written
+	torn   bool          // a line was cut off: nothing can follow it; the writer's until done
 }
 
 func newWatcher(conn net.Conn) *Watcher {
@@ -53,16 +56,28 @@ func (w *Watcher) open() {
 	w.events, w.done = events, done
 	go func() {
 		defer close(done)
-		enc := json.NewEncoder(w.conn)
 		for ev := range events {
-			_ = enc.Encode(ev) // one that has gone is no concern of the upgrade
+			w.write(ev)
 		}
 	}()
 }
 
-// close waits until all events are written, but not long. The caller holds mu.
-func (w *Watcher) close() {
-	_ = w.conn.SetWriteDeadline(time.Now().Add(writeTime))
+// write writes an event, whole or not at all unless the watcher is lost with it: who
+// goes on after this process has to begin with a line. That one has gone is no concern
+// of the upgrade.
+func (w *Watcher) write(ev Event) {
+	line, err := json.Marshal(ev)
+	if err != nil || w.torn {
+		return
+	}
+	n, err := w.conn.Write(append(line, '\n'))
+	w.torn = err != nil && n > 0
+}
+
+// close waits until all events are written, but not longer than that. What does not
+// get written is left out. The caller holds mu.
+func (w *Watcher) close(wait time.Duration) {
+	_ = w.conn.SetWriteDeadline(time.Now().Add(wait))
 	close(w.events)
 	<-w.done
 }
@@ -89,13 +104,13 @@ func (w *Watcher) End(ev Event) {
 		return
 	}
 	w.ended = true
-	w.close()
+	w.close(writeTime)
 	ev.Time = time.Now()
-	_ = json.NewEncoder(w.conn).Encode(ev)
+	w.write(ev)
 	w.conn.Close()
 }
 
-// Give writes what waits and returns a copy of the connection for another process.
+// Give writes what waits, as far as it is read, and returns a copy of the connection for another process.
 // This one's goes on, or is closed by Drop.
 func (w *Watcher) Give() (*os.File, error) {
 	w.mu.Lock()
@@ -103,7 +118,12 @@ func (w *Watcher) Give() (*os.File, error) {
 	if w.ended {
 		return nil, net.ErrClosed
 	}
-	w.close()
+	w.close(giveTime)
+	if w.torn {
+		w.ended = true
+		w.conn.Close()
+		return nil, fmt.Errorf("%w: it does not read", net.ErrClosed)
+	}
 	_ = w.conn.SetWriteDeadline(time.Time{})
 	w.open()
 	rc, err := w.conn.(syscall.Conn).SyscallConn()
@@ -126,7 +146,7 @@ func (w *Watcher) Drop() {
 	defer w.mu.Unlock()
 	if !w.ended {
 		w.ended = true
-		w.close()
+		w.close(giveTime)
 		w.conn.Close()
 	}
 }

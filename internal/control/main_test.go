@@ -1,0 +1,97 @@
+//go:build linux
+
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+// envChild makes the test binary one of the programs that the tests start.
+const envChild = "CONTROL_TEST_CHILD"
+
+func TestMain(m *testing.M) {
+	switch os.Getenv(envChild) {
+	case "":
+		goleak.VerifyTestMain(m)
+	case "ask":
+		askMain()
+	case "watch on":
+		watchOnMain()
+	}
+	os.Exit(0)
+}
+
+// patience bounds every wait.
+const patience = 30 * time.Second
+
+func within(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// fake is a service.
+type fake struct {
+	status   func() (Status, error)
+	watchers chan *Watcher
+}
+
+func (f *fake) Status(context.Context) (Status, error) { return f.status() }
+func (f *fake) Upgrade(w *Watcher)                     { f.watchers <- w }
+
+// serve answers on a socket until the test's end.
+func serve(t *testing.T, path string, f *fake) *Server {
+	t.Helper()
+	ln, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := NewServer(f, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	s.Serve(ln)
+	t.Cleanup(s.Close)
+	return s
+}
+
+// socket is a path for one, short enough.
+func socket(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "ctl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return filepath.Join(dir, "s")
+}
+
+// askMain asks for the status and says what comes of it.
+func askMain() {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	st, _, err := NewClient(os.Args[1]).Status(ctx)
+	fmt.Printf("%q %v\n", st.Service, err)
+}
+
+// watchOnMain goes on with the watcher on descriptor 3, as the next parent does.
+func watchOnMain() {
+	w, err := ResumeWatcher(os.NewFile(3, "watcher"))
+	n, aerr := strconv.Atoi(os.Args[1])
+	if err := errors.Join(err, aerr); err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	for i := range n {
+		w.Tell(Event{Generation: 2, Text: fmt.Sprint("new ", i)})
+	}
+	w.End(Event{Generation: 2, Result: Done})
+}

@@ -1,0 +1,97 @@
+package wire
+
+import (
+	"testing"
+
+	"github.com/handover-go/handover/internal/golden"
+)
+
+// full has every field of a State.
+var full = State{
+	Cmd: CmdState, Version: Version, Pid: 4711, ID: 3, Group: "web", Slot: 2, Generation: 7, Phase: PhaseExiting,
+	Cause: CauseError, Reason: "lost the database", ExitCode: 1, Active: 4, Served: 120, Cut: 5, BeatMS: 5000,
+}
+
+// stateV1 is the State of version 1, at its beginning.
+type stateV1 struct {
+	Cmd        string `json:"cmd"`
+	Version    int    `json:"v"`
+	Pid        int    `json:"pid"`
+	ID         int    `json:"id"`
+	Group      string `json:"group"`
+	Slot       int    `json:"slot"`
+	Generation int    `json:"generation"`
+	Phase      string `json:"phase"`
+	Cause      string `json:"cause,omitempty"`
+	Reason     string `json:"reason,omitempty"`
+	ExitCode   int    `json:"exit,omitempty"`
+	Active     int    `json:"active,omitempty"`
+	Served     int    `json:"served,omitempty"`
+	Cut        int    `json:"cut,omitempty"`
+}
+
+// TestFormat: the commands between a parent and a worker, which may be of different
+// versions, and in different languages.
+func TestFormat(t *testing.T) {
+	lines := []any{
+		full,
+		Order{CmdWho}, Order{CmdGo}, Order{CmdHold}, Order{CmdExit},
+		Drain{Cmd: CmdDrain}, Drain{Cmd: CmdDrain, TimeoutMS: 25000, Exit: true, Stop: true},
+		Connect{Cmd: CmdConnect, Socket: "http"},
+	}
+	for _, p := range []Phase{PhaseStarting, PhaseReady, PhaseServing, PhaseDraining, PhaseDrained, PhaseExiting} {
+		lines = append(lines, State{Cmd: CmdState, Version: Version, Phase: p})
+	}
+	for _, c := range []Cause{
+		CauseRetire, CauseDone, CauseError, CausePanic, CauseHandlerPanic, CauseSignal, CauseExit,
+		CauseStartExit, CauseStartTimeout, CauseSpawn, CauseChannel, CauseCrash, CauseHung,
+	} {
+		lines = append(lines, State{Cmd: CmdState, Version: Version, Phase: PhaseDraining, Cause: c})
+	}
+	var got [][]byte
+	for _, v := range lines {
+		got = append(got, golden.JSON(t, v))
+	}
+	golden.Check(t, "commands.jsonl", got)
+}
+
+// TestFormerFormat: what workers and parents of the first version say means the same.
+func TestFormerFormat(t *testing.T) {
+	t.Parallel()
+	state := full
+	state.BeatMS = 0
+	lines := golden.Lines(t, "commands.v1.jsonl")
+	same(t, lines[0], state)
+	same(t, lines[1], State{Cmd: CmdState, Version: 1, Pid: 4711, ID: 1, Group: "web", Slot: 1, Generation: 1, Phase: PhaseStarting})
+	for i, cmd := range []string{CmdWho, CmdGo, CmdHold, CmdExit} {
+		same(t, lines[2+i], Order{cmd})
+	}
+	same(t, lines[6], Drain{Cmd: CmdDrain})
+	same(t, lines[7], Drain{Cmd: CmdDrain, TimeoutMS: 25000, Exit: true, Stop: true})
+}
+
+// TestLaterFormat: what is not known is skipped, here and by the first version.
+func TestLaterFormat(t *testing.T) {
+	t.Parallel()
+	line := golden.Lines(t, "commands.jsonl")[0]
+	later := golden.Later(line, "cmd", "phase")
+	same(t, later, full)
+	for _, line := range [][]byte{line, later} {
+		same(t, line, stateV1{CmdState, 1, 4711, 3, "web", 2, 7, "exiting", "error", "lost the database", 1, 4, 120, 5})
+	}
+	drain := Drain{Cmd: CmdDrain, TimeoutMS: 25000, Exit: true, Stop: true}
+	same(t, golden.Later(golden.JSON(t, drain), "cmd", "stop"), drain)
+	connect := Connect{CmdConnect, "http"}
+	same(t, golden.Later(golden.JSON(t, connect), "socket"), connect)
+}
+
+// same reads a line as what it is to mean.
+func same[T comparable](t *testing.T, line []byte, want T) {
+	t.Helper()
+	if got := golden.Read[T](t, line); got != want {
+		t.Errorf("%s means\n%+v, not\n%+v", line, got, want)
+	}
+	if cmd, err := Cmd(line); err != nil || cmd != golden.Read[Order](t, line).Cmd {
+		t.Errorf("%s is a %q, %v", line, cmd, err)
+	}
+}

@@ -1,0 +1,235 @@
+//go:build linux
+
+package workerset
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/handover-go/handover/internal/golden"
+	"github.com/handover-go/handover/internal/launch"
+	"github.com/handover-go/handover/internal/lifecycle"
+	"github.com/handover-go/handover/internal/sdnotify"
+	"github.com/handover-go/handover/internal/wire"
+)
+
+// at is a time in the golden files.
+func at(hour, min, sec int) time.Time { return time.Date(2024, 5, 6, hour, min, sec, 0, time.UTC) }
+
+const (
+	lineHalf = `{"cmd":"NODE_HANDOVER_STATE","v":1`
+	ofWeb1   = "web/1/2/4/4711"
+	ofWeb2   = "web/2/1/4/4711"
+	ofWeb3   = "web/3/1/4/4711"
+)
+
+// members are workers about which everything is to be said: one of this binary, one
+// that has nothing to be said of, and a program.
+func members() map[string]*incarnation {
+	return map[string]*incarnation{
+		ofWeb1: {
+			began: at(7, 8, 8), readyAt: at(7, 8, 9), cause: wire.CauseError, reason: "lost the database", blamedAt: at(8, 0, 0),
+			dismissed: true, terminated: true, killed: true,
+		},
+		ofWeb2: {began: at(7, 8, 9), readyAt: at(7, 8, 10)},
+		ofWeb3: {
+			began: at(7, 8, 10), program: true, greeted: true, asked: true, state: lifecycle.Draining,
+			beats: true, hungAfter: 30 * time.Second, text: "Serving 3 clients",
+			streams: []*stream{{name: "stdout", rest: []byte("half a l")}, {name: "stderr", rest: []byte("wa")}},
+		},
+	}
+}
+
+func today() estateState {
+	st := estateState{
+		Version: estateVersion, Groups: map[string]groupState{"web": {Count: 3, Configured: 1, Restarts: 5, Failures: 2}},
+		Workers: map[string]workerState{}, Residue: map[string][]byte{ofWeb1: []byte(lineHalf)},
+	}
+	for name, in := range members() {
+		st.Workers[name] = in.handedOn()
+	}
+	return st
+}
+
+// process is somebody who lives until the test's end.
+func process(t *testing.T) *launch.Process {
+	t.Helper()
+	cmd := exec.Command("sleep", "1000")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	p, err := launch.Follow(cmd.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill(); p.Wait(); _ = cmd.Wait(); p.Close() })
+	return p
+}
+
+// given is what is given away of a worker that has all the descriptors that one can
+// have, and the other end of its channel.
+func given(t *testing.T) (e Estate, other *os.File) {
+	t.Helper()
+	ours, other, err := wire.Pair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	close(done)
+	in := &incarnation{group: newGroup(Group{Name: "web"}), slot: 1, id: 2, generation: 4, proc: process(t), program: true, reader: done}
+	if in.conn, err = wire.NewConn(ours); err != nil {
+		t.Fatal(err)
+	}
+	if in.inbox, err = sdnotify.NewInbox(); err != nil {
+		t.Fatal(err)
+	}
+	if in.crash, err = newCrashFile("crash"); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"stdout", "stderr"} {
+		st, w, err := openStream(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.Close()
+		st.done = done
+		in.streams = append(in.streams, st)
+	}
+	e.Files = map[string]*os.File{}
+	st := estateState{Residue: map[string][]byte{}}
+	if err := (&Set{}).give(in, &e, &st); err != nil {
+		t.Fatal(err)
+	}
+	in.proc, in.residue = nil, nil // process closes the one, the other is empty
+	t.Cleanup(func() { in.close(); other.Close(); e.Close() })
+	return e, other
+}
+
+// TestFormat: what a parent hands on, to one that may be of another version.
+func TestFormat(t *testing.T) {
+	e, _ := given(t)
+	var names []string
+	for name := range e.Files {
+		i := strings.LastIndexByte(name, '/')
+		names = append(names, name[:i]+"/4711") // of any process
+	}
+	slices.Sort(names)
+	golden.Check(t, "estate.json", [][]byte{golden.JSON(t, today())})
+	states := []string{} // in the field of that name
+	for state := lifecycle.Spawning; state <= lifecycle.Exited; state++ {
+		states = append(states, state.String())
+	}
+	golden.Check(t, "names.jsonl", [][]byte{golden.JSON(t, names), golden.JSON(t, states)})
+}
+
+// estates are the state as the first version wrote it, as it is written today, and as a
+// later version may.
+func estates(t *testing.T) map[string][]byte {
+	now := golden.Lines(t, "estate.json")[0]
+	return map[string][]byte{
+		"first": golden.Lines(t, "estate.v1.json")[0], "today": now,
+		"later": golden.Later(now, "v", "groups", "count", "began", "ready", "text"),
+	}
+}
+
+// TestReadEstate: who has handed it on makes no difference to what it means.
+func TestReadEstate(t *testing.T) {
+	t.Parallel()
+	for version, text := range estates(t) {
+		got, want := golden.Read[estateState](t, text), today()
+		if version == "first" { // it knew nothing of programs
+			want.Version = 1
+			for name, ws := range want.Workers {
+				want.Workers[name] = workerState{
+					Ready: ws.Ready, Cause: ws.Cause, Reason: ws.Reason, Blamed: ws.Blamed,
+					Dismissed: ws.Dismissed, Terminated: ws.Terminated, Killed: ws.Killed,
+				}
+			}
+		}
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("%s version means\n%+v, not\n%+v", version, got, want)
+		}
+	}
+}
+
+// estateV1 is the state as the first version knows it.
+type estateV1 struct {
+	Version int `json:"v"`
+	Groups  map[string]struct {
+		Count      int `json:"count"`
+		Configured int `json:"configured"`
+		Restarts   int `json:"restarts"`
+		Failures   int `json:"failures"`
+	} `json:"groups"`
+	Workers map[string]workerV1 `json:"workers,omitempty"`
+	Residue map[string][]byte   `json:"residue,omitempty"`
+}
+
+type workerV1 struct {
+	Ready      time.Time `json:"ready,omitzero"`
+	Cause      string    `json:"cause,omitempty"`
+	Reason     string    `json:"reason,omitempty"`
+	Blamed     time.Time `json:"blamed,omitzero"`
+	Dismissed  bool      `json:"dismissed,omitempty"`
+	Terminated bool      `json:"terminated,omitempty"`
+	Killed     bool      `json:"killed,omitempty"`
+}
+
+// TestReadByFormer: the first version finds in today's state what it knows.
+func TestReadByFormer(t *testing.T) {
+	t.Parallel()
+	texts := estates(t)
+	want := golden.Read[estateV1](t, texts["first"])
+	for _, version := range []string{"today", "later"} {
+		got := golden.Read[estateV1](t, texts[version])
+		got.Version = 1
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("the first version reads\n%+v, not\n%+v", got, want)
+		}
+	}
+}
+
+// TestAdoptFormats: a worker is taken over by the names of its descriptors and the state.
+func TestAdoptFormats(t *testing.T) {
+	t.Parallel()
+	for version, text := range estates(t) {
+		e, other := given(t)
+		var identity string
+		for name := range e.Files {
+			if version == "first" && !strings.HasPrefix(name, "channel:") && !strings.HasPrefix(name, "pidfd:") {
+				e.Files[name].Close() // it did not have these
+				delete(e.Files, name)
+			}
+			_, identity, _ = strings.Cut(name, ":")
+		}
+		pid := identity[strings.LastIndexByte(identity, '/'):]
+		st := golden.Read[estateState](t, []byte(strings.ReplaceAll(string(text), "/4711", pid)))
+		s := &Set{log: slog.New(slog.DiscardHandler)}
+		in, err := s.adoptOne(identity, e, st)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := fmt.Sprintf("%s %d %d %s %q %v %v %v", in.name(), in.id, in.generation, in.cause, in.reason, in.dismissed, in.terminated, in.killed)
+		if got != `web/1 2 4 error "lost the database" true true true` || !in.readyAt.Equal(at(7, 8, 9)) || !in.blamedAt.Equal(at(8, 0, 0)) {
+			t.Errorf("%s: %s, ready %v, blamed %v", version, got, in.readyAt, in.blamedAt)
+		}
+		if full := version != "first"; in.program != full || (in.inbox != nil) != full || (in.crash != nil) != full ||
+			(len(in.streams) == 2) != full || in.began.Equal(at(7, 8, 8)) != full || len(e.Files) != 0 {
+			t.Errorf("%s: %+v, left %v", version, in, e.Files)
+		}
+		if _, err := other.WriteString("}\n"); err != nil {
+			t.Fatal(err)
+		}
+		if line, err := in.conn.Read(); err != nil || string(line) != lineHalf+"}" {
+			t.Errorf("%s: the rest of a line is lost: %s, %v", version, line, err)
+		}
+		in.close()
+	}
+}
