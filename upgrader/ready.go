@@ -105,12 +105,13 @@ func (u *Upgrader) decide(legacy Legacy, orphan bool) Legacy {
 		u.log.Error("the service runs, but its PID file could not be written", "error", err)
 	}
 	fault.Point(fault.NewPIDFile)
+	// Once tableflip has passed on that this process is ready, nobody clears up after
+	// an upgrade that failed any more.
+	os.Unsetenv(envAttempt)
 	// An error means that the predecessor is gone. So be it, it has committed; but
 	// it has not told the supervisor.
 	err := u.tf.Ready()
 	fault.Point(fault.NewReady)
-	// Nobody clears up any more after an upgrade that failed.
-	os.Unsetenv(envAttempt)
 	close(u.decided)
 	if u.pred == nil || orphan || err != nil {
 		if err := sdnotify.Send(fmt.Sprintf("MAINPID=%d", os.Getpid()), "READY=1"); err != nil {
