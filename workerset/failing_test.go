@@ -4,6 +4,10 @@ package workerset_test
 
 import (
 	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -82,4 +86,54 @@ func TestScaleByAndReopen(t *testing.T) {
 	}
 	h.printed("reopened") // and it lives
 	h.get("/")
+}
+
+// TestQueueOutlivesWorker: what waits in the accept queue when a worker is killed is
+// answered by its replacement, since the parent holds the socket.
+func TestQueueOutlivesWorker(t *testing.T) {
+	t.Parallel()
+	h := newSet(t, nil).serve()
+	w := h.state(1, "serving")
+	if err := syscall.Kill(w.Pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	h.waitStopped(w.Pid)
+	const n = 200
+	var conns []net.Conn
+	for range n {
+		c, err := net.Dial("tcp", h.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		conns = append(conns, c)
+	}
+	if err := syscall.Kill(w.Pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	next := h.state(2, "serving")
+	for i, c := range conns {
+		_ = c.SetReadDeadline(time.Now().Add(patience))
+		b, err := io.ReadAll(c)
+		if err != nil || !strings.HasSuffix(string(b), fmt.Sprintf("\n%d\n", next.Pid)) {
+			t.Fatalf("connection %d of %d: %q, %v", i, n, b, err)
+		}
+	}
+}
+
+// waitStopped waits until a process is stopped.
+func (h *harness) waitStopped(pid int) {
+	h.t.Helper()
+	for deadline := time.Now().Add(patience); ; {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err != nil || time.Now().After(deadline) {
+			h.t.Fatalf("process %d does not stop: %s, %v", pid, b, err)
+		}
+		if strings.Contains(string(b), ") T ") {
+			return
+		}
+	}
 }
