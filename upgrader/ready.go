@@ -82,7 +82,7 @@ func (u *Upgrader) decide(legacy Legacy, orphan bool) Legacy {
 	if u.pred != nil {
 		// Before anything is written to standard error: it may have lost its
 		// reader.
-		u.pred.takeOver()
+		u.pred.takeOutput()
 	}
 	if orphan {
 		u.log.Warn("the previous process is gone before its commit: going on without what it had")
@@ -112,14 +112,27 @@ func (u *Upgrader) decide(legacy Legacy, orphan bool) Legacy {
 	os.Unsetenv(envAttempt)
 	close(u.decided)
 	if u.pred == nil || orphan || err != nil {
-		if err := sdnotify.Send(fmt.Sprintf("MAINPID=%d", os.Getpid()), "READY=1"); err != nil {
-			u.log.Error("the supervisor could not be told that the service is ready", "error", err)
-		}
+		u.nameItself()
+	}
+	if u.pred != nil {
+		u.background.Go(func() {
+			// It may die before it names this process, although it has heard it.
+			if !u.pred.farewell() && !orphan && err == nil && u.life.Err() == nil {
+				u.nameItself()
+			}
+		})
 	}
 	for _, s := range left {
 		s.Close()
 	}
 	return legacy
+}
+
+// nameItself tells the supervisor that this process is the service now.
+func (u *Upgrader) nameItself() {
+	if err := sdnotify.Send(fmt.Sprintf("MAINPID=%d", os.Getpid()), "READY=1"); err != nil {
+		u.log.Error("the supervisor could not be told that the service is ready", "error", err)
+	}
 }
 
 // takePIDFile makes the PID file name this process again.
@@ -136,7 +149,10 @@ func (u *Upgrader) takePIDFile() {
 // Upgrade is told. It does nothing in the first generation and after Ready. The
 // process is expected to exit then.
 func (u *Upgrader) Fail(reason error) {
-	if u.pred != nil && reason != nil {
+	u.mu.Lock()
+	decided := u.phase != phaseStarting && u.phase != phaseFailed
+	u.mu.Unlock()
+	if u.pred != nil && reason != nil && !decided {
 		u.pred.fail(reason)
 	}
 }
@@ -202,7 +218,7 @@ func (u *Upgrader) end() {
 	if u.pred != nil {
 		u.pred.close()
 	}
-	u.orphans.Wait()
+	u.background.Wait()
 }
 
 // errInterrupted is what the predecessor is told when nobody said why.

@@ -67,7 +67,7 @@ func TestVersions(t *testing.T) {
 	p, old = pair(t)
 	send(t, old, message{Cmd: cmdSockets, Version: successionVersion + 7, MinVersion: successionVersion + 1})
 	err := p.meet()
-	if want := "no common version of the succession format: the other side speaks 2 to 8, this one 2"; err == nil || err.Error() != want {
+	if want := "no common version of the succession format: the other side speaks 3 to 9, this one 2"; err == nil || err.Error() != want {
 		t.Errorf(" got %v\nwant %s", err, want)
 	}
 	p.close()

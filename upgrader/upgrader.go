@@ -132,11 +132,11 @@ type Upgrader struct {
 	dropped   []*Socket               // not claimed, and given to whoever called Dropped
 	idle      chan struct{}           // closed when the last upgrade that began has ended
 
-	orphans   sync.WaitGroup  // wards of upgrades that failed
-	attempt   *attempt        // belongs to the goroutine that runs Upgrade
-	successor *launch.Process // set before replaced is closed
-	replaced  chan struct{}
-	decided   chan struct{} // closed when this process has become the one that decides
+	background sync.WaitGroup  // drains of wards, and the wait for the predecessor's end
+	attempt    *attempt        // belongs to the goroutine that runs Upgrade
+	successor  *launch.Process // set before replaced is closed
+	replaced   chan struct{}
+	decided    chan struct{} // closed when this process has become the one that decides
 }
 
 // New takes this process's place in the succession. Call it early, and before

@@ -28,6 +28,9 @@ func (s *Set) Commit(ctx context.Context, e Estate) error {
 		// These first: somebody is to accept, the others do anyway.
 		for _, g := range s.groups {
 			for _, in := range g.members {
+				if !in.program {
+					s.maySoonServe(in)
+				}
 				s.apply(in, lifecycle.Commit)
 			}
 		}
