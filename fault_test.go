@@ -180,7 +180,10 @@ type held struct {
 	worker chan string // who has answered it, or what went wrong
 }
 
-func hold(t *testing.T, addr string) held {
+// hold sends one, over a connection of its own.
+func hold(t *testing.T, addr string) held { return holdBy(t, addr, http.DefaultTransport) }
+
+func holdBy(t testing.TB, addr string, way http.RoundTripper) held {
 	t.Helper()
 	h := held{make(chan string, 1)}
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+addr+"/slow?ms=1000", nil)
@@ -189,7 +192,7 @@ func hold(t *testing.T, addr string) held {
 	}
 	req.Close = true
 	go func() {
-		resp, err := http.DefaultClient.Do(req)
+		resp, err := way.RoundTrip(req)
 		if err == nil {
 			_, err = io.Copy(io.Discard, resp.Body)
 			resp.Body.Close()
@@ -203,13 +206,13 @@ func hold(t *testing.T, addr string) held {
 	return h
 }
 
-// answeredBy waits for the answer of a worker of a generation.
-func (h held) answeredBy(t *testing.T, generation int) {
+// answeredBy waits for the answer of a worker.
+func (h held) answeredBy(t *testing.T, worker string) {
 	t.Helper()
 	select {
 	case w := <-h.worker:
-		if !has(fmt.Sprintf("generation=%d ", generation))(w) {
-			t.Errorf("a request in flight at generation %d: %s", generation, w)
+		if !has(worker)(w) {
+			t.Errorf("a request in flight at %s: %s", worker, w)
 		}
 	case <-time.After(30 * time.Second):
 		t.Error("no answer to a request in flight")
@@ -300,7 +303,7 @@ func TestParentKilledAtEachStep(t *testing.T) {
 			if !slices.Contains(afterKill[step], got) {
 				t.Errorf("%s, not one of %q", got, afterKill[step])
 			}
-			h.answeredBy(t, 1)
+			h.answeredBy(t, "generation=1 ")
 			if got == nobody {
 				// 1: the old parent has seen how the new one ended, the anchor has not.
 				f.ended(128+9, 1)
@@ -363,7 +366,7 @@ func TestParentStoppedAtEachStep(t *testing.T) {
 			if got, want := f.outcome(from), afterStop(step); got != want {
 				t.Errorf("%s, not: %s", got, want)
 			}
-			h.answeredBy(t, 1)
+			h.answeredBy(t, "generation=1 ")
 			f.goesOn(t, l)
 		})
 	}
@@ -389,7 +392,7 @@ func TestStopAtEachStep(t *testing.T) {
 				return ""
 			})
 			_ = syscall.Kill(pid, syscall.SIGCONT)
-			h.answeredBy(t, 1)
+			h.answeredBy(t, "generation=1 ")
 			f.ended(0)
 			if _, err := os.Stat(f.pidFile); !os.IsNotExist(err) {
 				t.Errorf("the PID file is still there: %v", err)

@@ -114,14 +114,13 @@ func (u *Upgrader) decide(legacy Legacy, orphan bool) Legacy {
 	if u.pred == nil || orphan || err != nil {
 		u.nameItself()
 	}
-	if u.pred != nil {
-		u.background.Go(func() {
-			// It may die before it names this process, although it has heard it.
-			if !u.pred.farewell() && !orphan && err == nil && u.life.Err() == nil {
-				u.nameItself()
-			}
-		})
-	}
+	u.background.Go(func() {
+		defer close(u.alone)
+		// It may die before it names this process, although it has heard it.
+		if u.pred != nil && !u.pred.farewell() && !orphan && err == nil && u.life.Err() == nil {
+			u.nameItself()
+		}
+	})
 	for _, s := range left {
 		s.Close()
 	}
@@ -160,6 +159,11 @@ func (u *Upgrader) Fail(reason error) {
 // Replaced is closed when a successor has taken over. Whoever waits for it stops
 // accepting, finishes what it has, and exits.
 func (u *Upgrader) Replaced() <-chan struct{} { return u.replaced }
+
+// Alone is closed when this process decides and no predecessor is left that would go
+// on if it died: that one has let go, or is dead. Until then it is well to keep what
+// the predecessor would need.
+func (u *Upgrader) Alone() <-chan struct{} { return u.alone }
 
 // Relay passes a signal on to the successor and reports whether there is one: a
 // HUP that reaches a process which was just replaced is meant for the service. Do

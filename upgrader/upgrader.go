@@ -136,6 +136,7 @@ type Upgrader struct {
 	attempt    *attempt        // belongs to the goroutine that runs Upgrade
 	successor  *launch.Process // set before replaced is closed
 	replaced   chan struct{}
+	alone      chan struct{} // closed when the predecessor can't go on instead any more
 	decided    chan struct{} // closed when this process has become the one that decides
 }
 
@@ -170,6 +171,7 @@ func New(cfg Config) (*Upgrader, error) {
 		inherited:  map[listen.Spec]*Socket{},
 		replaced:   make(chan struct{}),
 		decided:    make(chan struct{}),
+		alone:      make(chan struct{}),
 	}
 	u.life, u.quit = context.WithCancelCause(context.Background())
 	pred, err := meetPredecessor()

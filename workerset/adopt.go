@@ -45,6 +45,13 @@ func (s *Set) Commit(ctx context.Context, e Estate) error {
 	return err
 }
 
+// Hold puts off the replacement of adopted workers that are well until Release: as
+// long as whoever has given them may take them back. Call it before Commit.
+func (s *Set) Hold() { _ = s.do(context.Background(), func() { s.holding = true }) }
+
+// Release ends Hold.
+func (s *Set) Release() { _ = s.do(context.Background(), func() { s.holding = false }) }
+
 // adopt takes an estate's workers over. What can't be understood is closed: a
 // library worker whose channel ends drains and exits.
 func (s *Set) adopt(e Estate) {

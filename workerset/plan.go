@@ -37,6 +37,9 @@ func (s *Set) step(g *group) bool {
 	}
 	for _, key := range steps.Retire {
 		in := g.member(key)
+		if s.holding && in.adopted && in.cause == "" {
+			continue
+		}
 		if in.state == lifecycle.Condemned && g.waits(in.slot) {
 			continue // nobody comes for a while: better a failing worker than none
 		}
@@ -45,7 +48,7 @@ func (s *Set) step(g *group) bool {
 		progress = true
 	}
 	for _, n := range steps.Spawn {
-		if g.waits(n) || !s.committed && g.slot(n).failures > 0 {
+		if g.waits(n) || !s.committed && g.slot(n).failures > 0 || s.holding && g.staleServes(n) {
 			continue
 		}
 		s.start(g, n)
