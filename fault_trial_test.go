@@ -20,6 +20,7 @@ import (
 // has let go: what that worker has taken is answered, then it is gone. A program
 // serves when it likes, a worker of this binary from the commit on.
 func TestTrialDrains(t *testing.T) {
+	static := program(t, "static")
 	for _, c := range []struct {
 		step    string
 		program bool
@@ -42,9 +43,10 @@ func TestTrialDrains(t *testing.T) {
 			name = "program, " + c.step
 		}
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			var env []string
 			if c.program {
-				env = []string{"TEST_COMMAND=" + program(t, "static"), "TEST_READY=http:/"}
+				env = []string{"TEST_COMMAND=" + static, "TEST_READY=http:/"}
 			}
 			f := startFaulty(t, c.step, env...)
 			l := f.loadOf(20, map[draintest.Kind]int{draintest.New: 2, draintest.Slow: 1, draintest.Upload: 1})
