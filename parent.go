@@ -214,7 +214,7 @@ func (p *parent) serve(ctx context.Context) error {
 	// The next upgrade may come before this one has replaced all workers.
 	under, cancel := context.WithCancel(ctx)
 	var tasks sync.WaitGroup
-	tasks.Go(func() { p.roll(under, dropped) })
+	tasks.Go(func() { p.release(under); p.roll(under, dropped) })
 	tasks.Go(func() { p.upgrades.run(ctx) })
 	select {
 	case <-p.up.Replaced():
@@ -233,6 +233,22 @@ func (p *parent) serve(ctx context.Context) error {
 		p.server.Close()
 	}
 	return nil
+}
+
+// holdTime bounds the wait for the predecessor's end, which is a matter of
+// milliseconds unless it is stopped.
+const holdTime = time.Second
+
+// release lets the roll begin once the predecessor can't go on instead any more: with
+// its own workers it could do so at once, and what this generation starts would have
+// to be drained.
+func (p *parent) release(ctx context.Context) {
+	select {
+	case <-p.up.Alone():
+	case <-time.After(holdTime):
+	case <-ctx.Done():
+	}
+	p.set.Release()
 }
 
 // roll waits until this generation's workers have replaced those before, and
@@ -361,6 +377,9 @@ func asItIs(l upgrader.Legacy) upgrader.Legacy { return l }
 func (p *parent) take(l upgrader.Legacy) {
 	p.decides.Store(true)
 	p.since = time.Now()
+	if p.up.HasPredecessor() {
+		p.set.Hold()
+	}
 	_ = p.set.Commit(context.Background(), p.sort(incoming(l))) // fails only when the set has ended
 	p.answer()
 	fault.Point(fault.NewTook)

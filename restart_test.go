@@ -317,57 +317,6 @@ func TestNewGenerationFails(t *testing.T) {
 	s.stop()
 }
 
-// TestParentsDieAroundCommit kills the old or the new parent at each side of the
-// commit. As long as one is left, it decides, alone; when none is left, the
-// workers drain and the anchor ends.
-func TestParentsDieAroundCommit(t *testing.T) {
-	for _, c := range []struct {
-		step string
-		// What the old parent says when it goes on; else the new one decides.
-		oldGoesOn bool
-	}{
-		{"new: prepared", true},
-		{"new: committed", false}, // after Ready: the old one may have gone already
-		{"old: prepared", false},
-		{"old: replaced", false},
-	} {
-		t.Run(c.step, func(t *testing.T) {
-			armed := filepath.Join(t.TempDir(), "armed")
-			s := startService(t, 2, "TEST_FAULT_AT="+c.step, "TEST_FAULT_ARMED="+armed)
-			l := s.load(20)
-			if err := os.WriteFile(armed, []byte("9"), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			from := s.mark()
-			s.signal(syscall.SIGHUP)
-			switch {
-			case c.step == "new: committed":
-				// At that very moment the old one may be there still, and go on, or
-				// have gone: then nobody is left that could decide.
-				if _, err := s.waitFrom(from, has("nothing has changed")); err != nil {
-					s.awaitExit(128+9, 1) // 1: the old parent has seen how it ended, the anchor has not
-					l.Stop()
-					return
-				}
-			case c.oldGoesOn:
-				if _, err := s.waitFrom(from, has("nothing has changed")); err != nil {
-					t.Fatal(err)
-				}
-			default:
-				if _, err := s.waitFrom(from, has(`msg="generation serves"`)); err != nil {
-					t.Fatal(err)
-				}
-			}
-			s.upgrade() // whoever decides now can still be replaced
-			if n := len(s.workers()); n < 2 {
-				t.Errorf("%d workers", n)
-			}
-			check(t, l)
-			s.stop()
-		})
-	}
-}
-
 func parentFDs(t *testing.T, s *service) int {
 	t.Helper()
 	fds, err := draintest.FDs(s.parent())

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,6 +21,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/handover-go/handover"
 	"github.com/handover-go/handover/draintest"
@@ -59,18 +62,11 @@ func TestMain(m *testing.M) {
 func serviceMain() {
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	slog.SetDefault(log)
-	// The step is taken once in a generation; the test says which, and what happens
-	// there.
 	if want := os.Getenv("TEST_FAULT_AT"); want != "" {
 		fault.OnStep(func(step string) {
-			armed := os.Getenv("TEST_FAULT_ARMED")
-			sig, err := os.ReadFile(armed)
-			if step != want || err != nil || os.Remove(armed) != nil {
-				return
+			if step == want {
+				fail(step)
 			}
-			n, _ := strconv.Atoi(string(sig))
-			println("fault: " + step)
-			_ = syscall.Kill(os.Getpid(), syscall.Signal(n))
 		})
 	}
 	// As long as there is that file, whoever starts is of the first version.
@@ -108,6 +104,23 @@ func serviceMain() {
 			log.Info("started", "pid", i.Pid, "listen", strings.Join(i.Listen, ","))
 		},
 	}, testApp)
+}
+
+// fail sends this process the signal whose number is in the file TEST_FAULT_ARMED, and
+// has got it when it returns. Whoever renames the file is the only one; its new name
+// tells the test which process that is.
+func fail(step string) {
+	armed := os.Getenv("TEST_FAULT_ARMED")
+	sig, err := os.ReadFile(armed)
+	if err != nil || os.Rename(armed, fmt.Sprintf("%s.%d", armed, os.Getpid())) != nil {
+		return
+	}
+	n, _ := strconv.Atoi(string(sig))
+	println("fault: " + step)
+	// To the thread itself: another one would let this one go on for a while.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	_ = unix.Tgkill(os.Getpid(), unix.Gettid(), syscall.Signal(n))
 }
 
 // testApp is the built-in app, or one that does not come up.

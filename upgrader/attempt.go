@@ -170,7 +170,7 @@ type heard struct {
 }
 
 // read delivers what the new process says, and when it has said to tableflip that
-// it is ready. stop ends that, and waits for the end.
+// it is ready; ready is closed then, or when it won't. stop ends that, and waits for the end.
 func (a *attempt) read() (messages <-chan heard, ready <-chan struct{}, stop func()) {
 	words, said, quit := make(chan heard), make(chan struct{}, 1), make(chan struct{})
 	var readers sync.WaitGroup
@@ -192,8 +192,13 @@ func (a *attempt) read() (messages <-chan heard, ready <-chan struct{}, stop fun
 		}
 	})
 	readers.Go(func() {
+		defer close(said)
 		b := make([]byte, 1)
-		if n, _ := a.ready.Read(b); n == 1 && b[0] == tableflipReady {
+		n, _ := a.ready.Read(b)
+		if n == 0 {
+			n = readNow(a.ready, b) // its time is up, but what has arrived counts
+		}
+		if n == 1 && b[0] == tableflipReady {
 			said <- struct{}{}
 		}
 	})
@@ -203,6 +208,14 @@ func (a *attempt) read() (messages <-chan heard, ready <-chan struct{}, stop fun
 		a.ready.Close()
 		readers.Wait()
 	}
+}
+
+// readNow reads what is there, whatever the file's deadline.
+func readNow(f *os.File, b []byte) (n int) {
+	if rc, err := f.SyscallConn(); err == nil {
+		_ = rc.Control(func(fd uintptr) { n, _ = syscall.Read(int(fd), b) })
+	}
+	return n
 }
 
 // passReady tells tableflip what the new process has said.

@@ -31,6 +31,9 @@ type succession struct {
 	u *Upgrader
 	a *attempt
 
+	messages <-chan heard    // nil when there are no more
+	said     <-chan struct{} // has a value once the new process is ready, see attempt.read
+
 	yielded bool             // Yield was called and the commit is under way
 	reason  string           // what the new process said when it gave up
 	cause   error            // why this side gave up
@@ -48,8 +51,11 @@ func (s *succession) handle(ctx context.Context, h heard) {
 			s.give(err)
 		}
 	case h.Cmd == cmdWard:
-		if err := s.a.entrusted(h.message); err != nil {
+		switch err := s.a.entrusted(h.message); {
+		case err != nil && !s.yielded:
 			s.give(err)
+		case err != nil: // it decides already: what is at stake is one worker
+			s.u.log.Warn("a worker of the new program is killed if the upgrade fails", "error", err)
 		}
 	case h.Cmd == cmdFailed:
 		s.reason = h.Reason
@@ -65,14 +71,14 @@ func (s *succession) handle(ctx context.Context, h heard) {
 }
 
 // lastWords takes what a process that is dead has said before.
-func (s *succession) lastWords(messages <-chan heard) {
-	if messages == nil {
+func (s *succession) lastWords() {
+	if s.messages == nil {
 		return
 	}
 	// Others may have its end of the connection, too, so that there is no end of
 	// file.
 	_ = s.a.conn.SetReadDeadline(time.Now().Add(lastWords))
-	for h := range messages {
+	for h := range s.messages {
 		if h.err == nil && h.Cmd == cmdWard {
 			_ = s.a.entrusted(h.message) // else it is killed with the rest
 		}
@@ -97,11 +103,36 @@ func (s *succession) commit(ctx context.Context) {
 		}
 	}
 	s.yielded = true
+	if err := expired(ctx); err != nil {
+		s.give(err) // while it is certain that nobody else decides
+		return
+	}
 	s.expect(commitTimeout, ErrTimeout)
 	timer := time.AfterFunc(commitTimeout, s.a.stopSending)
 	defer timer.Stop()
 	s.sent(ctx, sendLegacy(s.a.conn, legacy))
 	fault.Point(fault.OldCommitted)
+}
+
+// expired is why ctx has ended, or would have if its timer were not late: this
+// process may have been stopped for a while.
+func expired(ctx context.Context) error {
+	if limit, ok := ctx.Deadline(); ok && ctx.Err() == nil && !time.Now().Before(limit) {
+		return ErrTimeout
+	}
+	return context.Cause(ctx)
+}
+
+// saysReady reports whether the new process has taken over and is ready, also when
+// nobody has heard that yet: this process may have been stopped while its time ran
+// out, and the other one may have replaced all workers since.
+func (s *succession) saysReady() bool {
+	if !s.yielded || s.cause != nil {
+		return false
+	}
+	_ = s.a.ready.SetReadDeadline(time.Now())
+	_, ok := <-s.said
+	return ok
 }
 
 // sent judges the error of a message to the new process.
@@ -146,6 +177,7 @@ func (s *succession) kill() {
 
 // failed clears away and describes the failure. The new process is dead.
 func (s *succession) failed(flipErr error) error {
+	s.lastWords()
 	a, cause := s.a, s.cause
 	if s.yielded {
 		s.u.takePIDFile() // it may name the new process
@@ -158,7 +190,7 @@ func (s *succession) failed(flipErr error) error {
 	clearAttempt(envAttempt+"="+a.mark, wards)
 	for _, w := range wards {
 		s.u.log.Info("what the new program had started serves already and is drained", "pid", w.proc.Pid, "timeout", w.timeout)
-		s.u.orphans.Go(func() { w.drain(s.u.Stdio()) })
+		s.u.background.Go(func() { w.drain(s.u.Stdio()) })
 	}
 	a.output.finish(lastWords)
 	switch {

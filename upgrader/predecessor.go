@@ -163,7 +163,6 @@ func gone(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
-// fail does nothing once the commit has arrived: takeOver closes the connection.
 func (p *predecessor) fail(reason error) {
 	// Never longer than this: whoever fails is about to exit.
 	_ = p.conn.SetWriteDeadline(time.Now().Add(time.Second))
@@ -189,10 +188,17 @@ func (p *predecessor) awaitCommit(ctx context.Context) (Legacy, error) {
 	return legacy, nil
 }
 
-// takeOver ends the conversation. This process decides.
-func (p *predecessor) takeOver() {
-	p.takeOutput()
-	p.conn.Close()
+// farewell waits until the predecessor has let go, or has died, and reports whether it
+// has named this process to the supervisor before.
+func (p *predecessor) farewell() (named bool) {
+	defer p.conn.Close()
+	for {
+		m, err := receive(p.conn)
+		if err != nil {
+			return named
+		}
+		named = named || m.Cmd == cmdNamed
+	}
 }
 
 // takeOutput points standard output and error to where the service's go, and

@@ -83,7 +83,7 @@ func (u *Upgrader) decide(legacy Legacy, orphan bool) Legacy {
 	if u.pred != nil {
 		// Before anything is written to standard error: it may have lost its
 		// reader.
-		u.pred.takeOver()
+		u.pred.takeOutput()
 	}
 	if orphan {
 		u.log.Warn("the previous process is gone before its commit: going on without what it had")
@@ -114,10 +114,15 @@ func (u *Upgrader) decide(legacy Legacy, orphan bool) Legacy {
 	fault.Point(fault.NewReady)
 	close(u.decided)
 	if u.pred == nil || orphan || err != nil {
-		if err := sdnotify.Send(fmt.Sprintf("MAINPID=%d", os.Getpid()), "READY=1"); err != nil {
-			u.log.Error("the supervisor could not be told that the service is ready", "error", err)
-		}
+		u.nameItself()
 	}
+	u.background.Go(func() {
+		defer close(u.alone)
+		// It may die before it names this process, although it has heard it.
+		if u.pred != nil && !u.pred.farewell() && !orphan && err == nil && u.life.Err() == nil {
+			u.nameItself()
+		}
+	})
 	for _, s := range left {
 		s.Close()
 	}
@@ -125,6 +130,13 @@ func (u *Upgrader) decide(legacy Legacy, orphan bool) Legacy {
 	u.passed.Reject(u.log)
 	u.mu.Unlock()
 	return legacy
+}
+
+// nameItself tells the supervisor that this process is the service now.
+func (u *Upgrader) nameItself() {
+	if err := sdnotify.Send(fmt.Sprintf("MAINPID=%d", os.Getpid()), "READY=1"); err != nil {
+		u.log.Error("the supervisor could not be told that the service is ready", "error", err)
+	}
 }
 
 // takePIDFile makes the PID file name this process again.
@@ -141,7 +153,10 @@ func (u *Upgrader) takePIDFile() {
 // Upgrade is told. It does nothing in the first generation and after Ready. The
 // process is expected to exit then.
 func (u *Upgrader) Fail(reason error) {
-	if u.pred != nil && reason != nil {
+	u.mu.Lock()
+	decided := u.phase != phaseStarting && u.phase != phaseFailed
+	u.mu.Unlock()
+	if u.pred != nil && reason != nil && !decided {
 		u.pred.fail(reason)
 	}
 }
@@ -149,6 +164,11 @@ func (u *Upgrader) Fail(reason error) {
 // Replaced is closed when a successor has taken over. Whoever waits for it stops
 // accepting, finishes what it has, and exits.
 func (u *Upgrader) Replaced() <-chan struct{} { return u.replaced }
+
+// Alone is closed when this process decides and no predecessor is left that would go
+// on if it died: that one has let go, or is dead. Until then it is well to keep what
+// the predecessor would need.
+func (u *Upgrader) Alone() <-chan struct{} { return u.alone }
 
 // Relay passes a signal on to the successor and reports whether there is one: a
 // HUP that reaches a process which was just replaced is meant for the service. Do
@@ -208,7 +228,7 @@ func (u *Upgrader) end() {
 	if u.pred != nil {
 		u.pred.close()
 	}
-	u.orphans.Wait()
+	u.background.Wait()
 }
 
 // errInterrupted is what the predecessor is told when nobody said why.

@@ -22,9 +22,11 @@ import (
 //	old → new  legacy    descriptors of what the old one had, any number of times
 //	old → new  commit    the rest: state; the old one has stopped deciding
 //	new → old  ack       the new one decides
+//	old → new  named     the supervisor knows of the new one; it will hear no more
 //
-// Version 2 added ward. The process speaks the formats from successionMin to
-// successionVersion, which are variables for the tests.
+// Wards may follow as long as the old one has not let go. Version 2 added ward; named
+// is one that an older version skips. The process speaks the formats from
+// successionMin to successionVersion, which are variables for the tests.
 var successionMin, successionVersion = 1, 2
 
 const versionWards = 2
@@ -71,6 +73,7 @@ const (
 	cmdLegacy   = "legacy"
 	cmdCommit   = "commit"
 	cmdAck      = "ack"
+	cmdNamed    = "named"
 )
 
 // errVersion is wrapped where two formats have nothing in common.

@@ -111,23 +111,30 @@ func (u *Upgrader) run(ctx context.Context, a *attempt) error {
 	defer a.close()
 	flipped := make(chan error, 1)
 	go func() { flipped <- u.flip(ctx, a) }()
-	messages, ready, stopReading := a.read()
+	s := succession{u: u, a: a}
+	var ready <-chan struct{}
+	var stopReading func()
+	s.messages, ready, stopReading = a.read()
+	s.said = ready
 	defer stopReading()
 	// A new process that has stopped reading must not stop this one.
 	defer context.AfterFunc(ctx, a.stopSending)()
 
 	u.progress("starts " + a.path)
-	s := succession{u: u, a: a}
 	s.sent(ctx, u.sendSockets(a.conn))
 	for {
 		select {
-		case m, ok := <-messages:
+		case m, ok := <-s.messages:
 			if !ok {
-				messages = nil // the process's end is told by tableflip
+				s.messages = nil // the process's end is told by tableflip
 				continue
 			}
 			s.handle(ctx, m)
-		case <-ready:
+		case _, ok := <-ready:
+			if !ok {
+				ready = nil
+				continue
+			}
 			// What it can't do is to be ready for tableflip and not for us.
 			if !s.yielded {
 				s.give(ErrForeign)
@@ -136,12 +143,17 @@ func (u *Upgrader) run(ctx context.Context, a *attempt) error {
 				return s.conclude(flipped)
 			}
 		case err := <-flipped:
-			s.lastWords(messages)
 			return s.failed(err)
 		case <-s.overdue:
+			if s.saysReady() {
+				return s.conclude(flipped)
+			}
 			s.give(s.excuse)
 			s.kill()
 		case <-ctx.Done():
+			if s.saysReady() {
+				return s.conclude(flipped)
+			}
 			s.give(context.Cause(ctx))
 			return s.failed(<-flipped)
 		}
@@ -160,9 +172,14 @@ func (u *Upgrader) progress(what string) {
 func (s *succession) conclude(flipped <-chan error) error {
 	<-s.a.started
 	fault.Point(fault.OldHeardReady)
-	s.u.tellSupervisor(s.a.proc.Pid)
+	if s.u.tellSupervisor(s.a.proc.Pid) {
+		_ = s.a.conn.TrySend(message{Cmd: cmdNamed})
+	}
 	fault.Point(fault.OldNamedNew)
-	s.a.passReady()
+	// When tableflip hears of both, it may believe either.
+	if s.a.proc.Signal(0) == nil {
+		s.a.passReady()
+	}
 	err := <-flipped
 	if err == nil {
 		s.a.output.finish(0)
@@ -197,8 +214,9 @@ func (u *Upgrader) flip(ctx context.Context, a *attempt) error {
 }
 
 // tellSupervisor names the main process, as only the old one may
-// (NotifyAccess=main, systemd.service(5)), and waits until that was read.
-func (u *Upgrader) tellSupervisor(pid int) {
+// (NotifyAccess=main, systemd.service(5)), and waits until that was read. It reports
+// whether it was.
+func (u *Upgrader) tellSupervisor(pid int) bool {
 	err := sdnotify.Send(fmt.Sprintf("MAINPID=%d", pid))
 	if err == nil {
 		err = sdnotify.Barrier(5 * time.Second)
@@ -206,4 +224,5 @@ func (u *Upgrader) tellSupervisor(pid int) {
 	if err != nil {
 		u.log.Error("the supervisor could not be told of the main process", "pid", pid, "error", err)
 	}
+	return err == nil
 }

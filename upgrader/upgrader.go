@@ -132,11 +132,12 @@ type Upgrader struct {
 	dropped   []*Socket               // not claimed, and given to whoever called Dropped
 	idle      chan struct{}           // closed when the last upgrade that began has ended
 
-	orphans   sync.WaitGroup  // wards of upgrades that failed
-	attempt   *attempt        // belongs to the goroutine that runs Upgrade
-	successor *launch.Process // set before replaced is closed
-	replaced  chan struct{}
-	decided   chan struct{} // closed when this process has become the one that decides
+	background sync.WaitGroup  // drains of wards, and the wait for the predecessor's end
+	attempt    *attempt        // belongs to the goroutine that runs Upgrade
+	successor  *launch.Process // set before replaced is closed
+	replaced   chan struct{}
+	alone      chan struct{} // closed when the predecessor can't go on instead any more
+	decided    chan struct{} // closed when this process has become the one that decides
 }
 
 // New takes this process's place in the succession. Call it early, and before
@@ -171,6 +172,7 @@ func New(cfg Config) (*Upgrader, error) {
 		inherited:  map[listen.Spec]*Socket{},
 		replaced:   make(chan struct{}),
 		decided:    make(chan struct{}),
+		alone:      make(chan struct{}),
 	}
 	u.life, u.quit = context.WithCancelCause(context.Background())
 	pred, err := meetPredecessor()

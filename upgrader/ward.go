@@ -11,9 +11,10 @@ import (
 	"github.com/handover-go/handover/internal/launch"
 )
 
-// Ward is a process that a new program has started and that serves already, although
-// nothing is decided: a program that knows nothing of a commit. If the upgrade
-// fails, the predecessor drains it rather than killing it with the rest.
+// Ward is a process that a new program has started and that may serve already,
+// although the predecessor has not let go: a program that knows nothing of a commit,
+// or any worker after it. If the upgrade fails, the predecessor drains it rather than
+// killing it with the rest.
 type Ward struct {
 	Pid     int
 	Pidfd   *os.File       // refers to it (pidfd_open(2))
@@ -24,14 +25,14 @@ type Ward struct {
 
 // Entrust tells the predecessor of a ward. It does not wait; the files stay the
 // caller's. It does nothing where there is no predecessor, or one of an older
-// version, and once this process decides.
+// version, and once that one has let go.
 func (u *Upgrader) Entrust(w Ward) error {
 	if u.pred == nil || u.pred.version < versionWards {
 		return nil
 	}
 	m := message{Cmd: cmdWard, Pid: w.Pid, Signal: int(w.Signal), TimeoutMS: w.Timeout.Milliseconds(), Output: len(w.Output)}
 	err := u.pred.conn.TrySend(m, append([]*os.File{w.Pidfd}, w.Output...)...)
-	if errors.Is(err, os.ErrClosed) {
+	if errors.Is(err, os.ErrClosed) || errors.Is(err, syscall.EPIPE) {
 		return nil
 	}
 	return err

@@ -28,6 +28,9 @@ func (s *Set) Commit(ctx context.Context, e Estate) error {
 		// These first: somebody is to accept, the others do anyway.
 		for _, g := range s.groups {
 			for _, in := range g.members {
+				if !in.program {
+					s.maySoonServe(in)
+				}
 				s.apply(in, lifecycle.Commit)
 			}
 		}
@@ -41,6 +44,13 @@ func (s *Set) Commit(ctx context.Context, e Estate) error {
 	}
 	return err
 }
+
+// Hold puts off the replacement of adopted workers that are well until Release: as
+// long as whoever has given them may take them back. Call it before Commit.
+func (s *Set) Hold() { _ = s.do(context.Background(), func() { s.holding = true }) }
+
+// Release ends Hold.
+func (s *Set) Release() { _ = s.do(context.Background(), func() { s.holding = false }) }
 
 // adopt takes an estate's workers over. What can't be understood is closed: a
 // library worker whose channel ends drains and exits.

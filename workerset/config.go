@@ -147,9 +147,10 @@ type Config struct {
 	// the set stops, and Run returns ErrTooManyRestarts.
 	MaxRestarts   int
 	RestartWindow time.Duration
-	// Started, if set, is called from the set's loop for every process of a Program
-	// with a path that has been started, as long as the set is in trial: it serves
-	// when it likes. It must not block and not call the set.
+	// Started, if set, is called from the set's loop for every worker that the set has
+	// started and that may serve from now on: one of a Program with a path, which
+	// serves when it likes, when it is started, others not before the Commit. It must
+	// not block and not call the set.
 	Started func(Started)
 	// Logger gets every change worth knowing. Default slog.Default().
 	Logger *slog.Logger
@@ -158,7 +159,7 @@ type Config struct {
 	Observe func(Change)
 }
 
-// Started is a process, as it was started. The files are the set's; whoever needs
+// Started is a worker's process. The files are the set's; whoever needs
 // them for longer than the call copies them.
 type Started struct {
 	Pid          int

@@ -60,11 +60,17 @@ func (s *Set) step(g *group) bool {
 	}
 	for _, key := range steps.Retire {
 		in := g.member(key)
+		if s.holding && in.adopted && in.cause == "" {
+			continue
+		}
 		in.dismissed = in.dismissed || in.cause == ""
 		s.apply(in, lifecycle.Retire)
 		progress = true
 	}
 	for _, n := range steps.Spawn {
+		if s.holding && g.staleServes(n) {
+			continue
+		}
 		s.start(g, n)
 		progress = true
 	}

@@ -41,6 +41,7 @@ type Set struct {
 	groups    []*group
 	committed bool
 	stopping  bool
+	holding   bool            // workers of older generations stay
 	ending    lifecycle.Event // while stopping: Stop or Kill
 	yielded   bool
 	yieldedAt time.Time

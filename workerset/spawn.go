@@ -27,17 +27,25 @@ func (s *Set) spawn(in *incarnation) error {
 	}
 	in.began = time.Now()
 	s.follow(in)
-	if in.program && !s.committed && s.cfg.Started != nil {
-		st := Started{
-			Pid: in.proc.Pid, Pidfd: in.proc.Pidfd(),
-			DrainSignal: in.group.DrainSignal, DrainTimeout: in.group.DrainTimeout,
-		}
-		for _, stream := range in.streams {
-			st.Output = append(st.Output, stream.r)
-		}
-		s.cfg.Started(st)
+	if in.program || s.committed {
+		s.maySoonServe(in)
 	}
 	return nil
+}
+
+// maySoonServe tells Config.Started.
+func (s *Set) maySoonServe(in *incarnation) {
+	if s.cfg.Started == nil {
+		return
+	}
+	st := Started{
+		Pid: in.proc.Pid, Pidfd: in.proc.Pidfd(),
+		DrainSignal: in.group.DrainSignal, DrainTimeout: in.group.DrainTimeout,
+	}
+	for _, stream := range in.streams {
+		st.Output = append(st.Output, stream.r)
+	}
+	s.cfg.Started(st)
 }
 
 // birth is the start of a process: what it is given, until it has it.

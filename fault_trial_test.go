@@ -1,0 +1,127 @@
+package handover_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/handover-go/handover/draintest"
+	"github.com/handover-go/handover/internal/fault"
+	"github.com/handover-go/handover/internal/launch"
+)
+
+// TestTrialDrains kills a new parent whose worker serves already, before the old one
+// has let go: what that worker has taken is answered, then it is gone. A program
+// serves when it likes, a worker of this binary from the commit on.
+func TestTrialDrains(t *testing.T) {
+	static := program(t, "static")
+	for _, c := range []struct {
+		step    string
+		program bool
+		serves  bool // at this step the new parent has a worker that does
+	}{
+		{fault.NewBegins, true, false},
+		{fault.NewMet, true, false},
+		{fault.NewBuilt, true, false},
+		{fault.NewPrepared, true, true},
+		{fault.NewGotCommit, true, true},
+		{fault.NewTook, true, true},
+		{fault.NewPIDFile, true, true},
+		{fault.OldHeardReady, true, true}, // the old one is stopped until the new one has replaced all workers
+		{fault.NewTook, false, true},
+		{fault.NewPIDFile, false, true},
+		{fault.OldHeardReady, false, true},
+	} {
+		name := "own, " + c.step
+		if c.program {
+			name = "program, " + c.step
+		}
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var env []string
+			if c.program {
+				env = []string{"TEST_COMMAND=" + static, "TEST_READY=http:/"}
+			}
+			f := startFaulty(t, c.step, env...)
+			l := f.loadOf(20, map[draintest.Kind]int{draintest.New: 2, draintest.Slow: 1, draintest.Upload: 1})
+			f.witness()
+			before := f.workers()
+			from := f.upgradeTo(syscall.SIGSTOP)
+			stopped := f.stopped()
+			dies := stopped
+			if strings.HasPrefix(c.step, "old") {
+				if got := f.outcome(from); got != newDecides {
+					t.Fatal(got)
+				}
+				dies = f.parent()
+			}
+			fresh := slices.DeleteFunc(f.workers(), func(pid int) bool { return slices.Contains(before, pid) })
+			if len(fresh) > 0 != c.serves {
+				t.Fatalf("workers of the new parent: %v", fresh)
+			}
+			held := map[int]held{}
+			for _, pid := range fresh {
+				held[pid] = f.holdOn(pid)
+			}
+			from = f.mark()
+			killed, err := launch.Follow(dies)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = killed.Signal(syscall.SIGKILL)
+			killed.Wait()
+			killed.Close()
+			_ = syscall.Kill(stopped, syscall.SIGCONT)
+			if got := f.outcome(from); got != oldDecides {
+				t.Error(got)
+			}
+			for pid, h := range held {
+				h.answeredBy(t, fmt.Sprintf("pid=%d ", pid))
+			}
+			f.goesOn(t, l)
+		})
+	}
+}
+
+// holdOn asks until one request has been accepted by that process. The others are
+// left to whoever has them.
+func (f *faulty) holdOn(pid int) (h held) {
+	f.t.Helper()
+	for range 100 {
+		local := make(chan string, 1)
+		h = holdBy(f.t, f.addr, &http.Transport{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			c, err := new(net.Dialer).DialContext(ctx, network, addr)
+			if err == nil {
+				local <- c.LocalAddr().String()
+			}
+			return c, err
+		}})
+		var from string
+		select {
+		case from = <-local:
+		case what := <-h.worker:
+			f.t.Fatal(what)
+		}
+		var owner int
+		until(f.t, 10*time.Second, func() string {
+			for _, w := range f.workers() {
+				if peers, err := draintest.Peers(w); err == nil && peers[from] {
+					owner = w
+					return ""
+				}
+			}
+			return "nobody accepts a connection"
+		})
+		if owner == pid {
+			return h
+		}
+	}
+	f.t.Fatalf("process %d accepts nothing", pid)
+	return h
+}
