@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,24 +14,22 @@ import (
 
 // This file finds out which process has accepted a connection (proc(5)).
 
-// acceptedBy is a process that has the other end of a TCP connection on this
-// machine, or 0 as long as nobody has accepted it.
-func acceptedBy(c net.Conn) (pid int, err error) {
+// accepted is the inode of the other end of a TCP connection on this machine, or ""
+// as long as nobody has accepted it.
+func accepted(c net.Conn) (inode string, err error) {
 	ours, err1 := netip.ParseAddrPort(c.LocalAddr().String())
 	theirs, err2 := netip.ParseAddrPort(c.RemoteAddr().String())
 	if err := errors.Join(err1, err2); err != nil {
-		return 0, err
+		return "", err
 	}
 	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
-		b, err := os.ReadFile(table)
-		if err != nil {
-			continue
-		}
-		if inode := findSocket(string(b), theirs, ours); inode != "" {
-			return holder(inode), nil
+		if b, err := os.ReadFile(table); err == nil {
+			if inode := findSocket(string(b), theirs, ours); inode != "" {
+				return inode, nil
+			}
 		}
 	}
-	return 0, nil
+	return "", nil
 }
 
 // findSocket looks for a connection in a table of /proc/net and returns its inode,
@@ -75,43 +72,31 @@ func parseEndpoint(s string) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(ip, uint16(n)), nil
 }
 
-// holder is a process that has the socket of that inode open, or 0.
-func holder(inode string) int {
-	links, _ := filepath.Glob("/proc/[0-9]*/fd/*")
-	for _, l := range links {
-		if to, err := os.Readlink(l); err == nil && to == "socket:["+inode+"]" {
-			pid, _ := strconv.Atoi(strings.Split(l, "/")[2])
-			return pid
-		}
-	}
-	return 0
+// owns reports whether a process, or one that descends from it, has the socket of
+// that inode open.
+func owns(pid int, inode string) bool {
+	return ownsWithin(pid, inode, 16) // deeper is no wrapper
 }
 
-// belongs reports whether a process is the worker, in its session, or descends from
-// it.
-func belongs(pid, worker int) bool {
-	for range 64 {
-		ppid, session := relatives(pid)
-		switch {
-		case pid == worker, session == worker:
+func ownsWithin(pid int, inode string, depth int) bool {
+	proc := fmt.Sprintf("/proc/%d/", pid)
+	fds, _ := os.ReadDir(proc + "fd")
+	for _, fd := range fds {
+		if to, err := os.Readlink(proc + "fd/" + fd.Name()); err == nil && to == "socket:["+inode+"]" {
 			return true
-		case ppid <= 1:
-			return false
 		}
-		pid = ppid
+	}
+	if depth == 0 {
+		return false
+	}
+	tasks, _ := os.ReadDir(proc + "task")
+	for _, t := range tasks {
+		b, _ := os.ReadFile(proc + "task/" + t.Name() + "/children")
+		for _, child := range strings.Fields(string(b)) {
+			if n, err := strconv.Atoi(child); err == nil && ownsWithin(n, inode, depth-1) {
+				return true
+			}
+		}
 	}
 	return false
-}
-
-// relatives are the pid of a process's parent and that of its session's leader, or 0.
-func relatives(pid int) (ppid, session int) {
-	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	// pid (name) state ppid pgrp session …, where the name can hold anything.
-	f := strings.Fields(string(b[max(0, strings.LastIndexByte(string(b), ')')):]))
-	if len(f) < 5 {
-		return 0, 0
-	}
-	ppid, _ = strconv.Atoi(f[2])
-	session, _ = strconv.Atoi(f[4])
-	return ppid, session
 }

@@ -93,7 +93,7 @@ func getOnce(ctx context.Context, dial func(context.Context) (net.Conn, error), 
 var errSibling = errors.New("another process has accepted")
 
 // dialProcess connects to a listening socket and returns the connection if the
-// process pid, or one that it has started, has accepted it.
+// process pid, or one that descends from it, has accepted it.
 func dialProcess(ctx context.Context, fd, pid int) (net.Conn, error) {
 	addr, err := tcpAddr(fd)
 	if err != nil {
@@ -106,15 +106,16 @@ func dialProcess(ctx context.Context, fd, pid int) (net.Conn, error) {
 	}
 	// A server accepts at once, before it is sent anything.
 	for {
-		switch by, err := acceptedBy(c); {
+		switch inode, err := accepted(c); {
 		case err != nil:
 			c.Close()
 			return nil, err
-		case by != 0 && !belongs(by, pid):
+		case inode == "":
+		case owns(pid, inode):
+			return c, nil
+		default:
 			c.Close()
 			return nil, errSibling
-		case by != 0:
-			return c, nil
 		}
 		select {
 		case <-time.After(2 * time.Millisecond):

@@ -11,8 +11,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"golang.org/x/sys/unix"
 )
 
 // cut gives text to a stream in pieces that end at the given places.
@@ -162,9 +160,9 @@ func FuzzParseReadiness(f *testing.F) {
 	})
 }
 
-// TestAcceptedBy finds this process behind connections that it has accepted, over
+// TestAccepted finds this process behind connections that it has accepted, over
 // both families.
-func TestAcceptedBy(t *testing.T) {
+func TestAccepted(t *testing.T) {
 	for _, addr := range []string{"127.0.0.1:0", "[::1]:0", ":0"} {
 		ln, err := net.Listen("tcp", addr)
 		if err != nil {
@@ -184,21 +182,21 @@ func TestAcceptedBy(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		if pid, err := acceptedBy(c); pid != 0 || err != nil {
-			t.Errorf("%s, before: %d, %v", addr, pid, err)
+		if inode, err := accepted(c); inode != "" || err != nil {
+			t.Errorf("%s, before: %s, %v", addr, inode, err)
 		}
 		s, err := ln.Accept()
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer s.Close()
-		if pid, err := acceptedBy(c); pid != os.Getpid() || err != nil {
-			t.Errorf("%s: %d, %v", addr, pid, err)
+		inode, err := accepted(c)
+		if inode == "" || err != nil {
+			t.Fatalf("%s: %q, %v", addr, inode, err)
 		}
-	}
-	me, sid := os.Getpid(), 0
-	if sid, _ = unix.Getsid(0); !belongs(me, me) || !belongs(me, os.Getppid()) || sid > 1 && !belongs(me, sid) || belongs(1, me) {
-		t.Error("belongs")
+		if !owns(os.Getpid(), inode) || !owns(os.Getppid(), inode) || owns(os.Getpid(), inode+"0") {
+			t.Errorf("%s: who owns %s?", addr, inode)
+		}
 	}
 }
 
