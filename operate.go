@@ -110,3 +110,13 @@ func (p *parent) sort(l upgrader.Legacy) workerset.Estate {
 	}
 	return e
 }
+
+// listening are the sockets' addresses as they were bound.
+func (p *parent) listening() (list []string) {
+	for _, s := range p.sockets {
+		if a := s.Addr(); a != nil {
+			list = append(list, fmt.Sprintf("%s=%s://%s", s.Name(), a.Network(), a))
+		}
+	}
+	return list
+}

@@ -29,7 +29,15 @@ func clearAttempt(mark string, wards []ward) {
 	}
 	begin := time.Now()
 	var sig unix.Signal // none: just look
-	for signalMarked(mark, sig, spared) > 0 && time.Since(begin) < clearLimit {
+	// One that is just executing a program shows no environment for a moment, so that
+	// one look does not tell.
+	for none := 0; time.Since(begin) < clearLimit; {
+		if none++; signalMarked(mark, sig, spared) > 0 {
+			none = 0
+		}
+		if none == 2 {
+			return
+		}
 		if time.Since(begin) > orphanGrace {
 			sig = unix.SIGKILL
 		}

@@ -1,0 +1,101 @@
+package handover
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/handover-go/handover/internal/control"
+	"github.com/handover-go/handover/internal/fault"
+	"github.com/handover-go/handover/upgrader"
+	"github.com/handover-go/handover/workerset"
+)
+
+// This file is the parent's part in an upgrade, on the side that gives and on the one
+// that gets.
+
+func (p *parent) yield(ctx context.Context) (upgrader.Legacy, error) {
+	fault.Point(fault.OldPrepared)
+	if p.server != nil {
+		p.server.Pause()
+	}
+	e, err := p.set.Yield(ctx)
+	if err != nil {
+		p.answer()
+		return upgrader.Legacy{}, err
+	}
+	l := upgrader.Legacy{Files: p.upgrades.give()}
+	for name, f := range e.Files {
+		l.Files = append(l.Files, upgrader.NamedFile{Name: name, File: f})
+	}
+	p.legacy = l
+	fault.Point(fault.OldYielded)
+	l.State, err = json.Marshal(parentState{
+		Version: 1, Set: e.State,
+		Upgrade: &control.Outcome{Time: time.Now(), Generation: p.up.Generation() + 1, Result: control.Rolling},
+	})
+	return outgoing(l), err
+}
+
+// outgoing and incoming are what travels between two parents, on the side that gives
+// it and on the one that gets it. They are variables for the tests, in which parents
+// are of other versions.
+var outgoing, incoming = asItIs, asItIs
+
+func asItIs(l upgrader.Legacy) upgrader.Legacy { return l }
+
+// take makes this generation's workers accept, decides about those of the one
+// before, and answers whoever asks.
+func (p *parent) take(l upgrader.Legacy) {
+	p.decides.Store(true)
+	p.since = time.Now()
+	if p.up.HasPredecessor() {
+		p.set.Hold()
+	}
+	_ = p.set.Commit(context.Background(), p.sort(incoming(l))) // fails only when the set has ended
+	p.answer()
+	fault.Point(fault.NewTook)
+}
+
+// entrust tells the predecessor whom it has to drain if this generation fails.
+func (p *parent) entrust(s workerset.Started) {
+	err := p.up.Entrust(upgrader.Ward{
+		Pid: s.Pid, Pidfd: s.Pidfd, Output: s.Output, Signal: s.DrainSignal, Timeout: s.DrainTimeout,
+	})
+	if err != nil {
+		p.log.Warn("the previous parent could not be told of a worker: it is killed if the upgrade fails", "pid", s.Pid, "error", err)
+	}
+}
+
+// stopSet drains the workers. Before the commit they are the predecessor's care: it
+// drains what has begun to serve, and the others see their channels end.
+func (p *parent) stopSet() {
+	if p.up.HasPredecessor() && !p.decides.Load() {
+		p.set.Abandon()
+		return
+	}
+	p.set.Stop()
+}
+
+func (p *parent) resume() {
+	p.set.Resume()
+	p.legacy.Close()
+	p.upgrades.takeBack()
+	p.answer()
+}
+
+// holdTime bounds the wait for the predecessor's end, which is a matter of
+// milliseconds unless it is stopped.
+const holdTime = time.Second
+
+// release lets the roll begin once the predecessor can't go on instead any more: with
+// its own workers it could do so at once, and what this generation starts would have
+// to be drained.
+func (p *parent) release(ctx context.Context) {
+	select {
+	case <-p.up.Alone():
+	case <-time.After(holdTime):
+	case <-ctx.Done():
+	}
+	p.set.Release()
+}
