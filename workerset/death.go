@@ -1,0 +1,167 @@
+package workerset
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/handover-go/handover/internal/launch"
+	"github.com/handover-go/handover/internal/lifecycle"
+	"github.com/handover-go/handover/internal/wire"
+)
+
+// This file is about how workers end, and why.
+
+// died is the end of an incarnation.
+func (s *Set) died(in *incarnation) {
+	status := in.exitStatus()
+	in.exit = status.String()
+	wasReady := !in.readyAt.IsZero()
+	s.lastWords(in)
+	if s.unexpected(in, status) {
+		cause, reason := wire.CauseExit, status.String()
+		switch {
+		case in.dump != "":
+			cause, reason = wire.CauseCrash, headline(in.dump)
+		case in.foreign() && wasReady && in.went(status):
+			cause, reason = wire.CauseRetire, "asked to by somebody else"
+		case !wasReady:
+			cause = wire.CauseStartExit
+		case status.Signal != 0:
+			cause = wire.CauseSignal
+		}
+		if in.errno != "" {
+			reason += ", errno " + in.errno
+		}
+		if last := in.tail.String(); last != "" && !wasReady {
+			reason += "; its last output:\n" + last
+		}
+		s.blame(in, cause, reason)
+	}
+	s.count(in)
+	s.apply(in, lifecycle.Died)
+	s.logExit(in)
+	if !in.dismissed {
+		s.restarted(in)
+		if wasReady {
+			s.settleSlot(in, status)
+		}
+	}
+	s.remove(in)
+}
+
+// restarted counts a worker that has to be replaced, and gives up when there were too
+// many, if that is wanted.
+func (s *Set) restarted(in *incarnation) {
+	g := in.group
+	g.restarts++
+	if s.cfg.MaxRestarts == 0 || s.stopping {
+		return
+	}
+	now := time.Now()
+	g.recent = slices.DeleteFunc(append(g.recent, now), func(t time.Time) bool { return now.Sub(t) > s.cfg.RestartWindow })
+	if len(g.recent) > s.cfg.MaxRestarts {
+		s.fatal = fmt.Errorf("%w: %d of group %q within %v, the last one, %s: %s: %s",
+			ErrTooManyRestarts, len(g.recent), g.Name, s.cfg.RestartWindow, in.name(), in.cause, in.reason)
+		s.log.Error("giving up", "error", s.fatal)
+		s.end(lifecycle.Stop)
+	}
+}
+
+// lastWords takes in what a process that has ended left behind.
+func (s *Set) lastWords(in *incarnation) {
+	for _, st := range in.streams {
+		if st.finish() {
+			s.linger(st)
+		} else {
+			st.r.Close()
+		}
+	}
+	in.streams = nil
+	in.dump = readCrash(in.crash)
+}
+
+// exitStatus is how the process ended. Of one that is nobody's child here, its
+// last word tells.
+func (in *incarnation) exitStatus() launch.Status {
+	if !in.dead.Known && in.report.Phase == wire.PhaseExiting {
+		return launch.Status{Known: true, Code: in.report.ExitCode}
+	}
+	return *in.dead
+}
+
+// unexpected reports whether an end has to be explained by the exit status.
+func (s *Set) unexpected(in *incarnation, status launch.Status) bool {
+	if in.cause == "" && !in.dismissed {
+		return true
+	}
+	// It was let go, or asked for it; but something else has ended it. One whose
+	// status nobody knows would have had a last word, unless it is foreign: somebody
+	// who does not reap in time, such as a parent that is stopped, is not its failure.
+	return !in.cause.Failure() && !in.terminated && !in.killed && !status.Success() && !(in.asked && (in.went(status) || in.foreign() && !status.Known))
+}
+
+// went reports whether a foreign worker has ended as one does that is asked to
+// drain and does not catch the signal.
+func (in *incarnation) went(status launch.Status) bool {
+	sig := int(in.group.DrainSignal)
+	return status.Signal == sig || status.Code == 128+sig
+}
+
+// count adds an incarnation to the report.
+func (s *Set) count(in *incarnation) {
+	if !s.stopping {
+		return
+	}
+	if in.terminated {
+		s.report.Terminated++
+	}
+	if in.killed {
+		s.report.Killed++
+	}
+	if !in.terminated && !in.killed {
+		s.report.Exited++
+	}
+	s.report.Cut += max(0, in.report.Cut)
+}
+
+// settleSlot decides when a slot may have its next worker after one that was
+// ready: at once after one that has served, later and later otherwise.
+func (s *Set) settleSlot(in *incarnation, status launch.Status) {
+	up := in.blamedAt.Sub(in.readyAt)
+	// What somebody else asked for says nothing about the worker.
+	outside := in.cause == wire.CauseRetire || status.Signal == int(syscall.SIGKILL)
+	switch {
+	case up >= resetAfter:
+		in.group.slot(in.slot).failures = 0
+	case up < youngFor && in.report.Served == 0 && !outside:
+		s.setBack(in)
+		return
+	}
+	if in.cause.Failure() {
+		s.charge(in)
+	}
+}
+
+func (s *Set) logExit(in *incarnation) {
+	level := slog.LevelInfo
+	attrs := []any{"worker", in.name(), "id", in.id, "pid", in.pid(), "generation", in.generation, "status", in.exit}
+	if in.cause != "" {
+		attrs = append(attrs, "cause", string(in.cause), "reason", in.reason)
+	}
+	if in.report.Cut > 0 {
+		attrs = append(attrs, "cut", in.report.Cut)
+	}
+	switch in.cause {
+	case wire.CauseCrash, wire.CauseSignal, wire.CauseExit, wire.CauseHung:
+		// It could not say anything, so that nothing is known of what it had.
+		attrs = append(attrs, "drained", false)
+	}
+	if in.cause.Failure() {
+		level = slog.LevelError
+	}
+	s.log.Log(context.Background(), level, "worker exited", attrs...)
+}
