@@ -183,16 +183,18 @@ type held struct {
 	worker chan string // who has answered it, or what went wrong
 }
 
-// hold sends one, over a connection of its own.
-func hold(t *testing.T, addr string) held { return holdBy(t, addr, http.DefaultTransport) }
-
-func holdBy(t testing.TB, addr string, way http.RoundTripper) held {
+func hold(t *testing.T, addr string) held {
 	t.Helper()
-	h := held{make(chan string, 1)}
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+addr+"/slow?ms=700", nil)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+addr+"/slow?ms=1000", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return send(req, http.DefaultTransport)
+}
+
+// send sends a request over a connection of its own.
+func send(req *http.Request, way http.RoundTripper) held {
+	h := held{make(chan string, 1)}
 	req.Close = true
 	go func() {
 		resp, err := way.RoundTrip(req)
