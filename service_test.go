@@ -13,7 +13,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,12 +21,9 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/handover-go/handover"
 	"github.com/handover-go/handover/draintest"
 	"github.com/handover-go/handover/internal/demo"
-	"github.com/handover-go/handover/internal/fault"
 	"github.com/handover-go/handover/worker"
 	"github.com/handover-go/handover/workerset"
 )
@@ -59,16 +55,13 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
+// onSteps arms the service's faults where there are tests of them.
+var onSteps = func() {}
+
 func serviceMain() {
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	slog.SetDefault(log)
-	if want := os.Getenv("TEST_FAULT_AT"); want != "" {
-		fault.OnStep(func(step string) {
-			if step == want {
-				fail(step)
-			}
-		})
-	}
+	onSteps()
 	// As long as there is that file, whoever starts is of the first version.
 	if _, err := os.Stat(os.Getenv("TEST_FORMER")); err == nil {
 		handover.BeFormer()
@@ -104,23 +97,6 @@ func serviceMain() {
 			log.Info("started", "pid", i.Pid, "listen", strings.Join(i.Listen, ","))
 		},
 	}, testApp)
-}
-
-// fail sends this process the signal whose number is in the file TEST_FAULT_ARMED, and
-// has got it when it returns. Whoever renames the file is the only one; its new name
-// tells the test which process that is.
-func fail(step string) {
-	armed := os.Getenv("TEST_FAULT_ARMED")
-	sig, err := os.ReadFile(armed)
-	if err != nil || os.Rename(armed, fmt.Sprintf("%s.%d", armed, os.Getpid())) != nil {
-		return
-	}
-	n, _ := strconv.Atoi(string(sig))
-	println("fault: " + step)
-	// To the thread itself: another one would let this one go on for a while.
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	_ = unix.Tgkill(os.Getpid(), unix.Gettid(), syscall.Signal(n))
 }
 
 // testApp is the built-in app, or one that does not come up.
