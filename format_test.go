@@ -10,10 +10,9 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/handover-go/handover/internal/control"
 	"github.com/handover-go/handover/internal/golden"
+	"github.com/handover-go/handover/internal/wire"
 	"github.com/handover-go/handover/upgrader"
 )
 
@@ -25,17 +24,16 @@ var rolling = control.Outcome{Time: time.Date(2024, 5, 6, 8, 0, 0, 0, time.UTC),
 // watching is a watcher's connection, and its other end.
 func watching(t *testing.T) (f *os.File, other net.Conn) {
 	t.Helper()
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	f, end, err := wire.Pair()
 	if err != nil {
 		t.Fatal(err)
 	}
-	end := os.NewFile(uintptr(fds[1]), "other end")
 	defer end.Close()
 	if other, err = net.FileConn(end); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { other.Close() })
-	return os.NewFile(uintptr(fds[0]), "watcher"), other
+	return f, other
 }
 
 // TestFormat: what parents tell one another, who may be of different versions.
