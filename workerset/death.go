@@ -75,9 +75,9 @@ func (s *Set) restarted(in *incarnation) {
 func (s *Set) lastWords(in *incarnation) {
 	for _, st := range in.streams {
 		if st.finish() {
-			s.linger(st)
-		} else {
 			st.r.Close()
+		} else {
+			s.linger(st)
 		}
 	}
 	in.streams = nil

@@ -260,7 +260,6 @@ func (s *Set) resume() {
 				s.readNotes(in)
 			}
 			for _, st := range in.streams {
-				_ = st.r.SetReadDeadline(time.Time{})
 				s.pass(in, st)
 			}
 			in.tell(wire.Order{Cmd: wire.CmdWho})

@@ -35,6 +35,10 @@ func foreignMain(steps string) {
 			fmt.Print(arg + "\n")
 		case "part":
 			fmt.Print(arg)
+		case "flood":
+			for {
+				fmt.Println(strings.Repeat("flood ", 100))
+			}
 		case "error":
 			fmt.Fprintln(os.Stderr, arg)
 		case "pid":

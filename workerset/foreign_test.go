@@ -264,3 +264,55 @@ func TestProgramIsHandedOver(t *testing.T) {
 	next.printed("web/1 | bye\n")
 	next.stop()
 }
+
+// TestStalledReader: whoever reads what programs print may have stopped. Nothing is
+// decided later because of it.
+func TestStalledReader(t *testing.T) {
+	t.Parallel()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	h := newForeign(t, "notify READY=1;flood", func(c *workerset.Config) {
+		c.Stdout = int(w.Fd())
+		c.Groups[0].DrainTimeout = time.Millisecond
+	}).serve()
+	first := h.state(1, "serving")
+	h.waitBlocked(first.Pid)
+	if err := syscall.Kill(first.Pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	h.waitBlocked(h.state(2, "serving").Pid)
+	e := h.yield()
+	e.Close()
+	h.set.Resume()
+	h.status()
+	h.stop()
+}
+
+// waitBlocked waits until a process waits for room in a pipe.
+func (h *harness) waitBlocked(pid int) {
+	h.t.Helper()
+	for deadline := time.Now().Add(patience); ; {
+		for _, task := range tasks(pid) {
+			if b, _ := os.ReadFile(task + "/wchan"); strings.Contains(string(b), "pipe_write") {
+				return
+			}
+			// Without wchan: in write(2), with a pipe.
+			if b, _ := os.ReadFile(task + "/syscall"); strings.HasPrefix(string(b), "1 0x1 ") {
+				return
+			}
+		}
+		if time.Now().After(deadline) {
+			h.t.Fatalf("process %d does not wait", pid)
+		}
+		<-time.After(time.Millisecond)
+	}
+}
+
+func tasks(pid int) []string {
+	list, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", pid))
+	return list
+}

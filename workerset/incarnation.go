@@ -140,11 +140,9 @@ func (s *Set) read(in *incarnation) {
 // is halted.
 func (s *Set) pass(in *incarnation, st *stream) {
 	worker, name := in.name(), st.name
-	st.put = func(line []byte) {
-		in.tail.add(line)
-		s.print.print(worker, name, line)
-	}
-	st.done = make(chan struct{})
+	st.saw = in.tail.add
+	st.put = func(line []byte, halted <-chan struct{}) bool { return s.print.print(worker, name, line, halted) }
+	st.begin()
 	s.wg.Go(st.run)
 }
 
@@ -174,7 +172,7 @@ func (in *incarnation) close() {
 		in.inbox.Close()
 	}
 	for _, st := range in.streams {
-		st.r.Close()
+		st.close()
 	}
 	in.crash.Close() // of a nil *os.File does nothing
 	if in.proc != nil {

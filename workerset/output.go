@@ -4,8 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"io"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -20,13 +20,18 @@ const (
 )
 
 // stream carries what a program prints, line by line, to where the set's own output
-// goes. Its goroutine ends with the pipe, or when it is halted.
+// goes. Its goroutine ends with the pipe, or when it is halted: it never waits for a
+// reader of that output longer than until then.
 type stream struct {
 	r    *os.File
 	name string // stdout or stderr
-	put  func(line []byte)
-	rest []byte // of a line; the goroutine's while it runs
-	done chan struct{}
+	saw  func(b []byte)
+	put  func(line []byte, halted <-chan struct{}) bool
+	rest []byte // that was read and not put; the goroutine's while it runs
+
+	halting sync.Once
+	halted  chan struct{}
+	done    chan struct{}
 }
 
 // openStream makes a pipe. w is for the process; the caller closes it.
@@ -38,63 +43,86 @@ func openStream(name string) (st *stream, w *os.File, err error) {
 	return &stream{r: r, name: name}, w, nil
 }
 
+// begin prepares a run.
+func (st *stream) begin() {
+	_ = st.r.SetReadDeadline(time.Time{})
+	st.halting, st.halted, st.done = sync.Once{}, make(chan struct{}), make(chan struct{})
+}
+
 // run passes lines on until the pipe ends, or halt.
 func (st *stream) run() {
 	defer close(st.done)
 	buf := make([]byte, 8<<10)
-	for {
+	for st.emit() {
 		n, err := st.r.Read(buf)
 		st.take(buf[:n])
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			return
-		}
 		if err != nil {
-			st.flush()
+			if st.emit() && !errors.Is(err, os.ErrDeadlineExceeded) {
+				st.flush()
+			}
 			return
 		}
 	}
 }
 
-// take cuts lines.
+// take adds what was read.
 func (st *stream) take(b []byte) {
-	st.rest = append(st.rest, b...)
+	if len(b) > 0 {
+		st.saw(b)
+		st.rest = append(st.rest, b...)
+	}
+}
+
+// emit puts whole lines; false: it was halted before all were put.
+func (st *stream) emit() bool {
+	at := 0
+	defer func() { st.rest = st.rest[:copy(st.rest, st.rest[at:])] }()
 	for {
-		i := bytes.IndexByte(st.rest, '\n')
-		if i < 0 && len(st.rest) < maxOutputLine {
-			return
+		i := bytes.IndexByte(st.rest[at:], '\n')
+		skip := 1
+		if i < 0 && len(st.rest)-at < maxOutputLine {
+			return true
 		}
 		if i < 0 || i > maxOutputLine {
-			i = maxOutputLine
-			st.put(st.rest[:i])
-		} else {
-			st.put(st.rest[:i])
-			i++
+			i, skip = maxOutputLine, 0
 		}
-		st.rest = st.rest[:copy(st.rest, st.rest[i:])]
+		if !st.put(st.rest[at:at+i], st.halted) {
+			return false
+		}
+		at += i + skip
 	}
 }
 
-// flush passes on what has no end of line.
+// flush puts what has no end of line.
 func (st *stream) flush() {
-	if len(st.rest) > 0 {
-		st.put(st.rest)
+	if len(st.rest) > 0 && st.put(st.rest, st.halted) {
 		st.rest = nil
 	}
 }
 
-// halt stops reading; what was read of an unfinished line stays in rest.
+// halt ends the run; what was read and not put stays in rest.
 func (st *stream) halt() {
+	st.halting.Do(func() { close(st.halted) })
 	_ = st.r.SetReadDeadline(time.Unix(1, 0))
 	<-st.done
 }
 
-// finish takes in what is in the pipe now: the process has ended. It reports
-// whether somebody else still has the pipe.
-func (st *stream) finish() (held bool) {
+// close ends the run for good.
+func (st *stream) close() {
+	if st.done != nil {
+		st.halt()
+	}
+	st.r.Close()
+}
+
+// finish takes in what is in the pipe: the process has ended. It reports whether
+// that is all, and everything is put; otherwise somebody else has the pipe, or the
+// output's reader is slow.
+func (st *stream) finish() (all bool) {
 	st.halt()
 	rc, err := st.r.SyscallConn()
 	if err != nil {
-		return false
+		return true
 	}
 	buf := make([]byte, 64<<10)
 	// More than a pipe holds: somebody goes on writing.
@@ -102,74 +130,106 @@ func (st *stream) finish() (held bool) {
 		n := 0
 		var rerr error
 		if err := rc.Control(func(fd uintptr) { n, rerr = unix.Read(int(fd), buf) }); err != nil {
-			return false
-		}
-		switch {
-		case rerr == unix.EINTR:
-			continue
-		case rerr == unix.EAGAIN:
 			return true
-		case n <= 0:
-			st.flush()
+		}
+		if rerr == unix.EINTR {
+			continue
+		}
+		if n <= 0 {
+			if st.emit() && rerr == nil {
+				st.flush()
+				return len(st.rest) == 0
+			}
 			return false
 		}
 		st.take(buf[:n])
 		left -= n
 	}
-	return true
+	return false
 }
 
 // printer writes lines of programs, each in one write so that none is mixed with
-// another. A reader that is gone loses them, and nobody else.
+// another. A reader that is gone loses them, and nobody else; for one that has stopped
+// a number of them waits, and then the programs do.
 type printer struct {
 	form Output
-	out  map[string]io.Writer // by the stream's name
-	mu   sync.Mutex
-	buf  bytes.Buffer
+	out  map[string]chan []byte // by the stream's name
+	done sync.WaitGroup
 }
+
+const (
+	// waitingLines is how many lines wait for a reader that is slow.
+	waitingLines = 256
+	// printTime is how long the last of them may take at the end.
+	printTime = time.Second
+)
 
 // newPrinter writes to copies of two descriptors. Unlike os.Stdout, a file of this
 // kind does not end the process when its reader is gone (os/signal, "SIGPIPE").
 func newPrinter(form Output, stdout, stderr int) *printer {
-	p := &printer{form: form, out: map[string]io.Writer{}}
+	p := &printer{form: form, out: map[string]chan []byte{}}
 	for name, fd := range map[string]int{"stdout": stdout, "stderr": stderr} {
-		if n, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3); err == nil {
-			p.out[name] = os.NewFile(uintptr(n), name)
+		n, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
+		if err != nil {
+			continue
 		}
+		w, lines := os.NewFile(uintptr(n), name), make(chan []byte, waitingLines)
+		p.out[name] = lines
+		p.done.Go(func() {
+			defer w.Close()
+			for line := range lines {
+				_, _ = w.Write(line)
+			}
+		})
 	}
 	return p
 }
 
+// close writes what waits, but not for long. No line may be put any more.
 func (p *printer) close() {
-	for _, w := range p.out {
-		w.(io.Closer).Close()
+	for _, lines := range p.out {
+		close(lines)
+	}
+	written := make(chan struct{})
+	go func() { p.done.Wait(); close(written) }()
+	select {
+	case <-written:
+	case <-time.After(printTime): // the process is about to end, and so are these writes
 	}
 }
 
-// print writes one line of a worker.
-func (p *printer) print(worker, stream string, line []byte) {
-	w, ok := p.out[stream]
+// print has one line of a worker written; false: it was halted before there was room.
+func (p *printer) print(worker, stream string, line []byte, halted <-chan struct{}) bool {
+	lines, ok := p.out[stream]
 	if !ok {
-		return
+		return true
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.buf.Reset()
-	if p.form == OutputJSON {
-		_ = json.NewEncoder(&p.buf).Encode(struct {
-			Time   time.Time `json:"time"`
-			Level  string    `json:"level"`
-			Msg    string    `json:"msg"`
-			Worker string    `json:"worker"`
-			Stream string    `json:"stream"`
-		}{time.Now(), "INFO", string(bytes.TrimSuffix(line, []byte("\r"))), worker, stream})
-	} else {
-		p.buf.WriteString(worker)
-		p.buf.WriteString(" | ")
-		p.buf.Write(line)
-		p.buf.WriteByte('\n')
+	text := p.format(worker, stream, line)
+	select {
+	case lines <- text:
+		return true
+	default:
 	}
-	_, _ = w.Write(p.buf.Bytes())
+	select {
+	case lines <- text:
+		return true
+	case <-halted:
+		return false
+	}
+}
+
+func (p *printer) format(worker, stream string, line []byte) []byte {
+	if p.form != OutputJSON {
+		return slices.Concat([]byte(worker), []byte(" | "), line, []byte("\n"))
+	}
+	b, _ := json.Marshal(struct { // of strings and a time that can't fail
+		Time   time.Time `json:"time"`
+		Level  string    `json:"level"`
+		Msg    string    `json:"msg"`
+		Worker string    `json:"worker"`
+		Stream string    `json:"stream"`
+	}{time.Now(), "INFO", string(bytes.TrimSuffix(line, []byte("\r"))), worker, stream})
+	return append(b, '\n')
 }
 
 // tail keeps the end of what a program printed, for those who ask why it failed.
@@ -178,10 +238,10 @@ type tail struct {
 	b  []byte
 }
 
-func (t *tail) add(line []byte) {
+func (t *tail) add(b []byte) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.b = append(append(t.b, line...), '\n')
+	t.b = append(t.b, b...)
 	if over := len(t.b) - maxTail; over > 0 {
 		t.b = append(t.b[:0], t.b[over:]...)
 	}

@@ -15,10 +15,14 @@ import (
 
 // cut gives text to a stream in pieces that end at the given places.
 func cut(text string, at ...int) (lines []string) {
-	st := &stream{put: func(line []byte) { lines = append(lines, string(line)) }}
+	st := &stream{
+		saw: func([]byte) {},
+		put: func(line []byte, _ <-chan struct{}) bool { lines = append(lines, string(line)); return true },
+	}
 	from := 0
 	for _, to := range append(at, len(text)) {
 		st.take([]byte(text[from:to]))
+		st.emit()
 		from = to
 	}
 	st.flush()
@@ -69,7 +73,7 @@ func TestPrinter(t *testing.T) {
 		}
 		p := newPrinter(form, int(w.Fd()), int(w.Fd()))
 		w.Close()
-		p.print("web/1", "stderr", []byte("a line"))
+		p.print("web/1", "stderr", []byte("a line"), nil)
 		p.close()
 		buf := make([]byte, 1024)
 		n, _ := r.Read(buf)
@@ -85,7 +89,7 @@ func TestPrinter(t *testing.T) {
 		}
 		// Nobody reads any more: that must not end this process.
 		p = newPrinter(form, 1<<20, 1<<20)
-		p.print("web/1", "stdout", []byte("lost"))
+		p.print("web/1", "stdout", []byte("lost"), nil)
 		p.close()
 	}
 }
@@ -93,7 +97,7 @@ func TestPrinter(t *testing.T) {
 func TestTail(t *testing.T) {
 	var tl tail
 	for range maxTail {
-		tl.add([]byte("0123456789"))
+		tl.add([]byte("0123456789\n"))
 	}
 	if s := tl.String(); len(s) > maxTail || !strings.HasSuffix(s, "\n0123456789") {
 		t.Errorf("%d bytes, ends in %q", len(s), s[len(s)-12:])

@@ -158,7 +158,7 @@ func (s *Set) Run() error {
 		}
 	}
 	for _, st := range s.left {
-		st.r.Close()
+		st.close()
 	}
 	s.wg.Wait()
 	s.wake()
@@ -233,8 +233,7 @@ func (s *Set) linger(st *stream) {
 			return false
 		}
 	})
-	_ = st.r.SetReadDeadline(time.Time{})
-	st.done = make(chan struct{})
+	st.begin()
 	s.left = append(s.left, st)
 	s.wg.Go(func() { st.run(); st.r.Close() })
 }
