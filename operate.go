@@ -3,6 +3,7 @@ package handover
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -31,8 +32,11 @@ func (p *parent) openControl() error {
 	mask := syscall.Umask(0o177)
 	s, err := p.up.Open(controlName, "unix", path)
 	syscall.Umask(mask)
-	if err != nil {
-		return fmt.Errorf("control socket: %w (another service of this name? give one of them another --name or --control)", err)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("control socket %s: %w: another service of this name? Give one of them another name, or another control socket", path, syscall.EADDRINUSE)
+	case err != nil:
+		return fmt.Errorf("control socket %s: %w", path, err)
 	}
 	p.control, p.server = s, control.NewServer(p, p.log)
 	return nil
@@ -65,7 +69,10 @@ func (p *parent) Status(ctx context.Context) (control.Status, error) {
 		Service: p.cfg.Name, Generation: set.Generation, Since: p.since, Pid: os.Getpid(),
 		Program: p.program, Listen: p.listening(), Groups: set.Groups,
 	}
-	st.Anchor, _ = strconv.Atoi(os.Getenv(anchor.EnvPid))
+	// It keeps its pid as long as it lives, and is this process's ancestor.
+	if pid, err := strconv.Atoi(os.Getenv(anchor.EnvPid)); err == nil && syscall.Kill(pid, 0) == nil {
+		st.Anchor = pid
+	}
 	st.Upgrade, st.Upgrading = p.upgrades.outcome()
 	return st, nil
 }

@@ -134,6 +134,9 @@ func (s *Set) adoptOne(identity string, e Estate, st estateState) (in *incarnati
 		beats: ws.Beats, beat: now, hungAfter: time.Duration(ws.HungMS) * time.Millisecond,
 		crash: take(kindCrash),
 	}
+	if ws.Exiting {
+		in.report.Phase, in.report.ExitCode = wire.PhaseExiting, ws.ExitCode
+	}
 	pidfd, channel, notify := take(kindPidfd), take(kindChannel), take(kindNotify)
 	in.program = ws.Program || notify != nil
 	for _, name := range []string{"stdout", "stderr"} {

@@ -98,10 +98,10 @@ func (s *Set) unexpected(in *incarnation, status launch.Status) bool {
 	if in.cause == "" && !in.dismissed {
 		return true
 	}
-	// It was let go, or asked for it; but something else has ended it. One whose
-	// status nobody knows would have had a last word, unless it is foreign: somebody
-	// who does not reap in time, such as a parent that is stopped, is not its failure.
-	return !in.cause.Failure() && !in.terminated && !in.killed && !status.Success() && !(in.asked && (in.went(status) || in.foreign() && !status.Known))
+	// It was let go, or asked for it; but something else has ended it. A status that
+	// nobody knows says nothing: who had to reap it was late, or its last word has
+	// been read by another parent.
+	return !in.cause.Failure() && !in.terminated && !in.killed && status.Known && !status.Success() && !(in.asked && in.went(status))
 }
 
 // went reports whether a foreign worker has ended as one does that is asked to

@@ -68,6 +68,8 @@ type workerState struct {
 	Blamed     time.Time  `json:"blamed,omitzero"`
 	Nth        int        `json:"nth,omitempty"`
 	Paid       bool       `json:"paid,omitempty"`
+	Exiting    bool       `json:"exiting,omitempty"` // it has had its last word
+	ExitCode   int        `json:"exitCode,omitempty"`
 	Degraded   bool       `json:"degraded,omitempty"`
 	Dismissed  bool       `json:"dismissed,omitempty"`
 	Terminated bool       `json:"terminated,omitempty"`
@@ -148,6 +150,7 @@ func (s *Set) yield(e *Estate) error {
 func (in *incarnation) handedOn() workerState {
 	ws := workerState{
 		Began: in.began, Ready: in.readyAt, Cause: in.cause, Reason: in.reason, Blamed: in.blamedAt,
+		Exiting: in.report.Phase == wire.PhaseExiting, ExitCode: in.report.ExitCode,
 		Paid: in.paid, Degraded: in.state == lifecycle.Degraded,
 		Dismissed: in.dismissed, Terminated: in.terminated, Killed: in.killed,
 	}

@@ -99,7 +99,7 @@ func given(t *testing.T) (e Estate, other *os.File) {
 			t.Fatal(err)
 		}
 		w.Close()
-		st.done = done
+		st.halted, st.done = make(chan struct{}), done
 		in.streams = append(in.streams, st)
 	}
 	e.Files = map[string]*os.File{}

@@ -64,6 +64,9 @@ func (s *Set) Ready(ctx context.Context) error {
 	return s.await(ctx, func() error { return nil }, func() (bool, error) {
 		for _, g := range s.groups {
 			if s.committed {
+				if err := g.stuck(); err != nil {
+					return false, err
+				}
 				// A group whose roll has stopped is settled, too, as soon as the
 				// worker that came to nothing is gone.
 				if g.halted != nil || !g.settled(s) {
@@ -80,6 +83,20 @@ func (s *Set) Ready(ctx context.Context) error {
 		}
 		return true, nil
 	})
+}
+
+// stuckAfter is how many workers in a row of a slot have to come to nothing before
+// Ready does not wait for it any more.
+const stuckAfter = 3
+
+// stuck is why a slot stays empty, or nil.
+func (g *group) stuck() error {
+	for n := 1; n <= g.Count; n++ {
+		if sl := g.slots[n]; sl != nil && sl.failures >= stuckAfter {
+			return fmt.Errorf("%w: slot %s/%d is empty after %d tries: %w", ErrRollStopped, g.Name, n, sl.failures, sl.last)
+		}
+	}
+	return nil
 }
 
 // Restart replaces all workers by new ones, Surge at a time, and returns when
@@ -228,6 +245,36 @@ type GroupStatus struct {
 	Failures int      `json:"failures"`         // of all workers; TERM and an app that returns are none
 	Halted   string   `json:"halted,omitempty"` // why a roll stopped
 	Workers  []Worker `json:"workers"`
+	// Waiting are the slots whose next worker has to wait.
+	Waiting []Waiting `json:"waiting,omitempty"`
+}
+
+// Waiting is a slot that gets no worker yet.
+type Waiting struct {
+	Slot     int       `json:"slot"`
+	Failures int       `json:"failures"`         // workers in a row that came to nothing
+	Reason   string    `json:"reason,omitempty"` // why the last of them did
+	Until    time.Time `json:"until,omitzero"`   // zero: until the group fails less often
+}
+
+// waiting lists the slots that wait.
+func (g *group) waiting() (list []Waiting) {
+	now := time.Now()
+	for n := 1; n <= g.Count; n++ {
+		sl := g.slots[n]
+		if sl == nil || !now.Before(sl.notBefore) && sl.owes.IsZero() {
+			continue
+		}
+		w := Waiting{Slot: n, Failures: sl.failures}
+		if sl.last != nil {
+			w.Reason = sl.last.Error()
+		}
+		if sl.owes.IsZero() {
+			w.Until = sl.notBefore
+		}
+		list = append(list, w)
+	}
+	return list
 }
 
 // Status is what there is to say of a set.
@@ -250,7 +297,7 @@ func (s *Set) Status(ctx context.Context) (Status, error) {
 	st := Status{Generation: s.cfg.Generation}
 	err := s.do(ctx, func() {
 		for _, g := range s.groups {
-			gs := GroupStatus{Name: g.Name, Count: g.Count, Restarts: g.restarts, Failures: g.failures}
+			gs := GroupStatus{Name: g.Name, Count: g.Count, Restarts: g.restarts, Failures: g.failures, Waiting: g.waiting()}
 			if g.halted != nil {
 				gs.Halted = g.halted.Error()
 			}

@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"text/tabwriter"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -119,10 +120,17 @@ func printGroup(out io.Writer, g workerset.GroupStatus, now time.Time) {
 	if g.Halted != "" {
 		fmt.Fprintf(out, "  %s\n", firstLine(g.Halted))
 	}
+	for _, w := range g.Waiting {
+		fmt.Fprintf(out, "  %s/%d is empty after %d tries", g.Name, w.Slot, w.Failures)
+		if !w.Until.IsZero() {
+			fmt.Fprintf(out, ", the next in %s", span(w.Until.Sub(now)))
+		}
+		fmt.Fprintf(out, ": %s\n", firstLine(w.Reason))
+	}
 	tw := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(tw, "  WORKER\tID\tGENERATION\tPID\tSTATE\tUPTIME\tCONNECTIONS\tACCEPTED\t")
 	for _, w := range g.Workers {
-		note := w.Status
+		note := firstLine(w.Status)
 		if w.Cause != "" {
 			note = strings.TrimSpace(w.Cause + ": " + firstLine(w.Reason))
 		}
@@ -131,9 +139,16 @@ func printGroup(out io.Writer, g workerset.GroupStatus, now time.Time) {
 	tw.Flush()
 }
 
+// firstLine is what fits in a table. It is somebody else's text: nothing of it is to
+// steer the terminal.
 func firstLine(s string) string {
 	line, _, _ := strings.Cut(s, "\n")
-	return line
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return '?'
+		}
+		return r
+	}, line)
 }
 
 // span is a time as a person reads it: 3s, 2m10s, 5h7m, 3d4h.

@@ -157,6 +157,12 @@ type wish struct {
 	until time.Time
 }
 
+const (
+	// leftTime is what processes get, after SIGTERM, that a service leaves behind
+	// which has stopped in order.
+	leftTime = 2 * time.Second
+)
+
 // wishTime is how long a wish is good for: a process that dies closes its files,
 // by which its successor knows of its death, some time before the anchor is told.
 const wishTime = time.Second
@@ -306,6 +312,14 @@ func (a *anchor) look() (over bool) {
 	switch {
 	case a.killing:
 		a.kill() // what was killed has left others
+	case a.dead && a.grace == nil && a.status.Success():
+		// The service has ended in order. What is left is none of its workers.
+		pids := launch.Children()
+		a.log.Warn("the service has stopped, but programs have left processes behind: they are ended", "pids", pids, "grace", leftTime)
+		for _, pid := range pids {
+			_ = syscall.Kill(pid, syscall.SIGTERM)
+		}
+		a.grace = time.After(leftTime)
 	case a.dead && a.grace == nil:
 		a.log.Error("the parent is gone, what it left drains", "pid", a.main.Pid, "status", a.status.String(), "grace", a.graceTime)
 		a.grace = time.After(a.graceTime)

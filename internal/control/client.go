@@ -31,9 +31,14 @@ func NewClient(path string) *Client {
 	c.http.Transport = &http.Transport{
 		DialContext:       func(context.Context, string, string) (net.Conn, error) { return dial(path) },
 		DisableKeepAlives: true,
+		// A parent that lives answers at once, also when it is busy with an upgrade.
+		ResponseHeaderTimeout: answerTime,
 	}
 	return c
 }
+
+// answerTime is how long an answer may take to begin.
+const answerTime = 10 * time.Second
 
 func dial(path string) (net.Conn, error) { return net.DialTimeout("unix", path, 5*time.Second) }
 
@@ -50,8 +55,12 @@ func (c *Client) do(ctx context.Context, method, path string) (*http.Response, e
 			return nil, fmt.Errorf("%w at %s", ErrNoService, c.path)
 		case errors.Is(err, syscall.EACCES):
 			return nil, fmt.Errorf("%s: %w: only the service's user and root may ask", c.path, syscall.EACCES)
+		case err != nil && ctx.Err() != nil:
+			return nil, fmt.Errorf("%s: interrupted before there was an answer: %w", c.path, ctx.Err())
+		case err != nil && isTimeout(err):
+			return nil, fmt.Errorf("%w at %s within %v: is its parent stopped?", ErrNoService, c.path, answerTime)
 		case err != nil:
-			return nil, err
+			return nil, fmt.Errorf("%s: %w", c.path, err)
 		case resp.StatusCode == http.StatusOK:
 			return resp, nil
 		}
@@ -67,6 +76,11 @@ func (c *Client) do(ctx context.Context, method, path string) (*http.Response, e
 			return nil, fmt.Errorf("%s: %s: %w", c.path, said.Error, ctx.Err())
 		}
 	}
+}
+
+func isTimeout(err error) bool {
+	var t interface{ Timeout() bool }
+	return errors.As(err, &t) && t.Timeout()
 }
 
 // Status asks how the service is, and returns the answer also as it came.
@@ -110,7 +124,7 @@ func (c *Client) watch(ctx context.Context, step func(Event)) (Event, error) {
 		}
 		switch {
 		case ctx.Err() != nil:
-			return ev, ctx.Err()
+			return ev, fmt.Errorf("the upgrade goes on, 'handover status' tells what has become of it: %w", ctx.Err())
 		case err != nil:
 			return ev, ErrNoResult
 		case ev.Result != "":
