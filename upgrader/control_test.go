@@ -90,6 +90,7 @@ func (s *service) control() *http.Server {
 		_ = json.NewEncoder(w).Encode(s.stats())
 	})
 	mux.HandleFunc("/spawn", func(w http.ResponseWriter, r *http.Request) {
+		<-s.up.decided // the predecessor knows a moment earlier
 		cmd := exec.Command("/proc/self/exe")
 		cmd.Env = append(os.Environ(), envProgram+"=inspect")
 		out, err := cmd.Output()
