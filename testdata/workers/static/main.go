@@ -3,8 +3,8 @@
 package main
 
 import (
-	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"strconv"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -42,18 +43,28 @@ func main() {
 		}
 		fmt.Fprintln(rw, who)
 	})}
-	drained := make(chan struct{})
+	// http.Server.Shutdown closes connections that were accepted and not read yet.
+	// So the listener is closed alone, and those that are open are waited for.
+	var open sync.WaitGroup
+	srv.ConnState = func(_ net.Conn, st http.ConnState) {
+		switch st {
+		case http.StateNew:
+			open.Add(1)
+		case http.StateClosed, http.StateHijacked:
+			open.Done()
+		}
+	}
 	term := make(chan os.Signal, 1)
 	signal.Notify(term, syscall.SIGTERM)
 	go func() {
-		defer close(drained)
 		<-term
 		log.Print("draining")
-		_ = srv.Shutdown(context.Background())
+		srv.SetKeepAlivesEnabled(false)
+		ln.Close()
 	}()
 	log.Print("serving")
-	if err := srv.Serve(ln); err != http.ErrServerClosed {
+	if err := srv.Serve(ln); !errors.Is(err, net.ErrClosed) {
 		log.Fatal(err)
 	}
-	<-drained
+	open.Wait()
 }
