@@ -42,7 +42,6 @@ func every(t *testing.T) []Spec {
 }
 
 func TestBind(t *testing.T) {
-	t.Parallel()
 	for _, s := range every(t) {
 		t.Run(s.Network, func(t *testing.T) {
 			fd := bindOrSkip(t, s)
@@ -75,7 +74,6 @@ func TestBind(t *testing.T) {
 // A unix socket's file that a killed process has left behind is replaced, whatever
 // kind of socket it was; that of a living one, and what is no socket, stays.
 func TestUnix(t *testing.T) {
-	t.Parallel()
 	dir := t.TempDir()
 	networks := []string{"unix", "unixgram", "unixpacket"}
 	for _, left := range networks {
@@ -129,7 +127,6 @@ func inUse(t *testing.T, s Spec, why string) {
 
 // Whoever only holds a socket does not change what all holders share.
 func TestFlagsStay(t *testing.T) {
-	t.Parallel()
 	for _, s := range every(t) {
 		fd := bindOrSkip(t, s)
 		for _, nonblock := range []bool{false, true} {

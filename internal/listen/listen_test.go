@@ -10,7 +10,6 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestParse(t *testing.T) {
-	t.Parallel()
 	for in, want := range map[string]Spec{
 		"tcp://:8080":                   {"http", "tcp", ":8080"},
 		"web=tcp4://127.0.0.1:0":        {"web", "tcp4", "127.0.0.1:0"},
@@ -38,7 +37,6 @@ func TestParse(t *testing.T) {
 }
 
 func TestParseBad(t *testing.T) {
-	t.Parallel()
 	long := strings.Repeat("x", 108)
 	for in, want := range map[string]string{
 		"":                                `listen address "": write it as [NAME=]NETWORK://ADDRESS, for example http=tcp://127.0.0.1:8080`,
@@ -82,7 +80,6 @@ func TestParseBad(t *testing.T) {
 }
 
 func TestParseAll(t *testing.T) {
-	t.Parallel()
 	specs, err := ParseAll([]string{"tcp://:80", "admin=tcp://:81"})
 	if err != nil || len(specs) != 2 || specs[1] != (Spec{"admin", "tcp", ":81"}) {
 		t.Errorf("%v, %v", specs, err)

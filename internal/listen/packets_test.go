@@ -36,7 +36,6 @@ func readOne(p net.PacketConn, want string) error {
 }
 
 func TestPackets(t *testing.T) {
-	t.Parallel()
 	why := errors.New("why")
 	past := time.Now().Add(-time.Second)
 	for what, c := range map[string]struct {
@@ -55,7 +54,6 @@ func TestPackets(t *testing.T) {
 		}, os.ErrDeadlineExceeded},
 	} {
 		t.Run(what+" while it waits", func(t *testing.T) {
-			t.Parallel()
 			p, _, read := reading(t)
 			if err := c.do(p); err != nil {
 				t.Fatal(err)
@@ -66,7 +64,6 @@ func TestPackets(t *testing.T) {
 			}
 		})
 		t.Run(what+" while it reads", func(t *testing.T) {
-			t.Parallel()
 			p, open, read := reading(t)
 			close(open)
 			if err := <-read; err != nil {
@@ -86,7 +83,6 @@ func TestPackets(t *testing.T) {
 // Before the begin nothing is taken; after the end neither, whatever deadline is
 // set; a deadline that has passed can be taken back.
 func TestPacketsBegin(t *testing.T) {
-	t.Parallel()
 	p, open, read := reading(t)
 	// The packet is there for the socket below.
 	if err := readOne(p.PacketConn, "first"); err != nil {

@@ -18,7 +18,6 @@ import (
 const self = 4711
 
 func TestParseEnv(t *testing.T) {
-	t.Parallel()
 	abc := Passed{{"a", 3}, {"b", 4}, {"c", 5}}
 	for _, c := range []struct {
 		count, names, pid  string
@@ -119,7 +118,6 @@ func TestNotOpen(t *testing.T) {
 }
 
 func TestSocket(t *testing.T) {
-	t.Parallel()
 	dir := t.TempDir()
 	tcp := bindOrSkip(t, Spec{"x", "tcp", "127.0.0.1:0"})
 	udp := bindOrSkip(t, Spec{"x", "udp", "127.0.0.1:0"})
@@ -190,7 +188,6 @@ func TestSocket(t *testing.T) {
 
 // Where all addresses are asked for, whichever way they are bound will do.
 func TestEveryAddress(t *testing.T) {
-	t.Parallel()
 	for _, network := range []string{"tcp", "tcp4", "tcp6", "udp", "udp4", "udp6"} {
 		fd := bindOrSkip(t, Spec{"x", network, ":0"})
 		_, port, _ := strings.Cut(Addr(fd).String(), "]:")
@@ -212,7 +209,6 @@ func TestEveryAddress(t *testing.T) {
 }
 
 func TestReject(t *testing.T) {
-	t.Parallel()
 	var out bytes.Buffer
 	log := slog.New(slog.NewTextHandler(&out, nil))
 	path := filepath.Join(t.TempDir(), "s")
