@@ -49,7 +49,7 @@ func TestParentKilledAtEachStep(t *testing.T) {
 			f := startFaulty(t, step)
 			l := f.load(20)
 			f.witness()
-			h := hold(t, f.addr)
+			h := holdFor(t, f.addr, time.Second)
 			from := f.upgradeTo(syscall.SIGKILL)
 			got := f.outcome(from)
 			if !slices.Contains(afterKill[step], got) {
@@ -99,7 +99,7 @@ func TestParentStoppedAtEachStep(t *testing.T) {
 			f := startFaulty(t, step, "TEST_UPGRADE_TIMEOUT="+upgradeTimeout.String())
 			l := f.load(20)
 			f.witness()
-			h := hold(t, f.addr)
+			h := holdFor(t, f.addr, time.Second)
 			from := f.upgradeTo(syscall.SIGSTOP)
 			pid := f.stopped()
 			late := time.After(upgradeTimeout)
@@ -133,7 +133,7 @@ func TestStopAtEachStep(t *testing.T) {
 		t.Run(step, func(t *testing.T) {
 			t.Parallel() // most of it is waiting
 			f := startFaulty(t, step)
-			h := hold(t, f.addr)
+			h := holdFor(t, f.addr, time.Second)
 			f.upgradeTo(syscall.SIGSTOP)
 			pid := f.stopped()
 			f.signal(syscall.SIGTERM)

@@ -5,13 +5,10 @@ package handover_test
 import (
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/handover-go/handover/draintest"
 	"github.com/handover-go/handover/internal/fault"
@@ -69,7 +66,7 @@ func TestTrialDrains(t *testing.T) {
 			if len(fresh) > 0 != c.serves {
 				t.Fatalf("workers of the new parent: %v", fresh)
 			}
-			held := map[int]upload{}
+			held := map[int]held{}
 			for _, pid := range fresh {
 				held[pid] = f.holdOn(pid)
 			}
@@ -94,21 +91,8 @@ func TestTrialDrains(t *testing.T) {
 	}
 }
 
-// upload is a request whose body ends when the test says so.
-type upload struct {
-	held
-	accepted, finish chan struct{}
-}
-
-// Read is called once the server has asked for the body.
-func (u upload) Read([]byte) (int, error) {
-	close(u.accepted)
-	<-u.finish
-	return 0, io.EOF
-}
-
 // holdOn begins an upload to that worker: the others are stopped meanwhile.
-func (f *faulty) holdOn(pid int) upload {
+func (f *faulty) holdOn(pid int) held {
 	f.t.Helper()
 	for _, other := range f.workers() {
 		if other == pid {
@@ -123,19 +107,5 @@ func (f *faulty) holdOn(pid int) upload {
 		}
 		defer func() { _ = syscall.Kill(other, syscall.SIGCONT) }()
 	}
-	u := upload{accepted: make(chan struct{}), finish: make(chan struct{})}
-	req, err := http.NewRequestWithContext(f.t.Context(), http.MethodPost, "http://"+f.addr+"/upload", u)
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	req.Header.Set("Expect", "100-continue")
-	u.held = send(req, &http.Transport{ExpectContinueTimeout: time.Minute})
-	select {
-	case <-u.accepted:
-	case what := <-u.worker:
-		f.t.Fatal(what)
-	case <-time.After(30 * time.Second):
-		f.t.Fatalf("worker %d does not accept", pid)
-	}
-	return u
+	return hold(f.t, f.addr)
 }

@@ -210,26 +210,32 @@ func (f *faulty) witness() {
 	f.t.Cleanup(func() { cancel(); <-done })
 }
 
-// held is a request that is in flight for a while.
+// held is an upload that is in flight for as long as the test likes.
 type held struct {
-	worker chan string // who has answered it, or what went wrong
+	accepted, finish chan struct{}
+	worker           chan string // who has answered it, or what went wrong
 }
 
-func hold(t *testing.T, addr string) held {
+// Read is called once, when the server has asked for the body.
+func (h held) Read([]byte) (int, error) {
+	close(h.accepted)
+	<-h.finish
+	return 0, io.EOF
+}
+
+// hold begins one, over a connection of its own, and waits until it has been accepted:
+// what waits in the queue of a service that ends is nobody's. finish ends it.
+func hold(t testing.TB, addr string) held {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+addr+"/slow?ms=1000", nil)
+	h := held{make(chan struct{}), make(chan struct{}), make(chan string, 1)}
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+addr+"/upload", h)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return send(req, http.DefaultTransport)
-}
-
-// send sends a request over a connection of its own.
-func send(req *http.Request, way http.RoundTripper) held {
-	h := held{make(chan string, 1)}
+	req.Header.Set("Expect", "100-continue")
 	req.Close = true
 	go func() {
-		resp, err := way.RoundTrip(req)
+		resp, err := (&http.Transport{ExpectContinueTimeout: time.Minute}).RoundTrip(req)
 		if err == nil {
 			_, err = io.Copy(io.Discard, resp.Body)
 			resp.Body.Close()
@@ -240,6 +246,21 @@ func send(req *http.Request, way http.RoundTripper) held {
 		}
 		h.worker <- resp.Header.Get("X-Worker")
 	}()
+	select {
+	case <-h.accepted:
+	case what := <-h.worker:
+		t.Fatal(what)
+	case <-time.After(30 * time.Second):
+		t.Fatal("nobody accepts")
+	}
+	return h
+}
+
+// holdFor is hold for a request that takes so long.
+func holdFor(t testing.TB, addr string, d time.Duration) held {
+	t.Helper()
+	h := hold(t, addr)
+	time.AfterFunc(d, func() { close(h.finish) })
 	return h
 }
 
