@@ -21,6 +21,11 @@ const runLong = `Run a service: a parent that owns the listening sockets, and wo
 Signals, to the pid that is printed at the start:
   HUP, USR2   upgrade to the program's current binary
   TERM, INT   drain and stop; a second one stops at once
+  USR1        workers open their logs anew (--reopen-signal for other programs)
+  TTIN, TTOU  one worker more, one less
+
+Exit codes: 0 after an orderly stop, 1 after a failure, 2 for a bad command line or
+configuration, 130 or 143 when a second INT or TERM has stopped it at once.
 
 A worker's own pid: TERM replaces it, without any request lost.
 
