@@ -30,10 +30,10 @@ func TestCrash(t *testing.T) {
 	if !strings.Contains(w.Dump, "goroutine ") || !strings.Contains(w.Dump, "behaviour_test.go") {
 		t.Errorf("dump: %s", w.Dump)
 	}
+	h.state(2, "serving") // the end is logged by then
 	if log := h.log.String(); !strings.Contains(log, "cause=crash") || !strings.Contains(log, "drained=false") {
 		t.Error(log)
 	}
-	h.state(2, "serving")
 }
 
 // TestHung: a worker that does not say any more that it lives is ended, and told from
