@@ -3,6 +3,7 @@ package workerset
 import (
 	"errors"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/handover-go/handover/internal/lifecycle"
@@ -64,7 +65,7 @@ func (s *Set) queuedNotes(in *incarnation) {
 func (s *Set) note(in *incarnation, n *sdnotify.Note) {
 	defer n.Done()
 	if v, ok := n.Get("STATUS"); ok {
-		in.text = v[:min(len(v), maxText)]
+		in.text = strings.ToValidUTF8(v[:min(len(v), maxText)], "")
 	}
 	if v, ok := n.Get("ERRNO"); ok {
 		in.errno = v[:min(len(v), 16)]

@@ -48,6 +48,11 @@ func NewServer(s Service, log *slog.Logger) *Server {
 		_ = enc.Encode(st)
 	})
 	mux.HandleFunc("POST /v1/upgrade", func(w http.ResponseWriter, r *http.Request) {
+		// The connection leaves HTTP here, so that nothing may be left to read on it.
+		if r.ContentLength != 0 {
+			refuse(w, http.StatusBadRequest, errors.New("an upgrade takes no body: send none"))
+			return
+		}
 		watcher, err := hijack(w)
 		if err != nil {
 			refuse(w, http.StatusInternalServerError, err)

@@ -152,3 +152,21 @@ func TestPeer(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// TestUpgradeBody: a request that asks for an upgrade with a body is told why not.
+func TestUpgradeBody(t *testing.T) {
+	t.Parallel()
+	path := socket(t)
+	serve(t, path, &fake{})
+	c := http.Client{Transport: &http.Transport{
+		DialContext: func(context.Context, string, string) (net.Conn, error) { return dial(path) }, DisableKeepAlives: true,
+	}}
+	resp, err := c.Post("http://handover/v1/upgrade", "application/json", strings.NewReader("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusBadRequest {
+		t.Error(resp.Status)
+	}
+}
