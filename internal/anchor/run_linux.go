@@ -120,7 +120,7 @@ func Run(cfg Config) (int, error) {
 		case <-terminal.Ticks():
 			terminal.Look()
 		case <-a.grace:
-			a.kill()
+			a.graceEnded()
 		}
 	}
 	if !a.status.Known || a.status.Success() && a.lost {
@@ -146,6 +146,7 @@ type anchor struct {
 	dead    bool             // main has ended
 	status  launch.Status    // how
 	grace   <-chan time.Time // what is left may live until then
+	asking  bool             // and was sent SIGTERM
 	killing bool             // and is killed from then on
 	wish    wish
 	lost    bool // main had a successor, which ended before it could be followed
@@ -158,8 +159,8 @@ type wish struct {
 }
 
 const (
-	// leftTime is what processes get, after SIGTERM, that a service leaves behind
-	// which has stopped in order.
+	// leftTime is what processes get to end by themselves that a service leaves behind
+	// which has stopped in order, and then once more after a SIGTERM.
 	leftTime = 2 * time.Second
 )
 
@@ -218,6 +219,20 @@ func (a *anchor) send(sig syscall.Signal) {
 	case err != nil:
 		a.log.Error("signal not forwarded", "signal", sig.String(), "pid", a.main.Pid, "error", err)
 	}
+}
+
+// graceEnded ends what has been left behind: after an orderly stop it is asked first.
+func (a *anchor) graceEnded() {
+	if !a.status.Success() || a.asking {
+		a.kill()
+		return
+	}
+	pids := launch.Children()
+	a.log.Warn("the service has stopped, but has left processes behind: they are ended", "pids", pids)
+	for _, pid := range pids {
+		_ = syscall.Kill(pid, syscall.SIGTERM)
+	}
+	a.asking, a.grace = true, time.After(leftTime)
 }
 
 // kill ends what is left of the service.
@@ -281,7 +296,7 @@ func (a *anchor) follow(pid int) error {
 		return fmt.Errorf("process %d is not one of this service", pid)
 	}
 	a.main.Close()
-	a.main, a.dead, a.grace, a.lost = p, false, nil, false
+	a.main, a.dead, a.grace, a.asking, a.lost = p, false, nil, false, false
 	// Whoever hands over, or dies, has not stopped the service: only now is it
 	// certain that a stop which was sent before was of no use.
 	if a.asked != 0 {
@@ -313,12 +328,8 @@ func (a *anchor) look() (over bool) {
 	case a.killing:
 		a.kill() // what was killed has left others
 	case a.dead && a.grace == nil && a.status.Success():
-		// The service has ended in order. What is left is none of its workers.
-		pids := launch.Children()
-		a.log.Warn("the service has stopped, but programs have left processes behind: they are ended", "pids", pids, "grace", leftTime)
-		for _, pid := range pids {
-			_ = syscall.Kill(pid, syscall.SIGTERM)
-		}
+		// The service has ended in order. What is left is none of its workers; it may
+		// be a parent that was replaced and is about to end.
 		a.grace = time.After(leftTime)
 	case a.dead && a.grace == nil:
 		a.log.Error("the parent is gone, what it left drains", "pid", a.main.Pid, "status", a.status.String(), "grace", a.graceTime)
