@@ -3,6 +3,7 @@ package handover_test
 import (
 	"fmt"
 	"net/http"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -114,6 +115,20 @@ func TestBlockingProgram(t *testing.T) {
 	}
 	s.stop()
 	if log := s.tail(1000); strings.Contains(log, "Traceback") || strings.Contains(log, "cause=") {
+		t.Error(log)
+	}
+}
+
+// TestLeftBehind: what a program has left behind is ended soon after the service has
+// stopped in order, and the exit code stays.
+func TestLeftBehind(t *testing.T) {
+	script := filepath.Join(t.TempDir(), "leaves")
+	if err := os.WriteFile(script, []byte("#!/bin/sh\nsetsid sleep 300 &\nexec sleep 300\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	s := startService(t, 1, "TEST_COMMAND="+script, "TEST_READY=10ms")
+	s.stop() // with 0, in less time than a crash's remains would get
+	if log := s.tail(100); !strings.Contains(log, "has left processes behind") {
 		t.Error(log)
 	}
 }

@@ -158,11 +158,9 @@ type wish struct {
 	until time.Time
 }
 
-const (
-	// leftTime is what processes get to end by themselves that a service leaves behind
-	// which has stopped in order, and then once more after a SIGTERM.
-	leftTime = 2 * time.Second
-)
+// leftTime is what processes get to end by themselves that a service leaves behind
+// which has stopped in order, and then once more after a SIGTERM.
+const leftTime = 2 * time.Second
 
 // wishTime is how long a wish is good for: a process that dies closes its files,
 // by which its successor knows of its death, some time before the anchor is told.
