@@ -123,10 +123,11 @@ func TestBlockingProgram(t *testing.T) {
 // stopped in order, and the exit code stays.
 func TestLeftBehind(t *testing.T) {
 	script := filepath.Join(t.TempDir(), "leaves")
-	if err := os.WriteFile(script, []byte("#!/bin/sh\nsetsid sleep 300 &\nexec sleep 300\n"), 0o755); err != nil {
+	if err := os.WriteFile(script, []byte("#!/bin/sh\nsetsid sleep 300 &\necho left $!\nexec sleep 300\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	s := startService(t, 1, "TEST_COMMAND="+script, "TEST_READY=10ms")
+	s.await(has("left "))
 	s.stop() // with 0, in less time than a crash's remains would get
 	if log := s.tail(100); !strings.Contains(log, "has left processes behind") {
 		t.Error(log)
