@@ -29,6 +29,12 @@ type runOptions struct {
 // apply makes a configuration of the flags, or says which can't work.
 func (o *runOptions) apply(cmd *cobra.Command, cfg *handover.Config) (err error) {
 	program := len(cfg.Command) > 0
+	// In a Config 0 is the default; a person who types it means something else.
+	for _, name := range []string{"surge", "drain-timeout", "lame-duck", "start-timeout", "upgrade-timeout", "heartbeat", "hung-after"} {
+		if f := cmd.Flags().Lookup(name); f.Changed && strings.Trim(f.Value.String(), "0hms") == "" {
+			return fmt.Errorf("--%s %s: must not be 0", name, f.Value)
+		}
+	}
 	if !program {
 		for _, name := range []string{"drain-signal", "reopen-signal", "node-channel", "umask", "limit", "raw-output"} {
 			if cmd.Flags().Changed(name) {
