@@ -72,11 +72,13 @@ func TestFailures(t *testing.T) {
 			r := s.start()
 			addr := r.addr()
 			s.taken = addr
-			before := r.stats()
 			f.prepare(s)
 			if f.timeout == 0 {
 				f.timeout = patience
 			}
+			// The first time shows that the service has come up altogether.
+			f.check(t, r.tryUpgrade(r.pid, f.timeout))
+			before := r.stats()
 			for range 10 {
 				f.check(t, r.tryUpgrade(r.pid, f.timeout))
 				r.serves(addr)
