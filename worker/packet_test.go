@@ -151,6 +151,7 @@ func TestMixed(t *testing.T) {
 	p = begin(t, spec{app: "packets", sockets: []string{"udp", "log"}, fds: map[string]int{"udp": udp, "log": log},
 		env: []string{"LISTEN_FDNAMES=http:log"}})
 	p.control()
+	p.phase(wire.PhaseStarting) // it speaks: its signals are caught
 	p.signal(syscall.SIGTERM)
 	p.drain(0, true)
 	p.exits("exit status 0")
