@@ -1,9 +1,12 @@
 package handover_test
 
 import (
+	"cmp"
 	"encoding/json"
 	"io"
+	"os"
 	"os/exec"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -61,5 +64,41 @@ func TestImports(t *testing.T) {
 				t.Errorf("%s imports %s; it may import: %s", name, rest, allowed)
 			}
 		}
+	}
+}
+
+// TestTraps: every test that docs/traps.md names is there.
+func TestTraps(t *testing.T) {
+	doc, err := os.ReadFile("docs/traps.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Of which package: the one that was named last in the row.
+	words := regexp.MustCompile(`\|\n\|[^|]*\||(?:[a-z]+ )?Test\w+`).FindAllString(string(doc), -1)
+	dirs := map[string]string{"wire": "internal/wire", "listen": "internal/listen", "launch": "internal/launch", "anchor": "internal/anchor", "handover": "."}
+	dir, named := ".", 0
+	for _, w := range words {
+		pkg, name, ok := strings.Cut(w, " Test")
+		switch {
+		case w[0] == '|':
+			dir = ""
+			continue
+		case ok:
+			dir = cmp.Or(dirs[pkg], pkg)
+		default:
+			name = strings.TrimPrefix(w, "Test")
+		}
+		if dir == "" {
+			t.Errorf("Test%s: of which package?", name)
+			continue
+		}
+		named++
+		out, _ := exec.Command("grep", "-lw", "func Test"+name, "-r", dir, "--include=*_test.go").Output()
+		if len(out) == 0 {
+			t.Errorf("no Test%s in %s", name, dir)
+		}
+	}
+	if named < 30 {
+		t.Errorf("%d tests named", named)
 	}
 }

@@ -62,6 +62,7 @@ type actor struct {
 	outcome error
 
 	terminal *Terminal
+	echo     Echo
 	started  bool        // execute has been called
 	stopping bool        // no action starts any more
 	told     bool        // a stop signal has arrived
@@ -144,13 +145,15 @@ func (a *actor) watch(ctx context.Context) {
 // signalled decides what a signal means now.
 func (a *actor) signalled(sig os.Signal) {
 	closed := sig == syscall.SIGHUP && a.terminal.HungUp()
+	asked := sig == syscall.SIGINT || sig == syscall.SIGTERM
 	switch {
+	case asked && a.echo.Is(sig):
 	case closed && a.terminal.nohup:
 		a.log.Info("the terminal has gone: ignored, as the process was started with HUP ignored")
-	case a.stopping && sig != syscall.SIGINT && sig != syscall.SIGTERM:
+	case a.stopping && !asked:
 		a.tooLate(sig)
 	case a.stopping && a.told:
-		a.log.Warn("second stop signal: stopping at once", "signal", name(sig))
+		a.last(func() { a.log.Warn("second stop signal: stopping at once", "signal", name(sig)) })
 		a.atOnce(sig)
 	case a.stopping:
 		a.told = true
@@ -165,6 +168,17 @@ func (a *actor) signalled(sig os.Signal) {
 		// Its action has not begun: the run that waits is this signal's, too.
 	default:
 		a.waiting = append(a.waiting, sig)
+	}
+}
+
+// last says why the process ends, unless nobody reads it (Ctrl-S): that must not keep
+// it from ending.
+func (a *actor) last(say func()) {
+	said := make(chan struct{})
+	go func() { say(); close(said) }()
+	select {
+	case <-said:
+	case <-time.After(time.Second):
 	}
 }
 

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
+	"slices"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -117,6 +119,50 @@ func TestAtOnceDuringAction(t *testing.T) {
 		}
 	})
 }
+
+// The copy that timeout(1) sends is not a second signal; one that comes later is.
+func TestEcho(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var got []os.Signal
+		a, outcome := watched(t, Map{syscall.SIGTERM: Stop}, AtOnce(func(sig os.Signal) { got = append(got, sig) }))
+		a.signals <- syscall.SIGTERM
+		time.Sleep(echoTime - 1)
+		a.signals <- syscall.SIGTERM
+		synctest.Wait()
+		if err := <-outcome; !errors.Is(err, ErrStop) || len(got) != 0 {
+			t.Errorf("%v, at once: %v", err, got)
+		}
+		time.Sleep(1)
+		a.signals <- syscall.SIGTERM
+		a.signals <- syscall.SIGINT
+		synctest.Wait()
+		if want := []os.Signal{syscall.SIGTERM, syscall.SIGINT}; !slices.Equal(got, want) {
+			t.Errorf("at once: %v, want %v", got, want)
+		}
+	})
+}
+
+// A log that nobody reads (Ctrl-S) does not keep the process alive.
+func TestAtOnceWithStalledLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ended := make(chan os.Signal, 1)
+		stalled := make(chan struct{})
+		t.Cleanup(func() { close(stalled); synctest.Wait() })
+		a, outcome := watched(t, Map{syscall.SIGTERM: Stop}, AtOnce(func(sig os.Signal) { ended <- sig }),
+			Logger(slog.New(slog.NewTextHandler(stall(stalled), nil))))
+		a.signals <- syscall.SIGTERM
+		<-outcome
+		a.signals <- syscall.SIGINT
+		if got := <-ended; got != syscall.SIGINT {
+			t.Error(got)
+		}
+	})
+}
+
+// stall is a writer that waits.
+type stall <-chan struct{}
+
+func (s stall) Write(p []byte) (int, error) { <-s; return len(p), nil }
 
 // An action waits for execute: the program is not yet what an upgrade replaces.
 func TestActionWaitsForExecute(t *testing.T) {

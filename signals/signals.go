@@ -24,7 +24,8 @@
 // # The second stop signal
 //
 // The first stop is graceful, so it can take long. From then on INT and TERM,
-// mapped or not, mean "at once": see [AtOnce]. When the actor ended for another
+// mapped or not, mean "at once": see [AtOnce]. The same signal within 100 ms is no
+// second one, but the first again (see [Echo]). When the actor ended for another
 // reason (an upgrade has succeeded, a neighbour in the group has failed), what
 // is left of the process drains. It must not be killed by a late HUP, so mapped
 // signals stay caught; the first INT or TERM is logged, and the next is "at once".

@@ -274,8 +274,8 @@ func TestTerm(t *testing.T) {
 		end := p.hold()
 		p.signal(syscall.SIGTERM)
 		p.cause(wire.CauseRetire)
-		p.signal(syscall.SIGTERM)
-		p.exits("exit status 143")
+		p.signal(syscall.SIGINT)
+		p.exits("exit status 130")
 		if err := end(); err == nil {
 			t.Error("the request in flight was not cut")
 		}

@@ -291,7 +291,7 @@ func TestSuccessorDiesAlone(t *testing.T) {
 	}
 	w.signal(syscall.SIGTERM)
 	w.logged("another INT or TERM kills it")
-	w.signal(syscall.SIGTERM)
+	w.signal(syscall.SIGINT)
 	a.gone()
 	if kernelAtLeast(6, 15) {
 		w.exit(5)
@@ -356,7 +356,7 @@ func TestLeftovers(t *testing.T) {
 		a.expect("signal SIGTERM")
 		a.tell("exit 5")
 		w.logged("what it left drains")
-		w.signal(syscall.SIGTERM)
+		w.signal(syscall.SIGINT)
 		b.gone()
 		w.exit(5)
 	})

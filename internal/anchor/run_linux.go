@@ -142,6 +142,7 @@ type anchor struct {
 	early []syscall.Signal // what arrived when there was nobody to act on it
 	stops int              // how often a stop was asked for
 	asked syscall.Signal   // the last stop that was sent, 0 for none
+	echo  signals.Echo
 
 	dead    bool             // main has ended
 	status  launch.Status    // how
@@ -168,11 +169,15 @@ const wishTime = time.Second
 
 // stop acts on INT and TERM. Without a parent the second one ends what is left.
 func (a *anchor) stop(sig syscall.Signal) {
-	a.stops++
+	echo := a.echo.Is(sig)
+	if !echo {
+		a.stops++
+	}
 	switch {
-	case !a.dead:
+	case !a.dead: // who can tell an echo, too
 		a.asked = sig
 		a.send(sig)
+	case echo:
 	case a.stops > 1:
 		a.log.Warn("second stop signal: stopping at once", "signal", sig.String())
 		a.kill()
