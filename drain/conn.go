@@ -2,9 +2,12 @@ package drain
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -16,7 +19,7 @@ const (
 	idle                   // waits for its next request
 	busy                   // something of a request was read, or it is being answered
 	hijacked               // belongs to a handler
-	taken                  // about to be closed by the drain: what is read now is not served
+	taken                  // moved, or about to be closed by the drain: what is read now is not served
 )
 
 // fate is what becomes of a connection.
@@ -25,18 +28,35 @@ type fate int
 const (
 	finished fate = iota // somebody else closed it
 	closedIdle
+	moved
 	cut
 )
+
+// errTaken is what the server gets from a connection that is not its any more. To
+// net/http it is an error of the network, which it does not answer.
+var errTaken = &net.OpError{Op: "read", Err: net.ErrClosed}
 
 // conn is a connection that its Drainer knows. It embeds the interface, so that
 // nothing of the real connection's type goes past it.
 type conn struct {
 	net.Conn
-	d     *Drainer
-	phase atomic.Uint32
-	h2    atomic.Bool  // speaks HTTP/2 in plaintext
-	since atomic.Int64 // of phase idle: nanoseconds after the drain's beginning, or 0
-	ended atomic.Bool
+	d       *Drainer
+	movable bool // may be given away when it waits for a request
+	phase   atomic.Uint32
+	h2      atomic.Bool  // speaks HTTP/2 in plaintext
+	since   atomic.Int64 // of phase idle: nanoseconds after the drain's beginning, or 0
+	ended   atomic.Bool
+
+	// Of one that is movable: see move.go.
+	mu       sync.Mutex
+	held     held
+	pre      []byte        // came with it, and the server has not read it
+	post     bool          // its last request was a POST
+	forgive  int           // stray line ends that may precede its next request
+	deadline time.Time     // of the server's reads
+	reading  bool          // in a read
+	poked    chan struct{} // closed when the read that was poked has ended
+	given    bool          // another process has it
 }
 
 // Some connections can do more. net/http asks for CloseWrite, to let a client read
@@ -54,7 +74,12 @@ type (
 )
 
 // CloseWrite shuts the writing side down.
-func (c *halfConn) CloseWrite() error { return c.half.CloseWrite() }
+func (c *halfConn) CloseWrite() error {
+	if c.phase.Load() == taken {
+		return nil
+	}
+	return c.half.CloseWrite()
+}
 
 // wrap makes the connection that the server gets.
 func wrap(d *Drainer, nc net.Conn) (*conn, net.Conn) {
@@ -66,27 +91,33 @@ func wrap(d *Drainer, nc net.Conn) (*conn, net.Conn) {
 	from, ok := nc.(io.ReaderFrom)
 	if !ok {
 		c := &halfConn{conn: conn{Conn: nc, d: d}, half: half}
-		return &c.conn, c
+		return c.conn.init(), c
 	}
 	c := &fileConn{halfConn: halfConn{conn: conn{Conn: nc, d: d}, half: half}, ReaderFrom: from}
-	return &c.conn, c
+	return c.conn.init(), c
+}
+
+func (c *conn) init() *conn {
+	c.movable = c.d.bare && bare(c.Conn)
+	c.held.known = c.movable
+	return c
 }
 
 // tracked finds the conn in what a hook of the server's was given, which may be
 // wrapped once more (HTTP/2 does). It is nil if there is none.
-func tracked(nc net.Conn) *conn {
-	for {
+func tracked(nc net.Conn) (c *conn, direct bool) {
+	for direct = true; ; direct = false {
 		switch c := nc.(type) {
 		case *fileConn:
-			return &c.conn
+			return &c.conn, direct
 		case *halfConn:
-			return &c.conn
+			return &c.conn, direct
 		case *conn:
-			return c
+			return c, direct
 		case interface{ NetConn() net.Conn }:
 			nc = c.NetConn()
 		default:
-			return nil
+			return nil, false
 		}
 	}
 }
@@ -96,14 +127,33 @@ func tracked(nc net.Conn) *conn {
 func (c *conn) NetConn() net.Conn { return c.Conn }
 
 func (c *conn) Read(p []byte) (int, error) {
+	if c.movable {
+		return c.readMovable(p)
+	}
 	n, err := c.Conn.Read(p)
 	if n > 0 && c.d.http && !c.arrived(p[:n]) {
-		return 0, net.ErrClosed
+		return 0, errTaken
 	}
 	return n, err
 }
 
-func (c *conn) Close() error { return c.end(finished) }
+// Write goes nowhere when the connection is not the server's any more.
+func (c *conn) Write(p []byte) (int, error) {
+	if c.phase.Load() == taken {
+		return len(p), nil
+	}
+	return c.Conn.Write(p)
+}
+
+func (c *conn) Close() error {
+	c.mu.Lock()
+	f := finished
+	if c.given {
+		f = moved
+	}
+	c.mu.Unlock()
+	return c.end(f)
+}
 
 // end closes the connection. The first to do so decides about its fate.
 func (c *conn) end(f fate) error {
@@ -137,8 +187,26 @@ func (c *conn) arrived(b []byte) bool {
 	}
 }
 
-// became notes what the http.Server says about the connection.
-func (c *conn) became(s http.ConnState) {
+// became notes what the http.Server says about the connection, directly or through
+// what has wrapped it.
+func (c *conn) became(s http.ConnState, direct bool) {
+	if c.movable && (s == http.StateActive || s == http.StateIdle || !direct) {
+		c.mu.Lock()
+		switch {
+		case !direct:
+			c.held.never = true
+			c.held.forget()
+		case s == http.StateIdle:
+			c.held.becameIdle()
+		default:
+			c.held.forget()
+			c.post = false
+		}
+		c.mu.Unlock()
+	}
+	if !direct {
+		c.h2.Store(true)
+	}
 	switch s {
 	case http.StateActive: // perhaps with bytes that were read before it was idle
 		if !c.phase.CompareAndSwap(idle, busy) {
@@ -171,3 +239,6 @@ func (c *conn) state() string {
 	}
 	return [...]string{fresh: "new", idle: "idle", busy: "active", hijacked: "hijacked", taken: "closing"}[c.phase.Load()]
 }
+
+// timedOut tells a deadline from other errors.
+func timedOut(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }

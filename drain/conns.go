@@ -67,6 +67,9 @@ func (d *Drainer) leave(nc net.Conn) net.Conn {
 func (d *Drainer) forget(c *conn, f fate) {
 	d.mu.Lock()
 	delete(d.conns, c)
+	if f == moved {
+		d.movedOut++
+	}
 	if d.begun.Load() {
 		d.count(c, f)
 	}
@@ -81,6 +84,8 @@ func (d *Drainer) count(c net.Conn, f fate) {
 		d.report.Finished++
 	case closedIdle:
 		d.report.ClosedIdle++
+	case moved:
+		d.report.Moved++
 	case cut:
 		d.report.Cut++
 		if len(d.report.CutConns) < maxNamed {
@@ -124,7 +129,7 @@ func (d *Drainer) closeIdle(lameDuck time.Duration) time.Duration {
 	now := time.Since(d.since)
 	next := lameDuck
 	for _, c := range d.open() {
-		if !c.isIdle() {
+		if !c.isIdle() || d.stays(c) {
 			continue
 		}
 		if left := c.idleSince() + lameDuck - now; left > 0 {

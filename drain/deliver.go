@@ -23,19 +23,32 @@ func (d *Drainer) Deliver(nc net.Conn) error {
 	case !d.started || d.begun.Load():
 		return errors.Join(ErrNotDelivered, errors.New("nothing is served, or not any more"))
 	}
+	inner, served := d.deliveriesLocked()
+	c, wrapped := wrap(d, nc)
+	select {
+	case inner.conns <- wrapped:
+	case <-served:
+		return errors.Join(ErrNotDelivered, errors.New("the server has ended"))
+	}
+	d.conns[c] = struct{}{}
+	return nil
+}
+
+// deliveries has the server serve what comes by another way, and returns that, and a
+// channel that is closed when the server has ended.
+func (d *Drainer) deliveries() (*deliveries, <-chan struct{}) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.deliveriesLocked()
+}
+
+func (d *Drainer) deliveriesLocked() (*deliveries, <-chan struct{}) {
 	if d.inner == nil {
 		d.inner = &deliveries{addr: d.ln.Addr(), conns: make(chan net.Conn), closed: make(chan struct{})}
 		// http.Server serves any number of listeners at a time.
 		d.innerServed = inBackground(func() { _ = d.srv.Serve(d.inner) })
 	}
-	c, wrapped := wrap(d, nc)
-	select {
-	case d.inner.conns <- wrapped:
-	case <-d.innerServed:
-		return errors.Join(ErrNotDelivered, errors.New("the server has ended"))
-	}
-	d.conns[c] = struct{}{}
-	return nil
+	return d.inner, d.innerServed
 }
 
 // endDeliveries closes what Deliver has begun.

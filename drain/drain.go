@@ -54,6 +54,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/handover-go/handover/internal/moving"
 )
 
 // A Server serves the connections of a listener. Serve returns when the listener
@@ -81,10 +83,18 @@ type Config struct {
 	// 0 means DefaultLameDuck. It ends with the timeout at the latest.
 	LameDuck time.Duration
 
+	// Queue is where idle connections of HTTP/1 go to, and come from, that move
+	// between processes: see [Drainer.Move]. It stays the caller's, who may close it
+	// when Done is closed. nil: none move.
+	Queue *Queue
+
 	// Logger gets the beginning and the end of a drain, and what was cut.
 	// nil means slog.Default.
 	Logger *slog.Logger
 }
+
+// Queue is a process's access to a queue of connections that move.
+type Queue = moving.Queue
 
 // ErrConfig is wrapped by errors about what [New] was given.
 var ErrConfig = errors.New("drain: bad config")
@@ -108,6 +118,7 @@ func (c Config) Validate() error {
 type Report struct {
 	Finished   int           // ended by the server or by the client
 	ClosedIdle int           // closed by the drain while idle, after the lame-duck time
+	Moved      int           // given to another process
 	Cut        int           // closed by the drain while in use
 	CutConns   []string      // the remote addresses of the first 10 that were cut
 	Took       time.Duration // from the beginning of the drain to its end, or until now
@@ -117,6 +128,7 @@ type Report struct {
 type Drainer struct {
 	srv  Server
 	http bool // srv is an *http.Server
+	bare bool // and ln a socket and nothing else: connections can move
 	ln   *listener
 	cfg  Config
 	log  *slog.Logger // with the listener's address
@@ -130,6 +142,14 @@ type Drainer struct {
 
 	begun atomic.Bool // draining is closed; for every request to read
 
+	role     atomic.Int32  // a Role
+	full     atomic.Bool   // the queue was, when something was sent last
+	broken   atomic.Bool   // nothing can be sent
+	giver    chan struct{} // has room for one: there may be something to give away
+	receiver chan struct{} // the same: something may be taken
+	settled  chan struct{} // closed when connections move no more
+	parked   sync.WaitGroup
+
 	mu        sync.Mutex
 	started   bool // Serve was called
 	stopped   bool // Stop was called
@@ -140,6 +160,8 @@ type Drainer struct {
 	accepting int           // calls of accept(2) that are under way
 	conns     map[*conn]struct{}
 	served    int // connections that were accepted
+	movedIn   int // and that were taken from other processes
+	movedOut  int
 	report    Report
 
 	inner       *deliveries // nil until something is delivered
@@ -185,13 +207,16 @@ func New(srv Server, ln net.Listener, cfg Config) (*Drainer, error) {
 		done:     make(chan struct{}),
 		changed:  make(chan struct{}, 1),
 		conns:    make(map[*conn]struct{}),
+		giver:    make(chan struct{}, 1),
+		receiver: make(chan struct{}, 1),
+		settled:  make(chan struct{}),
 	}
 	d.ln = &listener{Listener: ln, d: d, closed: make(chan struct{})}
 	if srv, ok := srv.(*http.Server); ok {
 		if err := d.prepare(srv); err != nil {
 			return nil, err
 		}
-		d.http = true
+		d.http, d.bare = true, cfg.Queue != nil && bare(ln)
 	}
 	if u, ok := ln.(interface{ SetUnlinkOnClose(bool) }); ok {
 		u.SetUnlinkOnClose(false)
@@ -278,6 +303,14 @@ func (d *Drainer) Served() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.served
+}
+
+// Moved counts the connections that were taken from other processes, and those that
+// were given to others.
+func (d *Drainer) Moved() (in, out int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.movedIn, d.movedOut
 }
 
 // Active counts the connections that are open, and those of them that are idle:

@@ -1,6 +1,7 @@
 package drain
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/http"
@@ -14,12 +15,15 @@ func (d *Drainer) prepare(srv *http.Server) error {
 	}
 	next := srv.ConnState
 	srv.ConnState = func(nc net.Conn, s http.ConnState) {
-		if c := tracked(nc); c != nil {
-			c.became(s)
+		if c, direct := tracked(nc); c != nil {
+			c.became(s, direct)
 		}
 		if next != nil {
 			next(nc, s)
 		}
+	}
+	if d.cfg.Queue != nil {
+		srv.ConnContext = withConn(srv.ConnContext)
 	}
 	h := srv.Handler
 	if h == nil {
@@ -41,7 +45,38 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// In HTTP/2 it would mean a GOAWAY that breaks requests which are on their
 	// way. An upgrade's answer has a Connection header of its own.
 	if h.d.begun.Load() && r.ProtoMajor < 2 && len(r.Header["Upgrade"]) == 0 {
-		w.Header().Set("Connection", "close")
+		if c := connOf(r); c == nil || !h.d.stays(c) {
+			w.Header().Set("Connection", "close")
+		}
+	}
+	if r.Method == http.MethodPost && h.d.bare {
+		if c := connOf(r); c != nil {
+			c.mu.Lock()
+			c.post = true
+			c.mu.Unlock()
+		}
 	}
 	h.next.ServeHTTP(w, r)
+}
+
+// connKey is the request context's key of its conn.
+type connKey struct{}
+
+// withConn makes a ConnContext that remembers the conn.
+func withConn(next func(context.Context, net.Conn) context.Context) func(context.Context, net.Conn) context.Context {
+	return func(ctx context.Context, nc net.Conn) context.Context {
+		if c, _ := tracked(nc); c != nil {
+			ctx = context.WithValue(ctx, connKey{}, c)
+		}
+		if next != nil {
+			ctx = next(ctx, nc)
+		}
+		return ctx
+	}
+}
+
+// connOf is the request's conn, or nil.
+func connOf(r *http.Request) *conn {
+	c, _ := r.Context().Value(connKey{}).(*conn)
+	return c
 }

@@ -1,6 +1,7 @@
 package drain
 
 import (
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -23,7 +24,8 @@ func pair(t *testing.T, network string) (*Drainer, *conn, *client) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { nc.Close() })
-	return d, tracked(nc), c
+	tc, _ := tracked(nc)
+	return d, tc, c
 }
 
 // An idle connection in whose socket a request waits is not closed.
@@ -44,8 +46,8 @@ func TestReadable(t *testing.T) {
 		if n, err := c.Read(b); err != nil || string(b[:n]) != "x" {
 			t.Fatalf("%s: read %q, %v", network, b[:n], err)
 		}
-		c.became(http.StateActive)
-		c.became(http.StateIdle)
+		c.became(http.StateActive, true)
+		c.became(http.StateIdle, true)
 		if left := d.closeIdle(0); left != 0 {
 			t.Errorf("%s: next look after %v", network, left)
 		}
@@ -81,7 +83,7 @@ func TestTooLate(t *testing.T) {
 		t.Fatal("not taken")
 	}
 	peer.send("GET / HTTP/1.1\r\n")
-	if n, err := c.Read(make([]byte, 100)); n != 0 || err != net.ErrClosed {
+	if n, err := c.Read(make([]byte, 100)); n != 0 || !errors.Is(err, net.ErrClosed) {
 		t.Errorf("read %d bytes, %v", n, err)
 	}
 	if c.take() {
@@ -117,7 +119,7 @@ func TestPhases(t *testing.T) {
 }
 
 func read(s string) func(*conn)          { return func(c *conn) { c.arrived([]byte(s)) } }
-func state(s http.ConnState) func(*conn) { return func(c *conn) { c.became(s) } }
+func state(s http.ConnState) func(*conn) { return func(c *conn) { c.became(s, true) } }
 
 // A connection that accept(2) returns after everything was cut is cut, too.
 func TestAcceptedAfterCut(t *testing.T) {
@@ -163,7 +165,7 @@ func TestAcceptBlocks(t *testing.T) {
 		}
 		d.ln.Close()
 		for range 2 {
-			if err := <-accepted; err != net.ErrClosed {
+			if err := <-accepted; !errors.Is(err, net.ErrClosed) {
 				t.Errorf("Accept: %v", err)
 			}
 		}

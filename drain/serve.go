@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 )
 
@@ -32,6 +33,10 @@ func (d *Drainer) Serve() error {
 		return nil
 	}
 
+	var moving sync.WaitGroup
+	if d.moves() {
+		moving.Go(d.receive)
+	}
 	var ended error
 	served := inBackground(func() { ended = d.srv.Serve(d.ln) })
 	var failure error
@@ -40,7 +45,7 @@ func (d *Drainer) Serve() error {
 	case <-served:
 		failure = d.failed(ended)
 	}
-	d.drain(served)
+	d.drain(served, &moving)
 	return failure
 }
 
@@ -74,22 +79,32 @@ func (d *Drainer) failed(err error) error {
 
 // drain is the drain, once it has begun, in Serve's goroutine. Nobody writes
 // timeout and since any more.
-func (d *Drainer) drain(served <-chan struct{}) {
+func (d *Drainer) drain(served <-chan struct{}, moving *sync.WaitGroup) {
 	open, idle := d.Active()
 	d.log.Info("draining", "open", open, "idle", idle, "timeout", d.timeout)
 	if !d.ln.wake() {
 		d.ln.Listener.Close()
 	}
 
+	if d.moves() {
+		moving.Go(d.giveAll)
+	}
 	var shut <-chan struct{}
 	if !d.http {
 		ctx, cancel := context.WithTimeout(context.Background(), d.timeout)
 		defer cancel()
 		shut = d.shutdown(ctx)
 	}
-	if !d.await(shut) {
-		d.cut()
+	for in := d.await(shut); in; in = d.await(shut) {
+		d.settle(moving)
+		d.receiveRest()
+		if d.empty() {
+			break
+		}
 	}
+	d.cut() // if anything is left
+	d.settle(moving)
+	d.parked.Wait()
 	if d.http {
 		ctx, cancel := context.WithTimeout(context.Background(), grace)
 		defer cancel()
@@ -133,6 +148,23 @@ func (d *Drainer) await(shut <-chan struct{}) bool {
 	return true
 }
 
+// settle ends the moving of connections.
+func (d *Drainer) settle(moving *sync.WaitGroup) {
+	if isClosed(d.settled) {
+		return
+	}
+	d.mu.Lock()
+	close(d.settled)
+	if d.moves() {
+		d.cfg.Queue.SetDeadline(past)
+	}
+	d.mu.Unlock()
+	moving.Wait()
+	if d.moves() {
+		d.cfg.Queue.SetDeadline(time.Time{})
+	}
+}
+
 // shutdown calls the server's Shutdown.
 func (d *Drainer) shutdown(ctx context.Context) <-chan struct{} {
 	return inBackground(func() {
@@ -149,7 +181,7 @@ func (d *Drainer) finish() {
 	d.report.Took = max(1, time.Since(d.since))
 	d.mu.Unlock()
 	r := d.Report()
-	d.log.Info("drained", "finished", r.Finished, "closed_idle", r.ClosedIdle, "cut", r.Cut, "took", r.Took)
+	d.log.Info("drained", "moved", r.Moved, "finished", r.Finished, "closed_idle", r.ClosedIdle, "cut", r.Cut, "took", r.Took)
 	close(d.done)
 }
 

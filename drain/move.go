@@ -1,0 +1,284 @@
+package drain
+
+import (
+	"errors"
+	"net"
+	"syscall"
+	"time"
+
+	"github.com/handover-go/handover/internal/moving"
+)
+
+// This file is how a connection that waits for a request leaves for another process.
+//
+// The server is inside Read then. A read deadline in the past, the poke, ends the
+// kernel's read; Read sends the descriptor and tells the server that the connection is
+// gone. If it can't be sent, Read goes on as if nothing had been, and the server has not
+// noticed. A poke that comes too late, because bytes have arrived, is undone before the
+// server gets them, so that no handler ever meets it.
+
+// Role is what a Drainer does with connections that move between processes. See
+// [Drainer.Move].
+type Role int32
+
+const (
+	Keep Role = iota // nothing: its connections stay, and it takes no others
+	Take             // serves those that others give away, also during a drain
+	Give             // from the beginning of the drain, gives its own away as soon as they wait for a request
+)
+
+var past = time.Unix(1, 0)
+
+// bare tells whether a connection, or the listener that it came from, is a socket and
+// nothing else. What wraps one may know more of the client than the socket says, and may
+// have read from it.
+func bare(v any) bool {
+	switch v.(type) {
+	case *net.TCPConn, *net.UnixConn, *net.TCPListener, *net.UnixListener:
+		return true
+	}
+	return false
+}
+
+// readMovable is Read of a connection that may move.
+func (c *conn) readMovable(p []byte) (int, error) {
+	for {
+		if n, err, done := c.beforeRead(p); done {
+			return n, err
+		}
+		n, err := c.Conn.Read(p)
+		if n, err, again := c.afterRead(p, n, err); !again {
+			return n, err
+		}
+	}
+}
+
+func (c *conn) beforeRead(p []byte) (n int, err error, done bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.phase.Load() == taken {
+		return 0, errTaken, true
+	}
+	c.held.asked(len(p))
+	for len(c.pre) > 0 && len(p) > 0 {
+		n = copy(p, c.pre)
+		if c.pre = c.pre[n:]; len(c.pre) == 0 {
+			c.pre = nil
+		}
+		if n, err = c.took(p[:n]); n > 0 || err != nil {
+			return n, err, true
+		}
+	}
+	if c.held.known && c.d.giving() && c.give() {
+		return 0, errTaken, true
+	}
+	c.reading = true
+	return 0, nil, false
+}
+
+func (c *conn) afterRead(p []byte, n int, err error) (_ int, _ error, again bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.reading = false
+	poked := c.unpoke()
+	if n > 0 {
+		n, err := c.took(p[:n])
+		return n, err, n == 0 && err == nil
+	}
+	if poked && timedOut(err) && !c.expired() {
+		if c.held.known && c.d.giving() && c.give() {
+			return 0, errTaken, false
+		}
+		return 0, nil, true
+	}
+	return n, err, false
+}
+
+// took notes what was read, in p, and returns how much of it the server gets. The
+// caller holds mu.
+func (c *conn) took(p []byte) (int, error) {
+	n := len(p)
+	stray := 0
+	for stray < n && stray < c.forgive && (p[stray] == '\r' || p[stray] == '\n') {
+		stray++
+	}
+	if c.forgive -= stray; stray < n {
+		c.forgive = 0
+	}
+	n = copy(p, p[stray:])
+	c.held.got(p[:n])
+	if n > 0 && !c.arrived(p[:n]) {
+		return 0, errTaken
+	}
+	return n, nil
+}
+
+// expired tells whether the server's own deadline has passed.
+func (c *conn) expired() bool { return !c.deadline.IsZero() && !time.Now().Before(c.deadline) }
+
+// SetReadDeadline is the server's.
+func (c *conn) SetReadDeadline(t time.Time) error {
+	if !c.movable {
+		return c.Conn.SetReadDeadline(t)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.held.deadlineSet()
+	c.deadline = t
+	if c.poked != nil {
+		return nil // the read that was poked sets it
+	}
+	return c.Conn.SetReadDeadline(t)
+}
+
+// SetDeadline is the server's.
+func (c *conn) SetDeadline(t time.Time) error {
+	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
+}
+
+// poke ends the read of a connection that waits for a request. The channel is closed
+// when that has happened; it is nil if there was nothing to poke.
+func (c *conn) poke() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.reading || !c.held.known || c.poked != nil || c.phase.Load() >= hijacked {
+		return nil
+	}
+	c.poked = make(chan struct{})
+	_ = c.Conn.SetReadDeadline(past)
+	return c.poked
+}
+
+// unpoke undoes a poke when the read has ended. The caller holds mu.
+func (c *conn) unpoke() bool {
+	if c.poked == nil {
+		return false
+	}
+	_ = c.Conn.SetReadDeadline(c.deadline)
+	close(c.poked)
+	c.poked = nil
+	return true
+}
+
+// give sends the connection away. If it returns false, everything is as before. The
+// caller holds mu.
+func (c *conn) give() bool {
+	p := c.phase.Load()
+	if p >= hijacked || !c.phase.CompareAndSwap(p, taken) {
+		return false
+	}
+	m := moving.Message{Post: c.post, Held: c.held.bytes}
+	if !c.deadline.IsZero() {
+		m.Idle = max(time.Until(c.deadline), 1)
+	}
+	raw, err := c.Conn.(syscall.Conn).SyscallConn()
+	if err == nil {
+		cerr := raw.Control(func(fd uintptr) { err = c.d.cfg.Queue.Send(int(fd), m) })
+		err = errors.Join(cerr, err)
+	}
+	if err != nil {
+		c.phase.Store(p)
+		c.d.notGiven(err)
+		return false
+	}
+	c.given = true
+	return true
+}
+
+// Move says what is to be done with connections that move. The role is Keep at first;
+// it may change at any time, also during the drain. Without Config.Queue, or with a
+// server that is no *http.Server, it does nothing.
+func (d *Drainer) Move(role Role) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.moves() || isClosed(d.settled) {
+		return
+	}
+	d.role.Store(int32(role))
+	if role == Take {
+		d.cfg.Queue.SetDeadline(time.Time{})
+	} else {
+		d.cfg.Queue.SetDeadline(past)
+	}
+	wake(d.giver)
+	wake(d.receiver)
+}
+
+// moves tells whether connections can move at all.
+func (d *Drainer) moves() bool { return d.cfg.Queue != nil && d.bare }
+
+// giving tells whether connections are to be given away now.
+func (d *Drainer) giving() bool { return d.begun.Load() && Role(d.role.Load()) == Give }
+
+// stays tells whether a connection, during a drain, is kept open to be moved, and not
+// closed after the lame-duck time. If nobody takes it, that time begins with what is
+// left of the timeout.
+func (d *Drainer) stays(c *conn) bool {
+	if !c.movable || Role(d.role.Load()) == Take || d.broken.Load() {
+		return false
+	}
+	c.mu.Lock()
+	never := c.held.never
+	c.mu.Unlock()
+	return !never && time.Since(d.since) < max(d.timeout/2, d.timeout-d.cfg.LameDuck)
+}
+
+// notGiven notes that a connection could not be sent.
+func (d *Drainer) notGiven(err error) {
+	if errors.Is(err, moving.ErrFull) {
+		d.full.Store(true)
+		wake(d.giver)
+		return
+	}
+	if !d.broken.Swap(true) {
+		d.log.Error("connections can't be moved, they are closed when they have been idle", "err", err)
+		d.poke()
+	}
+}
+
+// roomTime is how long a full queue is waited for before connections are tried again,
+// and pause the time between two tries.
+const (
+	roomTime = 50 * time.Millisecond
+	pause    = time.Millisecond
+)
+
+// giveAll gives away what waits for a request, until the drain has ended. What begins
+// to wait later goes by itself, unless the queue is full.
+func (d *Drainer) giveAll() {
+	for {
+		if d.giving() && !d.broken.Load() {
+			d.full.Store(false)
+			for _, c := range d.open() {
+				if poked := c.poke(); poked != nil {
+					<-poked
+				}
+				if d.full.Load() {
+					break
+				}
+			}
+			if d.full.Load() {
+				d.cfg.Queue.AwaitRoom(time.Now().Add(roomTime))
+				select {
+				case <-d.settled:
+					return
+				case <-time.After(pause):
+				}
+				continue
+			}
+		}
+		select {
+		case <-d.giver:
+		case <-d.settled:
+			return
+		}
+	}
+}
+
+// wake wakes whoever waits for ch, which has room for one.
+func wake(ch chan struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default:
+	}
+}

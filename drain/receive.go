@@ -1,0 +1,168 @@
+package drain
+
+import (
+	"errors"
+	"net"
+	"time"
+
+	"github.com/handover-go/handover/internal/moving"
+)
+
+// This file is how a connection that another process gave away is served here.
+//
+// To an http.Server it would be a new connection, with the time for a new one. So it
+// waits outside until something arrives, for as long as it might have waited where it
+// came from; only then is it the server's.
+
+// scarceTime is how long nothing is taken when descriptors are running out.
+const scarceTime = 100 * time.Millisecond
+
+// receive takes connections, until the drain has ended.
+func (d *Drainer) receive() {
+	for d.mayReceive() {
+		m, fd, err := d.cfg.Queue.Receive()
+		switch {
+		case timedOut(err): // the role has changed
+		case errors.Is(err, moving.ErrMessage):
+			d.log.Warn("a connection from another process was not understood", "err", err)
+		case err != nil:
+			d.log.Error("no connections can be taken any more", "err", err)
+			return
+		default:
+			d.receiveOne(m, fd)
+		}
+	}
+}
+
+// mayReceive waits until a connection may be taken. It returns false at the end.
+func (d *Drainer) mayReceive() bool {
+	for {
+		var scarce <-chan time.Time
+		if Role(d.role.Load()) == Take {
+			if roomForOne() {
+				return !isClosed(d.settled)
+			}
+			d.log.Warn("descriptors are running out: no connections are taken from other processes for now")
+			scarce = time.After(scarceTime)
+		}
+		select {
+		case <-d.receiver:
+		case <-scarce:
+		case <-d.settled:
+			return false
+		}
+	}
+}
+
+// receiveRest takes what is queued when nothing is left to do: nobody else may come who
+// would.
+func (d *Drainer) receiveRest() {
+	if !d.moves() || Role(d.role.Load()) != Take {
+		return
+	}
+	for d.cfg.Queue.Pending() && roomForOne() {
+		m, fd, err := d.cfg.Queue.Receive()
+		if err == nil {
+			d.receiveOne(m, fd)
+		} else if !errors.Is(err, moving.ErrMessage) {
+			return
+		}
+	}
+}
+
+// receiveOne serves a connection.
+func (d *Drainer) receiveOne(m moving.Message, fd int) {
+	nc, err := adopt(fd, d.ln.Listener)
+	if errors.Is(err, errGone) {
+		return // closed by the client on the way
+	}
+	if err != nil {
+		d.log.Warn("a connection from another process can't be served", "err", err)
+		return
+	}
+	c, wrapped := wrap(d, nc)
+	c.held.bytes, c.post = m.Held, m.Post
+	if m.Post {
+		c.forgive = 4 // as many as net/http does
+	}
+	if m.Idle > 0 {
+		c.deadline = time.Now().Add(m.Idle)
+	}
+	d.mu.Lock()
+	over := d.over
+	if over {
+		d.count(nc, cut)
+	} else {
+		d.conns[c] = struct{}{}
+		d.movedIn++
+	}
+	d.mu.Unlock()
+	if over {
+		nc.Close()
+		return
+	}
+	_ = nc.SetReadDeadline(c.deadline)
+	d.parked.Go(func() {
+		if c.park() {
+			d.toServer(c, wrapped)
+		}
+	})
+}
+
+// enough is how many bytes net/http waits for before a connection is not idle any more.
+const enough = 4
+
+// park waits until enough has arrived. It returns false if the connection is closed,
+// moved on, or has been idle for too long.
+func (c *conn) park() bool {
+	for b := make([]byte, enough); ; {
+		c.mu.Lock()
+		if len(c.held.bytes) >= enough {
+			c.mu.Unlock()
+			return true
+		}
+		if c.d.giving() && c.give() {
+			c.mu.Unlock()
+			c.Close()
+			return false
+		}
+		c.reading = true
+		room := enough - len(c.held.bytes)
+		c.mu.Unlock()
+		n, err := c.Conn.Read(b[:room])
+		c.mu.Lock()
+		c.reading = false
+		poked := c.unpoke()
+		c.held.bytes = append(c.held.bytes, b[:n]...)
+		gone := n > 0 && !c.arrived(b[:n]) || n == 0 && !(poked && timedOut(err) && !c.expired())
+		c.mu.Unlock()
+		if gone {
+			c.end(finished)
+			return false
+		}
+	}
+}
+
+// toServer gives the connection to the server, which sees a new one.
+func (d *Drainer) toServer(c *conn, wrapped net.Conn) {
+	c.mu.Lock()
+	c.pre, c.held.bytes = c.held.bytes, nil
+	c.deadline = time.Time{}
+	_ = c.Conn.SetReadDeadline(time.Time{})
+	c.mu.Unlock()
+	inner, served := d.deliveries()
+	select {
+	case inner.conns <- wrapped:
+	case <-served:
+		c.end(finished)
+	}
+}
+
+func isClosed(ch <-chan struct{}) bool {
+	select {
+	case <-ch:
+		return true
+	default:
+		return false
+	}
+}
