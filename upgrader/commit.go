@@ -110,6 +110,8 @@ func (s *succession) commit(ctx context.Context) {
 	s.expect(commitTimeout, ErrTimeout)
 	timer := time.AfterFunc(commitTimeout, s.a.stopSending)
 	defer timer.Stop()
+	<-s.a.started
+	s.a.output.pause() // the new process reads it from here on
 	s.sent(ctx, sendLegacy(s.a.conn, legacy))
 	fault.Point(fault.OldCommitted)
 }
@@ -192,6 +194,7 @@ func (s *succession) failed(flipErr error) error {
 		s.u.log.Info("what the new program had started serves already and is drained", "pid", w.proc.Pid, "timeout", w.timeout)
 		s.u.background.Go(func() { w.drain(s.u.Stdio()) })
 	}
+	a.output.resume()
 	a.output.finish(lastWords)
 	switch {
 	case cause != nil:

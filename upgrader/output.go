@@ -22,9 +22,10 @@ const lastWords = 100 * time.Millisecond
 // commit it points its descriptors 1 and 2 back to the originals and reads the
 // pipes from then on, for children that it may have started with them before.
 type output struct {
-	std  [2]capture // output and error
-	mu   sync.Mutex
-	tail []byte
+	std    [2]capture // output and error
+	paused bool
+	mu     sync.Mutex
+	tail   []byte
 }
 
 type capture struct {
@@ -62,14 +63,49 @@ func dupFile(fd int) *os.File {
 // start begins to read, once the child has its copies of the write ends.
 func (o *output) start() {
 	for i := range o.std {
+		o.std[i].w.Close()
+		o.read(&o.std[i])
+	}
+}
+
+func (o *output) read(c *capture) {
+	c.done = make(chan struct{})
+	go func() {
+		defer close(c.done)
+		_, _ = io.Copy(io.MultiWriter(tailWriter{o}, lenient{c.to}), c.r)
+	}()
+}
+
+// pause ends the reading, unless the original takes nothing: two readers would mix up
+// the order. What is printed then waits in the pipes for the new process, or resume.
+func (o *output) pause() {
+	o.paused = true
+	for i := range o.std {
+		_ = o.std[i].r.SetReadDeadline(time.Unix(1, 0))
+	}
+	late := time.After(time.Second)
+	for i := range o.std {
+		select {
+		case <-o.std[i].done:
+		case <-late:
+		}
+	}
+}
+
+// resume begins to read again.
+func (o *output) resume() {
+	if !o.paused {
+		return
+	}
+	o.paused = false
+	for i := range o.std {
 		c := &o.std[i]
-		c.w.Close()
-		c.done = make(chan struct{})
-		go func() {
-			defer close(c.done)
-			_, _ = io.Copy(io.MultiWriter(tailWriter{o}, lenient{c.to}), c.r)
-			c.to.Close()
-		}()
+		_ = c.r.SetReadDeadline(time.Time{})
+		select {
+		case <-c.done:
+			o.read(c)
+		default: // it has not ended
+		}
 	}
 }
 
@@ -143,8 +179,6 @@ func (o *output) close() {
 	for _, c := range o.std {
 		c.r.Close() // a nil *os.File may be closed, too
 		c.w.Close()
-		if c.done == nil {
-			c.to.Close()
-		}
+		c.to.Close()
 	}
 }
