@@ -19,7 +19,7 @@ func (p *parent) build(n int) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrConfig, err)
 	}
-	fds := map[string]int{}
+	fds, queues := map[string]int{}, map[string]workerset.Queue{}
 	for _, spec := range specs {
 		s, err := p.up.Open(spec.Name, spec.Network, spec.Addr)
 		if err != nil {
@@ -32,6 +32,13 @@ func (p *parent) build(n int) error {
 		}
 		p.sockets = append(p.sockets, s)
 		fds[spec.Name] = s.Fd()
+		if len(p.cfg.Command) == 0 && (spec.Kind() == "tcp" || spec.Kind() == "unix") {
+			give, take, err := p.up.Queue(spec.Name)
+			if err != nil {
+				return err
+			}
+			queues[spec.Name] = workerset.Queue{Give: give, Take: take}
+		}
 	}
 	if err := p.openControl(); err != nil {
 		return err
@@ -50,7 +57,7 @@ func (p *parent) build(n int) error {
 		Program:    program,
 		Generation: p.up.Generation(),
 		Groups: []workerset.Group{{
-			Name: webGroup, Count: workers, Surge: p.cfg.Surge,
+			Name: webGroup, Count: workers, Surge: p.cfg.Surge, Queues: queues,
 			StartTimeout: p.cfg.StartTimeout, DrainTimeout: p.cfg.DrainTimeout,
 			Ready: p.cfg.Ready, Heartbeat: p.cfg.Heartbeat, HungAfter: p.cfg.HungAfter,
 			DrainSignal: p.cfg.Program.DrainSignal, ReopenSignal: p.cfg.Program.ReopenSignal,

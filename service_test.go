@@ -192,7 +192,7 @@ func startCommand(t testing.TB, cmd *exec.Cmd) *service {
 		}
 		wg.Wait()
 		if t.Failed() {
-			t.Log(s.tail(60))
+			t.Log(s.tail(400))
 		}
 	})
 	return s

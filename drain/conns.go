@@ -112,6 +112,13 @@ func (d *Drainer) empty() bool {
 	return d.accepting == 0 && len(d.conns) == 0
 }
 
+// size counts the connections that are open now.
+func (d *Drainer) size() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.conns)
+}
+
 // open returns the connections that are open now.
 func (d *Drainer) open() []*conn {
 	d.mu.Lock()

@@ -326,6 +326,16 @@ func (d *Drainer) Active() (open, idle int) {
 	return open, idle
 }
 
+// Hijacked counts the connections that handlers have taken over.
+func (d *Drainer) Hijacked() (n int) {
+	for _, c := range d.open() {
+		if c.phase.Load() == hijacked {
+			n++
+		}
+	}
+	return n
+}
+
 // Actor returns the two functions that run.Group.Add of github.com/oklog/run wants:
 // Serve, and a function that begins a drain, and neither cuts nor blocks. So a
 // group ends when all of its servers have drained.

@@ -22,10 +22,14 @@ import (
 type Role int32
 
 const (
-	Keep Role = iota // nothing: its connections stay, and it takes no others
-	Take             // serves those that others give away, also during a drain
-	Give             // from the beginning of the drain, gives its own away as soon as they wait for a request
+	Stay  Role = iota // none move: a drain closes them after the lame-duck time
+	Take              // serves those that others give away, also during a drain, and else is Stay
+	Share             // the same, among others who do: the fewer connections it has, the sooner
+	Keep              // a drain keeps them open: somebody will take them, but does not yet
+	Give              // a drain gives them away as soon as they wait for a request
 )
+
+func (r Role) takes() bool { return r == Take || r == Share }
 
 var past = time.Unix(1, 0)
 
@@ -185,7 +189,7 @@ func (c *conn) give() bool {
 	return true
 }
 
-// Move says what is to be done with connections that move. The role is Keep at first;
+// Move says what is to be done with connections that move. The role is Stay at first;
 // it may change at any time, also during the drain. Without Config.Queue, or with a
 // server that is no *http.Server, it does nothing.
 func (d *Drainer) Move(role Role) {
@@ -195,7 +199,7 @@ func (d *Drainer) Move(role Role) {
 		return
 	}
 	d.role.Store(int32(role))
-	if role == Take {
+	if role.takes() {
 		d.cfg.Queue.SetDeadline(time.Time{})
 	} else {
 		d.cfg.Queue.SetDeadline(past)
@@ -214,7 +218,7 @@ func (d *Drainer) giving() bool { return d.begun.Load() && Role(d.role.Load()) =
 // closed after the lame-duck time. If nobody takes it, that time begins with what is
 // left of the timeout.
 func (d *Drainer) stays(c *conn) bool {
-	if !c.movable || Role(d.role.Load()) == Take || d.broken.Load() {
+	if role := Role(d.role.Load()); !c.movable || role != Keep && role != Give || d.broken.Load() {
 		return false
 	}
 	c.mu.Lock()

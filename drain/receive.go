@@ -14,6 +14,13 @@ import (
 // waits outside until something arrives, for as long as it might have waited where it
 // came from; only then is it the server's.
 
+// Of several processes the one that is quickest would get nearly all connections. So
+// each waits before it takes one, for each that it has, but not for long.
+const (
+	shareTime    = 5 * time.Microsecond
+	maxShareTime = 500 * time.Microsecond
+)
+
 // scarceTime is how long nothing is taken when descriptors are running out.
 const scarceTime = 100 * time.Millisecond
 
@@ -38,7 +45,10 @@ func (d *Drainer) receive() {
 func (d *Drainer) mayReceive() bool {
 	for {
 		var scarce <-chan time.Time
-		if Role(d.role.Load()) == Take {
+		if role := Role(d.role.Load()); role.takes() {
+			if role == Share {
+				time.Sleep(min(maxShareTime, shareTime*time.Duration(d.size())))
+			}
 			if roomForOne() {
 				return !isClosed(d.settled)
 			}
@@ -57,7 +67,7 @@ func (d *Drainer) mayReceive() bool {
 // receiveRest takes what is queued when nothing is left to do: nobody else may come who
 // would.
 func (d *Drainer) receiveRest() {
-	if !d.moves() || Role(d.role.Load()) != Take {
+	if !d.moves() || !Role(d.role.Load()).takes() {
 		return
 	}
 	for d.cfg.Queue.Pending() && roomForOne() {

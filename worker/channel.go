@@ -46,9 +46,15 @@ func (w *Worker) speak() {
 func (w *Worker) stateLocked() wire.State {
 	s := w.state
 	s.Active, s.Served, s.Cut = 0, int(w.received.Load()), 0
+	s.Idle, s.Hijacked, s.MovedIn, s.MovedOut = 0, 0, 0, 0
 	for _, d := range w.drainers {
-		open, _ := d.Active()
+		open, idle := d.Active()
+		in, out := d.Moved()
 		s.Active += open
+		s.Idle += idle
+		s.Hijacked += d.Hijacked()
+		s.MovedIn += in
+		s.MovedOut += out
 		s.Served += d.Served()
 		s.Cut += d.Report().Cut
 	}
@@ -69,6 +75,7 @@ func (w *Worker) listen() {
 			}
 			w.log.Warn("the parent is gone: draining", "error", err)
 			w.release()
+			w.moves(wire.MoveTake) // like all others, who drain, too: nothing may stay queued
 			w.beginDrain(0)
 			return
 		}
@@ -124,6 +131,12 @@ func (w *Worker) obey(line []byte) error {
 			w.release()
 		}
 		w.beginDrain(time.Duration(d.TimeoutMS) * time.Millisecond)
+	case wire.CmdMoves:
+		var m wire.Moves
+		if err := json.Unmarshal(line, &m); err != nil {
+			return err
+		}
+		w.moves(m.Do)
 	case wire.CmdExit:
 		w.release()
 	}

@@ -21,7 +21,9 @@ func (w *Worker) Serve(ctx context.Context, name string, srv drain.Server) error
 	if err != nil {
 		return err
 	}
-	d, err := drain.New(srv, ln, drain.Config{Timeout: w.cfg.DrainTimeout, LameDuck: w.cfg.LameDuck, Logger: w.log})
+	d, err := drain.New(srv, ln, drain.Config{
+		Timeout: w.cfg.DrainTimeout, LameDuck: w.cfg.LameDuck, Queue: w.queues[name], Logger: w.log,
+	})
 	if err != nil {
 		ln.Close()
 		return err
@@ -39,6 +41,7 @@ func (w *Worker) Serve(ctx context.Context, name string, srv drain.Server) error
 	if !w.going && (w.explicit || !w.eager || len(w.sockets) > 1) {
 		d.Hold()
 	}
+	d.Move(w.move)
 	w.drainers = append(w.drainers, d)
 	w.sockets[name].drainer = d
 	w.mu.Unlock()
@@ -111,6 +114,9 @@ func (w *Worker) goAhead() {
 	w.mu.Lock()
 	if !w.going {
 		close(w.accept)
+		if w.move == drain.Stay {
+			w.movesLocked(drain.Take)
+		}
 	}
 	w.going = true
 	if w.state.Phase == wire.PhaseReady {

@@ -97,6 +97,8 @@ type Worker struct {
 	passed   listen.Passed // by a supervisor, and not claimed yet
 	drainers []*drain.Drainer
 	packets  []*packets
+	queues   map[string]*drain.Queue // by socket
+	move     drain.Role
 	state    wire.State
 	running  int  // the app, and what was started by Go and Serve
 	going    bool // accepts
@@ -191,6 +193,7 @@ func Run(ctx context.Context, cfg Config, app App) error {
 	stopping.Wait()
 	w.heard() // nobody answers any more
 	w.closeSockets()
+	w.closeQueues()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.exitCode != 0 {

@@ -126,7 +126,7 @@ func (s *Set) adoptOne(identity string, e Estate, st estateState) (in *incarnati
 	now := time.Now()
 	in = &incarnation{
 		key: s.nextKey(), state: lifecycle.Spawning, since: now, began: now, readyAt: ws.Ready,
-		adopted: true, stale: true, torn: tear(st.Residue[identity]),
+		adopted: true, stale: true, told: toldUnknown, torn: tear(st.Residue[identity]),
 		nth: ws.Nth, paid: ws.Paid,
 		cause: ws.Cause, reason: ws.Reason, blamedAt: ws.Blamed,
 		dismissed: ws.Dismissed, terminated: ws.Terminated, killed: ws.Killed,

@@ -78,8 +78,13 @@ type Group struct {
 	Count   int      // workers, at least 1
 	Surge   int      // workers beyond Count while a group is rolled; default 1
 	Sockets []string // names of those in Config.Sockets; default (nil) all
-	Args    []string // appended to Program.Args
-	Env     []string // appended to Program.Env; of two entries with one name the last counts
+	// Queues are those by which connections move between the group's workers, by the
+	// name of the socket that they were accepted from: idle ones of HTTP/1 that a
+	// draining worker has, which clients do not notice. They stay the caller's, like
+	// Sockets. Workers of a Program with a path do not get them.
+	Queues map[string]Queue
+	Args   []string // appended to Program.Args
+	Env    []string // appended to Program.Env; of two entries with one name the last counts
 	// StartTimeout is how long a worker may take to become ready. Default 30 s.
 	StartTimeout time.Duration
 	// DrainTimeout is how long a drain may take before what is left is cut.
@@ -108,6 +113,9 @@ type Group struct {
 	// sent WATCHDOG=1.
 	HungAfter time.Duration
 }
+
+// Queue is the descriptors of a queue's two ends. See upgrader.Upgrader.Queue.
+type Queue struct{ Give, Take int }
 
 // Config says what a set is made of.
 type Config struct {

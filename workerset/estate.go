@@ -266,6 +266,7 @@ func (s *Set) resume() {
 				s.pass(in, st)
 			}
 			in.tell(wire.Order{Cmd: wire.CmdWho})
+			in.told = toldUnknown
 		}
 	}
 	if s.stopping {

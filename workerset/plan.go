@@ -180,6 +180,7 @@ func (s *Set) apply(in *incarnation, ev lifecycle.Event) {
 		in.signal(in.group.DrainSignal)
 	}
 	if effect.Has(lifecycle.SendDrain) {
+		s.tellMove(in) // first, so that it does not begin to close what it could give away
 		// 0 ms would be the worker's own default.
 		ms := max(1, in.group.DrainTimeout.Milliseconds())
 		in.tell(wire.Drain{Cmd: wire.CmdDrain, TimeoutMS: ms, Exit: exit, Stop: s.stopping})

@@ -150,6 +150,7 @@ func (s *Set) Run() error {
 		}
 		s.deadlines()
 		s.plan()
+		s.moves()
 	}
 	close(s.quit)
 	for _, g := range s.groups {
@@ -286,6 +287,7 @@ func (s *Set) nextDeadline() time.Time {
 			sooner(in.deadline)
 			sooner(in.hungAt())
 			sooner(in.readyAfter())
+			sooner(in.gathers())
 		}
 		for _, sl := range g.slots {
 			if sl.notBefore.After(now) {

@@ -56,6 +56,7 @@ type birth struct {
 	temp []*os.File // this process's copies of what is for it alone
 	// Numbers in the new process.
 	channel, crash int
+	queues         []string // as in wire.EnvQueues
 }
 
 func (b *birth) close() {
@@ -117,6 +118,12 @@ func (b *birth) open() error {
 	fd, err := launch.Fd(in.crash)
 	b.fds = append(b.fds, fd)
 	b.crash = len(b.fds) - 1
+	for _, name := range in.group.Sockets {
+		if q, ok := in.group.Queues[name]; ok && !in.program {
+			b.queues = append(b.queues, fmt.Sprintf("%s=%d,%d", name, len(b.fds), len(b.fds)+1))
+			b.fds = append(b.fds, q.Give, q.Take)
+		}
+	}
 	if err == nil && in.program {
 		in.inbox, err = sdnotify.NewInbox()
 	}
@@ -167,6 +174,9 @@ func (b *birth) environ() []string {
 		fmt.Sprintf("LISTEN_FDS=%d", len(g.Sockets)),
 		"LISTEN_FDNAMES="+strings.Join(g.Sockets, ":"),
 	)
+	if len(b.queues) > 0 {
+		env = append(env, wire.EnvQueues+"="+strings.Join(b.queues, " "))
+	}
 	if s.committed && g.Ready.By == ReadyDefault {
 		// There is no commit to wait for: it may accept as soon as it is ready,
 		// which saves a round trip when a worker has died.
@@ -201,7 +211,7 @@ func notForWorkers(kv string) bool {
 	case sdnotify.Env, "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "WATCHDOG_PID", "WATCHDOG_USEC",
 		"FDSTORE", "TABLEFLIP_HAS_PARENT_7DIU3", "NODE_CHANNEL_FD", "NODE_UNIQUE_ID",
 		"HANDOVER_ROLE", "HANDOVER_ANCHOR", "HANDOVER_SUCCESSION_FD",
-		wire.Env, wire.EnvWho, wire.EnvAccept, wire.EnvCrash, wire.EnvHeartbeat:
+		wire.Env, wire.EnvWho, wire.EnvAccept, wire.EnvCrash, wire.EnvHeartbeat, wire.EnvQueues:
 		return true
 	}
 	return false

@@ -47,7 +47,7 @@ var (
 	// ErrMessage is wrapped by errors about a message that can't be understood.
 	ErrMessage = errors.New("moving: not a connection")
 	// ErrUnsupported: connections move on Linux only.
-	ErrUnsupported = errors.New("moving: connections can't be moved on this system")
+	ErrUnsupported = fmt.Errorf("moving: connections can't move on this system: %w", errors.ErrUnsupported)
 )
 
 // Message is what goes with a connection.

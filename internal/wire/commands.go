@@ -16,6 +16,7 @@ const (
 	CmdForgive = "NODE_HANDOVER_FORGIVE"
 	CmdDrain   = "NODE_HANDOVER_DRAIN" // parent → worker: a Drain
 	CmdExit    = "NODE_HANDOVER_EXIT"  // parent → worker: exit once you have drained
+	CmdMoves   = "NODE_HANDOVER_MOVES" // parent → worker: a Moves
 	// CmdConnect comes with the other end of a connection: a Connect.
 	CmdConnect = "NODE_HANDOVER_CONNECT"
 )
@@ -27,6 +28,9 @@ const (
 	EnvAccept    = "HANDOVER_ACCEPT"     // set: it need not wait for CmdGo
 	EnvCrash     = "HANDOVER_CRASH_FD"   // where the Go runtime is to write when it dies
 	EnvHeartbeat = "HANDOVER_HEARTBEAT"  // milliseconds, see State.BeatMS
+	// EnvQueues: by which connections move between workers. NAME=GIVE,TAKE for each
+	// socket that has a queue, separated by spaces: the numbers of its two ends.
+	EnvQueues = "HANDOVER_QUEUES"
 )
 
 // Phase is what a worker says that it does.
@@ -91,6 +95,12 @@ type State struct {
 	Active int `json:"active,omitempty"`
 	Served int `json:"served,omitempty"`
 	Cut    int `json:"cut,omitempty"`
+	// Of the open connections, Idle wait for a request and Hijacked are a handler's.
+	// MovedIn came from other workers, MovedOut went to them.
+	Idle     int `json:"idle,omitempty"`
+	Hijacked int `json:"hijacked,omitempty"`
+	MovedIn  int `json:"movedIn,omitempty"`
+	MovedOut int `json:"movedOut,omitempty"`
 	// BeatMS, if set, is the promise to say the state again at least so often, in
 	// milliseconds.
 	BeatMS int64 `json:"beat,omitempty"`
@@ -107,6 +117,24 @@ type Drain struct {
 	// Stop: nobody accepts after it, so it accepts what is queued before it stops.
 	Stop bool `json:"stop,omitempty"`
 }
+
+// Moves says what a worker is to do with connections that can move. One that has not
+// been told takes them from when it accepts.
+type Moves struct {
+	Cmd string `json:"cmd"`
+	Do  Move   `json:"do"`
+}
+
+// Move is a worker's part in the moving of connections. What is unknown is MoveStay.
+type Move string
+
+const (
+	MoveStay  Move = "stay"  // it takes none; in a drain its own are closed after the lame-duck time
+	MoveTake  Move = "take"  // it takes what others give away, and else is MoveStay
+	MoveShare Move = "share" // as MoveTake, among others who do: the fewer connections it has, the sooner
+	MoveKeep  Move = "keep"  // in a drain it keeps its own open: somebody will take them, but does not yet
+	MoveGive  Move = "give"  // in a drain it gives its own away as soon as they wait for a request
+)
 
 // Connect gives a worker a connection to serve as if its socket had accepted it,
 // also before it may accept. It is one descriptor.
