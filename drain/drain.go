@@ -83,14 +83,34 @@ type Config struct {
 	// 0 means DefaultLameDuck. It ends with the timeout at the latest.
 	LameDuck time.Duration
 
-	// Queue is where idle connections of HTTP/1 go to, and come from, that move
+	// Successor, usually an upgrader.Upgrader, says when another process has taken over.
+	// Idle connections of HTTP/1 go there then, instead of being closed, and come from
+	// the predecessor, as they are; clients do not notice. The listener has to be the
+	// successor's own (upgrader.Upgrader.Listen) and not wrapped, for these are all that
+	// is certain not to know more of a connection than its socket says. nil: none.
+	Successor Successor
+
+	// Queue is the same where somebody else says by [Drainer.Move] what is to be done.
+	// It is where idle connections of HTTP/1 go to, and come from, that move
 	// between processes: see [Drainer.Move]. It stays the caller's, who may close it
-	// when Done is closed. nil: none move.
+	// when Done is closed. nil: none move, unless there is a Successor.
 	Queue *Queue
 
 	// Logger gets the beginning and the end of a drain, and what was cut.
 	// nil means slog.Default.
 	Logger *slog.Logger
+}
+
+// A Successor knows how a service goes from one process to the next.
+type Successor interface {
+	// QueueOf returns the descriptors of the two ends of the queue by which
+	// connections that ln accepts go from one process to the next.
+	QueueOf(ln net.Listener) (give, take int, err error)
+	// Decided is closed when this process may take connections.
+	Decided() <-chan struct{}
+	// Replaced is closed when another process does, so that this one may give its own
+	// away.
+	Replaced() <-chan struct{}
 }
 
 // Queue is a process's access to a queue of connections that move.
@@ -129,6 +149,7 @@ type Drainer struct {
 	srv  Server
 	http bool // srv is an *http.Server
 	bare bool // and ln a socket and nothing else: connections can move
+	own  bool // cfg.Queue is this Drainer's to close
 	ln   *listener
 	cfg  Config
 	log  *slog.Logger // with the listener's address
@@ -217,6 +238,7 @@ func New(srv Server, ln net.Listener, cfg Config) (*Drainer, error) {
 			return nil, err
 		}
 		d.http, d.bare = true, cfg.Queue != nil && bare(ln)
+		d.findQueue(ln)
 	}
 	if u, ok := ln.(interface{ SetUnlinkOnClose(bool) }); ok {
 		u.SetUnlinkOnClose(false)

@@ -22,7 +22,7 @@ func (d *Drainer) prepare(srv *http.Server) error {
 			next(nc, s)
 		}
 	}
-	if d.cfg.Queue != nil {
+	if d.cfg.Queue != nil || d.cfg.Successor != nil {
 		srv.ConnContext = withConn(srv.ConnContext)
 	}
 	h := srv.Handler

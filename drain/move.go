@@ -208,6 +208,43 @@ func (d *Drainer) Move(role Role) {
 	wake(d.receiver)
 }
 
+// findQueue takes the successor's queue. Without one connections just do not move.
+func (d *Drainer) findQueue(ln net.Listener) {
+	if d.cfg.Successor == nil || d.cfg.Queue != nil {
+		return
+	}
+	give, take, err := d.cfg.Successor.QueueOf(ln)
+	if err == nil {
+		d.cfg.Queue, err = moving.Open(give, take)
+	}
+	if err != nil {
+		d.log.Debug("idle connections will be closed in a drain, they can't move", "err", err)
+		return
+	}
+	d.bare, d.own = true, true
+}
+
+// followSuccessor moves connections as the successor says, until the drain has ended.
+func (d *Drainer) followSuccessor() {
+	select {
+	case <-d.cfg.Successor.Decided():
+		d.mayTake()
+	case <-d.settled:
+		return
+	}
+	select {
+	case <-d.cfg.Successor.Replaced():
+		d.Move(Give)
+	case <-d.settled:
+	}
+}
+
+func (d *Drainer) mayTake() {
+	if !isClosed(d.cfg.Successor.Replaced()) {
+		d.Move(Take)
+	}
+}
+
 // moves tells whether connections can move at all.
 func (d *Drainer) moves() bool { return d.cfg.Queue != nil && d.bare }
 

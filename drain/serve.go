@@ -36,6 +36,9 @@ func (d *Drainer) Serve() error {
 	var moving sync.WaitGroup
 	if d.moves() {
 		moving.Go(d.receive)
+		if d.own {
+			moving.Go(d.followSuccessor)
+		}
 	}
 	var ended error
 	served := inBackground(func() { ended = d.srv.Serve(d.ln) })
@@ -53,6 +56,9 @@ func (d *Drainer) Serve() error {
 func (d *Drainer) begin(timeout time.Duration) (first, started bool) {
 	if timeout <= 0 {
 		timeout = d.cfg.Timeout
+	}
+	if d.own && isClosed(d.cfg.Successor.Replaced()) {
+		d.Move(Give) // before it begins to close what it could give away
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -181,6 +187,9 @@ func (d *Drainer) finish() {
 	d.report.Took = max(1, time.Since(d.since))
 	d.mu.Unlock()
 	r := d.Report()
+	if d.own {
+		d.cfg.Queue.Close()
+	}
 	d.log.Info("drained", "moved", r.Moved, "finished", r.Finished, "closed_idle", r.ClosedIdle, "cut", r.Cut, "took", r.Took)
 	close(d.done)
 }

@@ -16,6 +16,8 @@ var ErrKind = listen.ErrKind
 // Reasons for which Upgrade did not even start the new program.
 var (
 	// ErrNotReady: Ready has not been called yet, or has not returned.
+	// ErrListener: that listener is not one of Upgrader.Listen's.
+	ErrListener = errors.New("not a listener of this upgrader's")
 	ErrNotReady = errors.New("this process is not ready itself yet: wait until it serves, then upgrade again")
 	// ErrInProgress: another call of Upgrade is at work.
 	ErrInProgress = errors.New("an upgrade is in progress already: wait for its result")

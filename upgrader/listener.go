@@ -8,11 +8,12 @@ import (
 	"time"
 )
 
-// listener is what Listen returns in a process that an upgrade started: it accepts
-// from the commit on. What it took before that would be lost with it if the
-// upgrade failed.
+// listener is what Listen returns. In a process that an upgrade started it accepts
+// from the commit on: what it took before that would be lost with it if the upgrade
+// failed.
 type listener struct {
 	net.Listener
+	name    string
 	decided <-chan struct{}
 
 	once   sync.Once

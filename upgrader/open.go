@@ -126,10 +126,15 @@ func (u *Upgrader) Listen(name, network, addr string) (net.Listener, error) {
 		return nil, err
 	}
 	ln, err := s.Listener()
-	if err != nil || u.pred == nil {
-		return ln, err
+	if err != nil {
+		return nil, err
 	}
-	return newListener(ln, u.decided), nil
+	l := newListener(ln, u.decided)
+	if u.pred == nil {
+		l.decided = always
+	}
+	l.name = name
+	return l, nil
 }
 
 // Packet is Listen for the networks udp and unixgram: it returns the inherited

@@ -2,10 +2,21 @@ package upgrader
 
 import (
 	"fmt"
+	"net"
 
 	"github.com/handover-go/handover/internal/listen"
 	"github.com/handover-go/handover/internal/moving"
 )
+
+// QueueOf is Queue for a listener that Listen has returned: what package drain wants
+// (drain.Successor). For another the error wraps ErrListener.
+func (u *Upgrader) QueueOf(ln net.Listener) (give, take int, err error) {
+	l, ok := ln.(*listener)
+	if !ok {
+		return -1, -1, fmt.Errorf("queue of %v: %w", ln.Addr(), ErrListener)
+	}
+	return u.Queue(l.name)
+}
 
 // Queue returns the descriptors of the two ends of a queue, by which connections that
 // were accepted from the socket of that name move between processes (package drain):

@@ -165,6 +165,10 @@ func (u *Upgrader) Fail(reason error) {
 // accepting, finishes what it has, and exits.
 func (u *Upgrader) Replaced() <-chan struct{} { return u.replaced }
 
+// Decided is closed when this process has become the one that decides: at once in the
+// first generation, later at the predecessor's commit.
+func (u *Upgrader) Decided() <-chan struct{} { return u.decided }
+
 // Alone is closed when this process decides and no predecessor is left that would go
 // on if it died: that one has let go, or is dead. Until then it is well to keep what
 // the predecessor would need.
