@@ -48,7 +48,7 @@ func (d *Drainer) leave(nc net.Conn) net.Conn {
 		var c *conn
 		c, wrapped = wrap(d, nc)
 		d.conns[c] = struct{}{}
-		if d.served++; d.served == 1 {
+		if d.served++; d.served+d.movedIn == 1 {
 			close(d.accepted)
 		}
 	}

@@ -11,11 +11,14 @@
 //     The socket is never shut down, only this process's descriptor of it is
 //     closed, at the end. A unix socket's path is never removed.
 //   - Accepted, and a request is being read or answered: it is finished. HTTP/1
-//     answers whose handlers begin after the drain carry "Connection: close".
-//   - Accepted, and nothing was read yet, or idle between two requests: it is
-//     closed after a lame-duck time, in which a request that is on its way still
-//     arrives and is served. The time counts from the beginning of the drain or,
-//     if later, from the end of the last answer.
+//     answers whose handlers begin after the drain carry "Connection: close", unless
+//     the connection is going to move.
+//   - Accepted, and it waits for a request, or for the rest of a request's header: if
+//     another process takes over (Config.Successor, or Config.Queue and
+//     [Drainer.Move]), it moves there as it is. What is in flight moves after its
+//     answer. Otherwise, or where it can't move, it is closed after a lame-duck time, in
+//     which a request that is on its way still arrives and is served. The time counts
+//     from the beginning of the drain or, if later, from the end of the last answer.
 //   - Hijacked: it is awaited. [Drainer.Draining] tells its owner to say goodbye.
 //   - Left when the timeout has passed: cut, counted and named in the log and in
 //     the [Report].
@@ -25,7 +28,7 @@
 // # Servers
 //
 // A [*http.Server] gets all of that. [New] chains its ConnState and wraps its
-// Handler; set both before New. Its Shutdown is called when no connection is left
+// Handler, and its ConnContext where connections move; set them before New. Its Shutdown is called when no connection is left
 // (earlier, it would drop requests that it has read), so functions given to
 // RegisterOnShutdown run at the end: use Draining for what must happen at the
 // beginning. After a timeout, Shutdown is given one second.
@@ -271,7 +274,8 @@ func (d *Drainer) Go() {
 // comes before Serve: wait for Draining, too.
 func (d *Drainer) Serving() <-chan struct{} { return d.serving }
 
-// Accepted is closed when the first connection has been accepted.
+// Accepted is closed when the first connection has been accepted, or taken from
+// another process.
 func (d *Drainer) Accepted() <-chan struct{} { return d.accepted }
 
 // Draining is closed when a drain begins, also when it begins because the server

@@ -104,7 +104,9 @@ func (d *Drainer) receiveOne(m moving.Message, fd int) {
 		d.count(nc, cut)
 	} else {
 		d.conns[c] = struct{}{}
-		d.movedIn++
+		if d.movedIn++; d.served+d.movedIn == 1 {
+			close(d.accepted)
+		}
 	}
 	d.mu.Unlock()
 	if over {

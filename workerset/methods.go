@@ -225,10 +225,18 @@ type Worker struct {
 	Cause      string    `json:"cause,omitempty"` // why it ends, if the set did not want it to
 	Reason     string    `json:"reason,omitempty"`
 	Exit       string    `json:"exit,omitempty"` // how its process ended, in state exited
-	Active     int       `json:"active"`         // connections, as it last said
-	Served     int       `json:"served"`
-	Status     string    `json:"status,omitempty"` // what a program says of itself (sd_notify(3))
-	Dump       string    `json:"dump,omitempty"`   // in state exited: the Go runtime's report of a crash
+	// Connections, as it last said: Active are open, of which Idle wait for a request
+	// and Hijacked belong to a handler; Served were accepted, MovedIn came from other
+	// workers, MovedOut went to them, and Cut were closed in the end.
+	Active   int    `json:"active"`
+	Idle     int    `json:"idle"`
+	Hijacked int    `json:"hijacked"`
+	Served   int    `json:"served"`
+	MovedIn  int    `json:"movedIn"`
+	MovedOut int    `json:"movedOut"`
+	Cut      int    `json:"cut"`
+	Status   string `json:"status,omitempty"` // what a program says of itself (sd_notify(3))
+	Dump     string `json:"dump,omitempty"`   // in state exited: the Go runtime's report of a crash
 }
 
 // Change is one step in a worker's life.
@@ -287,7 +295,9 @@ func (in *incarnation) status() Worker {
 	return Worker{
 		Group: in.group.Name, Slot: in.slot, ID: in.id, Generation: in.generation, Pid: in.pid(),
 		State: in.state.String(), Since: in.since, Started: in.began, Stale: in.stale,
-		Cause: string(in.cause), Reason: in.reason, Exit: in.exit, Active: in.report.Active, Served: in.report.Served,
+		Cause: string(in.cause), Reason: in.reason, Exit: in.exit,
+		Active: in.report.Active, Idle: in.report.Idle, Hijacked: in.report.Hijacked, Served: in.report.Served,
+		MovedIn: in.report.MovedIn, MovedOut: in.report.MovedOut, Cut: in.report.Cut,
 		Status: in.text, Dump: in.dump,
 	}
 }

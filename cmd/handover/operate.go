@@ -128,13 +128,13 @@ func printGroup(out io.Writer, g workerset.GroupStatus, now time.Time) {
 		fmt.Fprintf(out, ": %s\n", firstLine(w.Reason))
 	}
 	tw := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tw, "  WORKER\tID\tGENERATION\tPID\tSTATE\tUPTIME\tCONNECTIONS\tACCEPTED\t")
+	fmt.Fprintln(tw, "  WORKER\tID\tGENERATION\tPID\tSTATE\tUPTIME\tOPEN\tIDLE\tACCEPTED\tIN\tOUT\t")
 	for _, w := range g.Workers {
 		note := firstLine(w.Status)
 		if w.Cause != "" {
 			note = strings.TrimSpace(w.Cause + ": " + firstLine(w.Reason))
 		}
-		fmt.Fprintf(tw, "  %s/%d\t%d\t%d\t%d\t%s\t%s\t%d\t%d\t%s\n", w.Group, w.Slot, w.ID, w.Generation, w.Pid, w.State, span(now.Sub(w.Started)), w.Active, w.Served, note)
+		fmt.Fprintf(tw, "  %s/%d\t%d\t%d\t%d\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%s\n", w.Group, w.Slot, w.ID, w.Generation, w.Pid, w.State, span(now.Sub(w.Started)), w.Active, w.Idle, w.Served, w.MovedIn, w.MovedOut, note)
 	}
 	tw.Flush()
 }

@@ -21,7 +21,7 @@ var (
 			Name: "web", Count: 2, Restarts: 3, Failures: 1, Halted: "worker web/2: exit status 3",
 			Workers: []workerset.Worker{{
 				Group: "web", Slot: 1, ID: 2, Generation: 4, Pid: 4712, State: "exited", Since: at(9), Started: at(8), Stale: true,
-				Cause: "error", Reason: "lost the database", Exit: "exit status 1", Active: 5, Served: 120,
+				Cause: "error", Reason: "lost the database", Exit: "exit status 1", Active: 5, Idle: 3, Hijacked: 1, Served: 120, MovedIn: 7, MovedOut: 6, Cut: 2,
 				Status: "Serving 5 clients", Dump: "panic: no luck",
 			}, {Group: "web", Slot: 2, ID: 1, Generation: 4, Pid: 4713, State: "serving", Since: at(9), Started: at(8)}},
 		}},

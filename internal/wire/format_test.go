@@ -10,6 +10,7 @@ import (
 var full = State{
 	Cmd: CmdState, Version: Version, Pid: 4711, ID: 3, Group: "web", Slot: 2, Generation: 7, Phase: PhaseExiting,
 	Cause: CauseError, Reason: "lost the database", ExitCode: 1, Active: 4, Served: 120, Cut: 5, BeatMS: 5000,
+	Idle: 3, Hijacked: 1, MovedIn: 7, MovedOut: 6,
 }
 
 // stateV1 is the State of version 1, at its beginning.
@@ -35,6 +36,7 @@ type stateV1 struct {
 func TestFormat(t *testing.T) {
 	lines := []any{
 		full,
+		Moves{Cmd: CmdMoves, Do: MoveGive},
 		Order{CmdWho}, Order{CmdGo}, Order{CmdHold}, Order{CmdExit},
 		Drain{Cmd: CmdDrain}, Drain{Cmd: CmdDrain, TimeoutMS: 25000, Exit: true, Stop: true},
 		Connect{Cmd: CmdConnect, Socket: "http"},
@@ -59,7 +61,7 @@ func TestFormat(t *testing.T) {
 func TestFormerFormat(t *testing.T) {
 	t.Parallel()
 	state := full
-	state.BeatMS = 0
+	state.BeatMS, state.Idle, state.Hijacked, state.MovedIn, state.MovedOut = 0, 0, 0, 0, 0
 	lines := golden.Lines(t, "commands.v1.jsonl")
 	same(t, lines[0], state)
 	same(t, lines[1], State{Cmd: CmdState, Version: 1, Pid: 4711, ID: 1, Group: "web", Slot: 1, Generation: 1, Phase: PhaseStarting})
