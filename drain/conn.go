@@ -46,6 +46,7 @@ type conn struct {
 	h2      atomic.Bool  // speaks HTTP/2 in plaintext
 	since   atomic.Int64 // of phase idle: nanoseconds after the drain's beginning, or 0
 	ended   atomic.Bool
+	late    time.Duration // beyond the lame-duck time; the drain's
 
 	// Of one that is movable: see move.go.
 	mu       sync.Mutex

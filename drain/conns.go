@@ -1,6 +1,7 @@
 package drain
 
 import (
+	"math/rand/v2"
 	"net"
 	"time"
 )
@@ -130,16 +131,26 @@ func (d *Drainer) open() []*conn {
 	return open
 }
 
+// apart is how far from each other, on average, idle connections are closed, as long
+// as that takes no more than a fifth of the lame-duck time: all their clients will
+// connect anew.
+const apart = time.Millisecond
+
 // closeIdle closes connections that have been idle for the lame-duck time, and
 // returns when the next ones can be due.
 func (d *Drainer) closeIdle(lameDuck time.Duration) time.Duration {
 	now := time.Since(d.since)
 	next := lameDuck
-	for _, c := range d.open() {
+	conns := d.open()
+	spread := min(lameDuck/5, time.Duration(len(conns)-1)*apart)
+	for _, c := range conns {
 		if !c.isIdle() || d.stays(c) {
 			continue
 		}
-		if left := c.idleSince() + lameDuck - now; left > 0 {
+		if c.late == 0 && spread > 0 {
+			c.late = rand.N(spread)
+		}
+		if left := c.idleSince() + lameDuck + c.late - now; left > 0 {
 			next = min(next, left)
 		} else if !readable(c.Conn) && c.take() {
 			c.end(closedIdle)

@@ -28,10 +28,13 @@
 // # Servers
 //
 // A [*http.Server] gets all of that. [New] chains its ConnState and wraps its
-// Handler, and its ConnContext where connections move; set them before New. Its Shutdown is called when no connection is left
-// (earlier, it would drop requests that it has read), so functions given to
-// RegisterOnShutdown run at the end: use Draining for what must happen at the
-// beginning. After a timeout, Shutdown is given one second.
+// Handler, and its ConnContext where connections move; set them before New. Its
+// Shutdown is called when no connection is left (earlier, it would drop requests that
+// it has read), so functions given to RegisterOnShutdown run at the end: use Draining
+// for what must happen at the beginning. After a timeout, Shutdown is given one second.
+//
+// A connection that has moved is a new one to the next process's server: its ConnState
+// sees StateNew, and ConnContext makes a new context. See [Pin].
 //
 // Any other [Server] has its Shutdown called when the drain begins: how it treats
 // its connections is its own affair, until the timeout. Embed *http.Server in a

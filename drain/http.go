@@ -80,3 +80,18 @@ func connOf(r *http.Request) *conn {
 	c, _ := r.Context().Value(connKey{}).(*conn)
 	return c
 }
+
+// Pin keeps the connection of a request in this process: it does not move, and is
+// closed after the lame-duck time of a drain. It is for handlers that remember
+// something of a connection, an authentication for example. It reports whether the
+// connection could have moved.
+func Pin(r *http.Request) bool {
+	c := connOf(r)
+	if c == nil || !c.movable {
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.held.never = true
+	return true
+}

@@ -397,6 +397,24 @@ func TestStays(t *testing.T) {
 			t.Errorf("%d moved", out)
 		}
 	})
+	t.Run("pinned", func(t *testing.T) {
+		t.Parallel()
+		r := newRelay(t, "tcp")
+		r.conf.LameDuck = time.Millisecond
+		a := r.start(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if !Pin(r) {
+				t.Error("it could not move anyway")
+			}
+			io.WriteString(w, "pinned")
+		}))
+		c := dial(t, r.ln.Addr())
+		c.get("/")
+		c.expect("pinned", false)
+		r.start(newSite())
+		a.retire()
+		c.closed()
+		a.drained(0, 1, 0)
+	})
 	t.Run("hijacked", func(t *testing.T) {
 		t.Parallel()
 		r := newRelay(t, "tcp")

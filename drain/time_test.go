@@ -17,11 +17,12 @@ func fake(t *testing.T, cfg Config) (*running, *site, *pipes) {
 // after waits for the fake time since start.
 func after(start time.Time, d time.Duration) { <-time.After(d - time.Since(start)) }
 
-// closedAt checks when a connection ends.
+// closedAt checks when a connection ends: at that time, or a little later, as they are
+// spread.
 func (c *client) closedAt(start time.Time, want time.Duration) {
 	c.t.Helper()
 	c.closed()
-	if got := time.Since(start); got != want {
+	if got := time.Since(start); got < want || got > want+20*time.Millisecond {
 		c.t.Errorf("closed after %v, want %v", got, want)
 	}
 }
@@ -53,6 +54,35 @@ func TestLameDuck(t *testing.T) {
 		if r := d.drained(0, 3, 0); r.Took.Truncate(time.Second) != 8*time.Second {
 			t.Errorf("took %v", r.Took)
 		}
+	})
+}
+
+// Many idle connections do not end at once, so that their clients do not all come back
+// at once, but within a fifth of the lame-duck time.
+func TestSpread(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, _, ln := fake(t, Config{LameDuck: time.Second})
+		var clients []*client
+		for range 500 {
+			clients = append(clients, ln.dial(t))
+		}
+		synctest.Wait()
+		start := time.Now()
+		d.Drain(0)
+		times := map[time.Duration]int{}
+		ended := make(chan time.Duration)
+		for _, c := range clients {
+			go func() { c.closed(); ended <- time.Since(start) }()
+		}
+		for range clients {
+			times[<-ended]++
+		}
+		for at, n := range times {
+			if n > len(clients)/4 || at < time.Second || at > 1200*time.Millisecond+soonest {
+				t.Errorf("%d closed after %v", n, at)
+			}
+		}
+		d.drained(0, len(clients), 0)
 	})
 }
 
