@@ -64,7 +64,7 @@ func (p *parent) build(n int) error {
 			NodeChannel: p.cfg.Program.NodeChannel,
 		}},
 		Sockets: fds, Stdout: stdout, Stderr: stderr, Output: p.cfg.Program.Output, CPUs: n,
-		MaxRestarts: p.cfg.MaxRestarts, Trial: true, Started: p.entrust, Observe: p.observe, Logger: p.log,
+		StopDelay: p.cfg.StopDelay, MaxRestarts: p.cfg.MaxRestarts, Trial: true, Started: p.entrust, Observe: p.observe, Logger: p.log,
 	})
 	if p.program = program.Path; p.program == "" {
 		p.program, _ = os.Executable()

@@ -74,6 +74,10 @@ type Config struct {
 	DrainTimeout time.Duration
 	// LameDuck is how long idle connections stay open in a drain. Default 5 s.
 	LameDuck time.Duration
+	// StopDelay is how long a stop lets the workers go on serving while readiness fails
+	// already (GET /v1/ready on the control socket, worker.Worker.Stopping), so that a
+	// load balancer in front notices. Default 0.
+	StopDelay time.Duration
 	// Ready is how it is known that a worker could serve. By default it says so.
 	Ready workerset.Readiness
 	// Heartbeat is how often workers say that they live, default 5 s, and HungAfter
@@ -157,7 +161,7 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	for name, d := range map[string]time.Duration{
 		"start timeout": c.StartTimeout, "drain timeout": c.DrainTimeout,
-		"lame duck": c.LameDuck, "upgrade timeout": c.UpgradeTimeout, "heartbeat": c.Heartbeat,
+		"lame duck": c.LameDuck, "stop delay": c.StopDelay, "upgrade timeout": c.UpgradeTimeout, "heartbeat": c.Heartbeat,
 	} {
 		if d < 0 {
 			return bad("%s %v: must not be negative", name, d)
@@ -244,7 +248,7 @@ func become(role, title string) (int, error) {
 }
 
 func (c Config) worker() worker.Config {
-	return worker.Config{Listen: c.Listen, DrainTimeout: c.DrainTimeout, LameDuck: c.LameDuck, Logger: c.Logger}
+	return worker.Config{Listen: c.Listen, DrainTimeout: c.DrainTimeout, LameDuck: c.LameDuck, StopDelay: c.StopDelay, Logger: c.Logger}
 }
 
 // anchorGrace is longer than what is left of a service without a parent needs:

@@ -67,7 +67,7 @@ func (p *parent) Status(ctx context.Context) (control.Status, error) {
 	}
 	st := control.Status{
 		Service: p.cfg.Name, Generation: set.Generation, Since: p.since, Pid: os.Getpid(),
-		Program: p.program, Listen: p.listening(), Groups: set.Groups,
+		Program: p.program, Listen: p.listening(), Groups: set.Groups, Stopping: set.Stopping,
 	}
 	// It keeps its pid as long as it lives, and is this process's ancestor.
 	if pid, err := strconv.Atoi(os.Getenv(anchor.EnvPid)); err == nil && syscall.Kill(pid, 0) == nil {
@@ -75,6 +75,15 @@ func (p *parent) Status(ctx context.Context) (control.Status, error) {
 	}
 	st.Upgrade, st.Upgrading = p.upgrades.outcome()
 	return st, nil
+}
+
+// Ready says whether clients should come, and why not.
+func (p *parent) Ready(ctx context.Context) (ready bool, why string) {
+	st, err := p.set.Status(ctx)
+	if err != nil {
+		return false, err.Error()
+	}
+	return st.Ready()
 }
 
 // observe tells those who watch an upgrade about the workers.

@@ -91,6 +91,9 @@ func (c Config) parent() (int, error) {
 	g.Add(actOnSignals, interruptSignals)
 	g.Add(func() error { return p.serve(ctx) }, func(error) { cancel() })
 	err = g.Run()
+	if p.server != nil {
+		p.server.Close() // nothing is left to ask about
+	}
 
 	if n := p.atOnce.Load(); n != 0 {
 		return 128 + int(n), nil
@@ -136,11 +139,11 @@ func (p *parent) serve(ctx context.Context) error {
 	select {
 	case <-p.up.Replaced():
 		p.set.Abandon()
+		if p.server != nil {
+			p.server.Close() // the successor answers
+		}
 	default:
 		_ = sdnotify.Send("STOPPING=1")
-	}
-	if p.server != nil {
-		p.server.Close()
 	}
 	return nil
 }

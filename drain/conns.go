@@ -18,7 +18,7 @@ func (d *Drainer) enter() bool {
 	for {
 		d.mu.Lock()
 		gate := d.gate
-		begun := d.begun.Load()
+		begun := d.begun.Load() && !d.emptying
 		if !begun && gate == nil {
 			d.accepting++
 		}

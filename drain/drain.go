@@ -184,6 +184,7 @@ type Drainer struct {
 	gate      chan struct{}
 	timeout   time.Duration // that of the drain
 	since     time.Time     // the drain's beginning
+	emptying  bool          // the accept queue is emptied: the drain has begun, and accepts
 	accepting int           // calls of accept(2) that are under way
 	conns     map[*conn]struct{}
 	served    int // connections that were accepted
@@ -291,8 +292,14 @@ func (d *Drainer) Done() <-chan struct{} { return d.done }
 // Drain begins a drain. What is left after timeout is cut; 0 means Config.Timeout.
 // It neither blocks nor cuts. If a drain has begun, Drain does nothing. Before
 // Serve, it makes Serve return nil at once.
-func (d *Drainer) Drain(timeout time.Duration) {
-	switch first, started := d.begin(timeout); {
+func (d *Drainer) Drain(timeout time.Duration) { d.drainNow(timeout, false) }
+
+// DrainQueue is Drain for when nobody accepts after this process: what waits in the
+// accept queue is accepted first, for a second at most.
+func (d *Drainer) DrainQueue(timeout time.Duration) { d.drainNow(timeout, true) }
+
+func (d *Drainer) drainNow(timeout time.Duration, queue bool) {
+	switch first, started := d.begin(timeout, queue); {
 	case !first:
 	case started:
 		d.ln.wake()

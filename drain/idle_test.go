@@ -33,7 +33,7 @@ func TestReadable(t *testing.T) {
 	t.Parallel()
 	for _, network := range []string{"tcp", "unix"} {
 		d, c, peer := pair(t, network)
-		d.begin(0)
+		d.begin(0, false)
 		peer.send("GET")
 		until(t, "the bytes arrive", func() bool { return readable(c.Conn) })
 		d.closeIdle(0)
@@ -129,7 +129,7 @@ func TestAcceptedAfterCut(t *testing.T) {
 	}
 	here, there := net.Pipe()
 	d.enter()
-	d.begin(0)
+	d.begin(0, false)
 	d.cut()
 	if d.leave(there) != nil {
 		t.Error("it is served")
@@ -156,7 +156,7 @@ func TestAcceptBlocks(t *testing.T) {
 		}
 		go accept()
 		synctest.Wait()
-		d.begin(0)
+		d.begin(0, false)
 		d.ln.wake()
 		go accept()
 		synctest.Wait()

@@ -53,7 +53,7 @@ func (d *Drainer) Serve() error {
 }
 
 // begin makes the drain begin, unless it has.
-func (d *Drainer) begin(timeout time.Duration) (first, started bool) {
+func (d *Drainer) begin(timeout time.Duration, queue bool) (first, started bool) {
 	if timeout <= 0 {
 		timeout = d.cfg.Timeout
 	}
@@ -66,6 +66,7 @@ func (d *Drainer) begin(timeout time.Duration) (first, started bool) {
 		return false, d.started
 	}
 	d.timeout, d.since = timeout, time.Now()
+	d.emptying = queue && d.started && d.gate == nil
 	d.begun.Store(true)
 	close(d.draining)
 	return true, d.started
@@ -73,7 +74,7 @@ func (d *Drainer) begin(timeout time.Duration) (first, started bool) {
 
 // failed notes that the server has ended. That is a failure if nobody wanted it.
 func (d *Drainer) failed(err error) error {
-	if first, _ := d.begin(0); !first {
+	if first, _ := d.begin(0, false); !first {
 		return nil
 	}
 	if err == nil {
@@ -88,6 +89,7 @@ func (d *Drainer) failed(err error) error {
 func (d *Drainer) drain(served <-chan struct{}, moving *sync.WaitGroup) {
 	open, idle := d.Active()
 	d.log.Info("draining", "open", open, "idle", idle, "timeout", d.timeout)
+	d.emptyQueue()
 	if !d.ln.wake() {
 		d.ln.Listener.Close()
 	}
@@ -129,6 +131,33 @@ func (d *Drainer) drain(served <-chan struct{}, moving *sync.WaitGroup) {
 		}
 	}
 	d.finish()
+}
+
+// emptyTime is how long connections may go on coming when the queue is emptied, and
+// emptyPause the time between two looks whether there are any.
+const (
+	emptyTime  = time.Second
+	emptyPause = time.Millisecond
+)
+
+// emptyQueue lets the server accept what is queued, if that is wanted.
+func (d *Drainer) emptyQueue() {
+	d.mu.Lock()
+	emptying := d.emptying
+	d.mu.Unlock()
+	if !emptying {
+		return
+	}
+	for end := time.Now().Add(emptyTime); acceptable(d.ln.Listener) && time.Now().Before(end); {
+		select {
+		case <-time.After(emptyPause):
+		case <-d.cutting:
+			end = time.Now()
+		}
+	}
+	d.mu.Lock()
+	d.emptying = false
+	d.mu.Unlock()
 }
 
 // await waits until no connection is left and shut, if any, is closed. It returns

@@ -76,7 +76,7 @@ func (w *Worker) listen() {
 			w.log.Warn("the parent is gone: draining", "error", err)
 			w.release()
 			w.moves(wire.MoveTake) // like all others, who drain, too: nothing may stay queued
-			w.beginDrain(0)
+			w.beginDrain(0, false)
 			return
 		}
 	}
@@ -130,7 +130,9 @@ func (w *Worker) obey(line []byte) error {
 		if d.Exit {
 			w.release()
 		}
-		w.beginDrain(time.Duration(d.TimeoutMS) * time.Millisecond)
+		w.beginDrain(time.Duration(d.TimeoutMS)*time.Millisecond, d.Stop)
+	case wire.CmdStopping:
+		w.stopping()
 	case wire.CmdMoves:
 		var m wire.Moves
 		if err := json.Unmarshal(line, &m); err != nil {

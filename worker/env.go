@@ -30,8 +30,8 @@ func bad(format string, args ...any) error {
 // Validate says which part of the configuration can't work, in an error that wraps
 // ErrConfig. Nothing is opened.
 func (c Config) Validate() error {
-	if c.DrainTimeout < 0 || c.LameDuck < 0 {
-		return bad("drain timeout %v and lame duck %v must not be negative", c.DrainTimeout, c.LameDuck)
+	if c.DrainTimeout < 0 || c.LameDuck < 0 || c.StopDelay < 0 {
+		return bad("drain timeout %v, lame duck %v and stop delay %v must not be negative", c.DrainTimeout, c.LameDuck, c.StopDelay)
 	}
 	if _, err := listen.ParseAll(c.Listen); err != nil {
 		return bad("%w", err)
@@ -62,6 +62,7 @@ func newWorker(ctx context.Context, cfg Config) (*Worker, error) {
 		idle:    make(chan struct{}),
 		leave:   make(chan struct{}),
 		mayExit: make(chan struct{}),
+		ending:  make(chan struct{}),
 	}
 	w.ctx, w.stop = context.WithCancel(context.WithoutCancel(ctx))
 	w.state = wire.State{

@@ -110,6 +110,16 @@ func (w *Worker) fail(cause wire.Cause, err error, fatal bool) {
 
 func (w *Worker) retire() { w.depart(wire.CauseRetire, "asked to retire", 0, false) }
 
+// stopAlone is the end of a process without a parent.
+func (w *Worker) stopAlone(cause wire.Cause) {
+	if w.stopping(); cause == wire.CauseRetire && w.cfg.StopDelay > 0 {
+		w.log.Info("stopping: serving on for a while", "delay", w.cfg.StopDelay)
+		time.AfterFunc(w.cfg.StopDelay, func() { w.beginDrain(0, true) })
+		return
+	}
+	w.beginDrain(0, true)
+}
+
 // depart asks the parent for a replacement. The first cause counts, except that a
 // failure goes before what is none, and one that can't be forgiven before others.
 func (w *Worker) depart(cause wire.Cause, reason string, code int, fatal bool) {
@@ -118,7 +128,7 @@ func (w *Worker) depart(cause wire.Cause, reason string, code int, fatal bool) {
 	defer func() {
 		w.mu.Unlock()
 		if alone {
-			w.beginDrain(0)
+			w.stopAlone(cause)
 		}
 	}()
 	st := &w.state
@@ -133,7 +143,7 @@ func (w *Worker) depart(cause wire.Cause, reason string, code int, fatal bool) {
 		return
 	}
 	w.heardLocked()
-	w.unheard = time.AfterFunc(answerTimeout, func() { w.beginDrain(0) })
+	w.unheard = time.AfterFunc(answerTimeout, func() { w.beginDrain(0, false) })
 	w.changed()
 }
 

@@ -56,6 +56,10 @@ type Config struct {
 	DrainTimeout time.Duration
 	// LameDuck is how long idle connections stay open in a drain. Default 5 s.
 	LameDuck time.Duration
+	// StopDelay is how long a process without a parent goes on serving after it was
+	// asked to stop, Stopping being closed, so that a load balancer notices. Default 0.
+	// With a parent, that one sees to it.
+	StopDelay time.Duration
 	// Reopen, if set, is called at SIGUSR1, which asks to open log files anew after
 	// they were rotated. Without it the signal does nothing.
 	Reopen func() error
@@ -114,7 +118,8 @@ type Worker struct {
 	idle    chan struct{} // closed when nothing runs any more
 	leave   chan struct{} // closed when a drain begins
 	mayExit chan struct{}
-	once    struct{ idle, leave, mayExit sync.Once }
+	ending  chan struct{} // closed when the service is about to stop
+	once    struct{ idle, leave, mayExit, ending sync.Once }
 
 	unheard    *time.Timer // drains when the parent does not answer a failure
 	retireAsks bool        // a retirement waits behind a failure that may be forgiven
@@ -224,7 +229,7 @@ func (w *Worker) finish() {
 				"timeout", timeout)
 		}
 	}
-	w.beginDrain(0) // idle without a drain: what there was to drain is drained
+	w.beginDrain(0, false) // idle without a drain: what there was to drain is drained
 	w.phase(wire.PhaseDrained)
 	select {
 	case <-w.mayExit:
@@ -244,10 +249,11 @@ func (w *Worker) phase(p wire.Phase) {
 	w.changed()
 }
 
-// beginDrain stops accepting; timeout 0 is the configured one. It does nothing
-// the second time.
-func (w *Worker) beginDrain(timeout time.Duration) {
+// beginDrain stops accepting; timeout 0 is the configured one. If nobody accepts after
+// this worker, it accepts first what is queued. It does nothing the second time.
+func (w *Worker) beginDrain(timeout time.Duration, last bool) {
 	w.once.leave.Do(func() {
+		w.stopping()
 		w.mu.Lock()
 		if timeout > 0 {
 			w.timeout = timeout
@@ -262,7 +268,11 @@ func (w *Worker) beginDrain(timeout time.Duration) {
 			p.End(ErrDraining)
 		}
 		for _, d := range drainers {
-			d.Drain(timeout)
+			if last {
+				d.DrainQueue(timeout)
+			} else {
+				d.Drain(timeout)
+			}
 		}
 		if w.conn == nil {
 			w.release()
@@ -271,6 +281,13 @@ func (w *Worker) beginDrain(timeout time.Duration) {
 		w.changed()
 	})
 }
+
+// Stopping is closed when clients should go elsewhere, if they can: when the service,
+// or this worker, is about to stop. It may still serve for a while (StopDelay). A
+// handler that a load balancer asks for readiness answers 503 from then on.
+func (w *Worker) Stopping() <-chan struct{} { return w.ending }
+
+func (w *Worker) stopping() { w.once.ending.Do(func() { close(w.ending) }) }
 
 func (w *Worker) release() { w.once.mayExit.Do(func() { close(w.mayExit) }) }
 

@@ -140,6 +140,10 @@ type Config struct {
 	// Trial makes Start bring up one worker in each group, ready but not
 	// accepting, until Commit.
 	Trial bool
+	// StopDelay is how long Stop lets the workers go on serving, who are told that they
+	// will stop (worker.Worker.Stopping): a load balancer in front has to notice first.
+	// Default 0.
+	StopDelay time.Duration
 	// MaxRestarts, if set, is how many workers of a group may have to be replaced
 	// within RestartWindow (default 60 s) because they ended or failed; with one more
 	// the set stops, and Run returns ErrTooManyRestarts.

@@ -98,7 +98,7 @@ func (s *Set) Yield(ctx context.Context) (Estate, error) {
 	var err error
 	derr := s.do(ctx, func() {
 		switch {
-		case s.stopping:
+		case s.stopping, !s.stopAt.IsZero():
 			err = ErrEnded
 		case s.yielded:
 			err = errors.New("workerset: given away already")

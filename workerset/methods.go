@@ -289,6 +289,22 @@ func (g *group) waiting() (list []Waiting) {
 type Status struct {
 	Generation int           `json:"generation"`
 	Groups     []GroupStatus `json:"groups"`
+	// Stopping: the set stops, or is about to.
+	Stopping bool `json:"stopping,omitempty"`
+}
+
+// Ready reports whether clients should come: every group has a worker that accepts,
+// and the set is not about to stop. Why they should not is for a person.
+func (s Status) Ready() (ready bool, why string) {
+	if s.Stopping {
+		return false, "the service stops"
+	}
+	for _, g := range s.Groups {
+		if !slices.ContainsFunc(g.Workers, func(w Worker) bool { return w.State == "serving" || w.State == "degraded" || w.State == "condemned" }) {
+			return false, fmt.Sprintf("no worker of group %s serves", g.Name)
+		}
+	}
+	return true, ""
 }
 
 func (in *incarnation) status() Worker {
@@ -304,7 +320,7 @@ func (in *incarnation) status() Worker {
 
 // Status says how the set is now.
 func (s *Set) Status(ctx context.Context) (Status, error) {
-	st := Status{Generation: s.cfg.Generation}
+	st := Status{Generation: s.cfg.Generation, Stopping: s.stopping || !s.stopAt.IsZero()}
 	err := s.do(ctx, func() {
 		for _, g := range s.groups {
 			gs := GroupStatus{Name: g.Name, Count: g.Count, Restarts: g.restarts, Failures: g.failures, Waiting: g.waiting()}

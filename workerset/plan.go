@@ -167,6 +167,9 @@ func (s *Set) apply(in *incarnation, ev lifecycle.Event) {
 	if effect.Has(lifecycle.SendGo) {
 		in.tell(wire.Order{Cmd: wire.CmdGo})
 	}
+	if next == lifecycle.Serving && from != next && !s.stopAt.IsZero() {
+		in.tell(wire.Order{Cmd: wire.CmdStopping}) // it has come meanwhile
+	}
 	if effect.Has(lifecycle.SendHold) {
 		in.tell(wire.Order{Cmd: wire.CmdHold})
 	}

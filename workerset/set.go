@@ -41,6 +41,7 @@ type Set struct {
 	groups    []*group
 	committed bool
 	stopping  bool
+	stopAt    time.Time       // Stop was called, and the workers serve until then
 	holding   bool            // workers of older generations stay
 	ending    lifecycle.Event // while stopping: Stop or Kill
 	yielded   bool
@@ -140,7 +141,7 @@ func (s *Set) Run() error {
 		case ev := <-s.events:
 			s.handle(ev)
 		case <-s.stop:
-			s.end(lifecycle.Stop)
+			s.stopLater()
 		case <-s.kill:
 			s.end(lifecycle.Kill)
 		case <-timer.C:
@@ -174,6 +175,24 @@ func (s *Set) ended() bool {
 		return true
 	}
 	return s.stopping && !slices.ContainsFunc(s.groups, func(g *group) bool { return len(g.members) > 0 })
+}
+
+// stopLater is Stop: with a delay the workers are told, and serve on.
+func (s *Set) stopLater() {
+	if s.cfg.StopDelay == 0 || !s.committed || s.stopping {
+		s.end(lifecycle.Stop)
+		return
+	}
+	if !s.stopAt.IsZero() {
+		return
+	}
+	s.stopAt = time.Now().Add(s.cfg.StopDelay)
+	s.log.Info("stopping: the workers serve on for a while", "delay", s.cfg.StopDelay)
+	for _, g := range s.groups {
+		for _, in := range g.members {
+			in.tell(wire.Order{Cmd: wire.CmdStopping})
+		}
+	}
 }
 
 // end begins the end of all workers. While the set is given away it only takes
@@ -246,6 +265,9 @@ func (s *Set) deadlines() {
 	}
 	now := time.Now()
 	passed := func(t time.Time) bool { return !t.IsZero() && !now.Before(t) }
+	if passed(s.stopAt) && !s.stopping {
+		s.end(lifecycle.Stop)
+	}
 	for _, g := range s.groups {
 		for _, in := range slices.Clone(g.members) {
 			switch {
@@ -280,6 +302,9 @@ func (s *Set) nextDeadline() time.Time {
 		if !t.IsZero() && t.Before(next) {
 			next = t
 		}
+	}
+	if !s.stopping {
+		sooner(s.stopAt)
 	}
 	for _, g := range s.groups {
 		for _, in := range g.members {

@@ -45,6 +45,9 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Generation < 0 {
 		return bad("generation %d: generations count from 1", c.Generation)
 	}
+	if c.StopDelay < 0 {
+		return bad("stop delay %v: must not be negative", c.StopDelay)
+	}
 	if c.CPUs < 0 {
 		return bad("%d CPUs: must not be negative, and 0 to leave GOMAXPROCS alone", c.CPUs)
 	}

@@ -93,6 +93,9 @@ func printStatus(out io.Writer, st control.Status, now time.Time) {
 	if len(st.Listen) > 0 {
 		fmt.Fprintf(out, "listens: %s\n", strings.Join(st.Listen, " "))
 	}
+	if st.Stopping {
+		fmt.Fprintln(out, "stopping")
+	}
 	if u := st.Upgrade; u != nil {
 		fmt.Fprintf(out, "upgrade: to generation %d %s %s ago", u.Generation, u.Result, span(now.Sub(u.Time)))
 		if u.Reason != "" {

@@ -89,6 +89,7 @@ func runCommand() *cobra.Command {
 	f.StringVar(&o.workers, "workers", "auto", "number of workers, `N|auto`; auto is one for each available CPU")
 	f.IntVar(&cfg.Surge, "surge", 1, "workers beyond that number while they are rolled")
 	f.DurationVar(&cfg.DrainTimeout, "drain-timeout", 25*time.Second, "what a drain has not finished by then is cut")
+	f.DurationVar(&cfg.StopDelay, "stop-delay", 0, "how long a stop lets the workers serve on while readiness fails, for a load balancer to notice")
 	f.DurationVar(&cfg.LameDuck, "lame-duck", 5*time.Second, "how long idle connections stay open in a drain")
 	f.DurationVar(&cfg.StartTimeout, "start-timeout", 30*time.Second, "how long a worker may take to become ready")
 	f.DurationVar(&cfg.UpgradeTimeout, "upgrade-timeout", 60*time.Second, "how long an upgrade may take up to its commit")

@@ -2,6 +2,8 @@
 // JSON on a unix socket.
 //
 //	GET  /v1/status    a Status
+//	GET  /v1/ready     200 if clients should come, 503 and a reason if not: no worker
+//	                   accepts, or the service is about to stop
 //	POST /v1/upgrade   a stream of Events, one JSON object a line, until the last
 //	                   one, which has a Result
 //
@@ -29,6 +31,7 @@ type Status struct {
 	Program    string                  `json:"program"` // what the workers execute
 	Listen     []string                `json:"listen"`  // NAME=NETWORK://ADDRESS
 	Upgrading  bool                    `json:"upgrading,omitempty"`
+	Stopping   bool                    `json:"stopping,omitempty"`
 	Groups     []workerset.GroupStatus `json:"groups"`
 	// Upgrade is the last one that was tried, if there was one.
 	Upgrade *Outcome `json:"upgrade,omitempty"`

@@ -43,10 +43,12 @@ func within(t *testing.T) context.Context {
 
 // fake is a service.
 type fake struct {
+	why      string // it is not ready
 	status   func() (Status, error)
 	watchers chan *Watcher
 }
 
+func (f *fake) Ready(context.Context) (bool, string)   { return f.why == "", f.why }
 func (f *fake) Status(context.Context) (Status, error) { return f.status() }
 func (f *fake) Upgrade(w *Watcher)                     { f.watchers <- w }
 

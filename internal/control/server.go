@@ -16,6 +16,7 @@ import (
 // Service is what a Server asks.
 type Service interface {
 	Status(context.Context) (Status, error)
+	Ready(context.Context) (ready bool, why string)
 	// Upgrade takes a watcher over: whatever becomes of the upgrade, the watcher is
 	// told, here or by the next parent.
 	Upgrade(*Watcher)
@@ -46,6 +47,11 @@ func NewServer(s Service, log *slog.Logger) *Server {
 		enc := json.NewEncoder(w)
 		enc.SetIndent("", "  ")
 		_ = enc.Encode(st)
+	})
+	mux.HandleFunc("GET /v1/ready", func(w http.ResponseWriter, r *http.Request) {
+		if ready, why := s.Ready(r.Context()); !ready {
+			refuse(w, http.StatusServiceUnavailable, errors.New(why))
+		}
 	})
 	mux.HandleFunc("POST /v1/upgrade", func(w http.ResponseWriter, r *http.Request) {
 		// The connection leaves HTTP here, so that nothing may be left to read on it.

@@ -16,7 +16,10 @@ const (
 	CmdForgive = "NODE_HANDOVER_FORGIVE"
 	CmdDrain   = "NODE_HANDOVER_DRAIN" // parent → worker: a Drain
 	CmdExit    = "NODE_HANDOVER_EXIT"  // parent → worker: exit once you have drained
-	CmdMoves   = "NODE_HANDOVER_MOVES" // parent → worker: a Moves
+	// CmdStopping: the service is about to stop, so that its readiness fails from now
+	// on; go on serving.
+	CmdStopping = "NODE_HANDOVER_STOPPING"
+	CmdMoves    = "NODE_HANDOVER_MOVES" // parent → worker: a Moves
 	// CmdConnect comes with the other end of a connection: a Connect.
 	CmdConnect = "NODE_HANDOVER_CONNECT"
 )
