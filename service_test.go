@@ -68,6 +68,7 @@ func serviceMain() {
 	}
 	workers, _ := strconv.Atoi(os.Getenv("TEST_WORKERS"))
 	timeout, _ := time.ParseDuration(os.Getenv("TEST_UPGRADE_TIMEOUT"))
+	delay, _ := time.ParseDuration(os.Getenv("TEST_STOP_DELAY"))
 	listen := []string{"http=tcp://127.0.0.1:0"}
 	if l := os.Getenv("TEST_LISTEN"); l != "" {
 		listen = strings.Split(l, ",")
@@ -92,6 +93,7 @@ func serviceMain() {
 		PIDFile:        os.Getenv("TEST_PIDFILE"),
 		Control:        os.Getenv("TEST_CONTROL"),
 		UpgradeTimeout: timeout,
+		StopDelay:      delay,
 		Logger:         log,
 		Started: func(i handover.Info) {
 			log.Info("started", "pid", i.Pid, "listen", strings.Join(i.Listen, ","))

@@ -54,6 +54,14 @@ func routes(w *worker.Worker, who string) http.Handler {
 		}
 		fmt.Fprintln(rw, who)
 	})
+	mux.HandleFunc("/ready", func(rw http.ResponseWriter, r *http.Request) {
+		select {
+		case <-w.Stopping():
+			http.Error(rw, "about to stop", http.StatusServiceUnavailable)
+		default:
+			fmt.Fprintln(rw, who)
+		}
+	})
 	mux.HandleFunc("/slow", func(rw http.ResponseWriter, r *http.Request) {
 		time.Sleep(millis(r))
 		fmt.Fprintln(rw, who)
