@@ -301,6 +301,7 @@ func (d *Drainer) DrainQueue(timeout time.Duration) { d.drainNow(timeout, true) 
 func (d *Drainer) drainNow(timeout time.Duration, queue bool) {
 	switch first, started := d.begin(timeout, queue); {
 	case !first:
+	case started && queue: // Serve empties it first
 	case started:
 		d.ln.wake()
 	default: // Serve will not do it

@@ -200,3 +200,42 @@ func TestNoDescriptorLeaks(t *testing.T) {
 		t.Errorf("%d descriptors, %d before", after, before)
 	}
 }
+
+// When nobody accepts afterwards, what is queued is accepted first.
+func TestDrainQueue(t *testing.T) {
+	t.Parallel()
+	for _, network := range []string{"tcp", "unix"} {
+		t.Run(network, func(t *testing.T) {
+			t.Parallel()
+			ln := listen(t, network)
+			entered, release := make(chan struct{}), make(chan struct{})
+			var once sync.Once
+			srv := &http.Server{Handler: newSite(), ConnState: func(_ net.Conn, s http.ConnState) {
+				if s == http.StateNew { // the server accepts no other meanwhile
+					once.Do(func() { close(entered); <-release })
+				}
+			}}
+			d := serve(t, srv, ln, Config{})
+			var clients []*client
+			for i := range 10 {
+				c := dial(t, ln.Addr())
+				c.get("/")
+				clients = append(clients, c)
+				if i == 0 {
+					<-entered
+				}
+			}
+			d.DrainQueue(0)
+			close(release)
+			for _, c := range clients {
+				c.expect("hello", true)
+			}
+			if err := <-d.err; err != nil {
+				t.Error(err)
+			}
+			if n := d.Served(); n != len(clients) {
+				t.Errorf("%d accepted", n)
+			}
+		})
+	}
+}

@@ -37,7 +37,7 @@ func TestFormat(t *testing.T) {
 	lines := []any{
 		full,
 		Moves{Cmd: CmdMoves, Do: MoveGive},
-		Order{CmdWho}, Order{CmdGo}, Order{CmdHold}, Order{CmdExit},
+		Order{CmdWho}, Order{CmdGo}, Order{CmdHold}, Order{CmdExit}, Order{CmdStopping}, Order{CmdForgive},
 		Drain{Cmd: CmdDrain}, Drain{Cmd: CmdDrain, TimeoutMS: 25000, Exit: true, Stop: true},
 		Connect{Cmd: CmdConnect, Socket: "http"},
 	}
