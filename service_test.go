@@ -167,7 +167,10 @@ func startCommand(t testing.TB, cmd *exec.Cmd) *service {
 	s := &service{t: t, cmd: cmd, exited: make(chan struct{}), more: make(chan struct{})}
 	// The race detector would make every process of ours wait 1 s at its exit.
 	cmd.Env = append(os.Environ(), append(cmd.Env, "GORACE=atexit_sleep_ms=0")...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Setpgid = true
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)

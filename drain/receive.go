@@ -15,18 +15,28 @@ import (
 // came from; only then is it the server's.
 
 // Of several processes the one that is quickest would get nearly all connections. So
-// each waits before it takes one, for each that it has, but not for long.
+// each waits before it takes some, for each that it has, but not for long; and the
+// more it has, the more it takes at a time.
 const (
 	shareTime    = 5 * time.Microsecond
 	maxShareTime = 500 * time.Microsecond
+	shareBatch   = 64 // one more for so many that it has
 )
+
+// share waits for this process's turn to take connections, and returns how many.
+func (d *Drainer) share() int {
+	n := d.size()
+	time.Sleep(min(maxShareTime, shareTime*time.Duration(n)))
+	return 1 + n/shareBatch
+}
 
 // scarceTime is how long nothing is taken when descriptors are running out.
 const scarceTime = 100 * time.Millisecond
 
 // receive takes connections, until the drain has ended.
 func (d *Drainer) receive() {
-	for d.mayReceive() {
+	turn := 0 // how many it may take before it waits again
+	for d.mayReceive(&turn) {
 		m, fd, err := d.cfg.Queue.Receive()
 		switch {
 		case timedOut(err): // the role has changed
@@ -42,12 +52,12 @@ func (d *Drainer) receive() {
 }
 
 // mayReceive waits until a connection may be taken. It returns false at the end.
-func (d *Drainer) mayReceive() bool {
+func (d *Drainer) mayReceive(turn *int) bool {
 	for {
 		var scarce <-chan time.Time
 		if role := Role(d.role.Load()); role.takes() {
-			if role == Share {
-				time.Sleep(min(maxShareTime, shareTime*time.Duration(d.size())))
+			if *turn--; role == Share && *turn < 0 {
+				*turn = d.share() - 1
 			}
 			if roomForOne() {
 				return !isClosed(d.settled)
