@@ -129,8 +129,8 @@ type Moves struct {
 type Move string
 
 const (
-	MoveStay  Move = "stay"  // it takes none; in a drain its own are closed after the lame-duck time
-	MoveTake  Move = "take"  // it takes what others give away, and else is MoveStay
+	MoveStay  Move = "stay"  // it takes none; said to one that drains already, it is MoveKeep
+	MoveTake  Move = "take"  // it takes what others give away; in a drain its own are closed after the lame-duck time
 	MoveShare Move = "share" // as MoveTake, among others who do: the fewer connections it has, the sooner
 	MoveKeep  Move = "keep"  // in a drain it keeps its own open: somebody will take them, but does not yet
 	MoveGive  Move = "give"  // in a drain it gives its own away as soon as they wait for a request
