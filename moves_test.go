@@ -179,7 +179,7 @@ func TestKeptAreSpread(t *testing.T) {
 			}
 		}
 	}
-	kept(t, l, 12)
+	kept(t, l, 11) // of the first two, one may have had none
 	s.stop()
 }
 

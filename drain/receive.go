@@ -15,8 +15,10 @@ import (
 // came from; only then is it the server's.
 
 // Of several processes the one that is quickest would get nearly all connections. So
-// each waits before it takes one, for each that it has, but not for long.
+// each waits before it takes one, for each that it has, but not for long; and a little
+// in any case, or a few connections would be gone before another one is awake.
 const (
+	minShareTime = 250 * time.Microsecond
 	shareTime    = 5 * time.Microsecond
 	maxShareTime = 500 * time.Microsecond
 )
@@ -47,7 +49,7 @@ func (d *Drainer) mayReceive() bool {
 		var scarce <-chan time.Time
 		if role := Role(d.role.Load()); role.takes() {
 			if role == Share {
-				time.Sleep(min(maxShareTime, shareTime*time.Duration(d.size())))
+				time.Sleep(min(maxShareTime, minShareTime+shareTime*time.Duration(d.size())))
 			}
 			if roomForOne() {
 				return !isClosed(d.settled)

@@ -119,7 +119,7 @@ type Drain struct {
 }
 
 // Moves says what a worker is to do with connections that can move. One that has not
-// been told takes them from when it accepts.
+// been told is MoveShare from when it accepts.
 type Moves struct {
 	Cmd string `json:"cmd"`
 	Do  Move   `json:"do"`
