@@ -208,20 +208,24 @@ func TestWrkKeepAlive(t *testing.T) {
 		t.Skip("wrk is not installed (Debian: apt-get install wrk)")
 	}
 	s := startService(t, 2)
-	client := startCommand(t, exec.Command(wrk, "-t1", "-c64", "-d120s", "http://"+s.addr+"/"))
+	var out strings.Builder
+	cmd := exec.CommandContext(t.Context(), wrk, "-t1", "-c64", "-d120s", "http://"+s.addr+"/")
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
 	for range 20 {
 		s.upgrade()
 	}
 	if n := s.moved(); n < 64 {
 		t.Errorf("%d connections have moved, want each of 64, and again and again", n)
 	}
-	if err := client.cmd.Process.Signal(os.Interrupt); err != nil { // it tells what it has seen
+	if err := cmd.Process.Signal(os.Interrupt); err != nil { // it tells what it has seen
 		t.Fatal(err)
 	}
-	client.awaitExit(0)
-	out := client.tail(100)
-	t.Log(out)
-	if match(out, `(Socket errors|Non-2xx)`) != "" || match(out, `([1-9]\d*) requests in`) == "" {
+	err = cmd.Wait()
+	t.Log(out.String())
+	if err != nil || match(out.String(), `(Socket errors|Non-2xx)`) != "" || match(out.String(), `([1-9]\d*) requests in`) == "" {
 		t.Error("wrk saw errors, or nothing")
 	}
 	s.stop()
