@@ -16,13 +16,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// kept is a client that keeps its connection, and asks once for each upgrade.
-type kept struct {
+// keeper is a client that keeps its connection, and asks once for each upgrade.
+type keeper struct {
 	net.Conn
 	r *bufio.Reader
 }
 
-func (k kept) ask() error {
+func (k keeper) ask() error {
 	_ = k.SetDeadline(time.Now().Add(30 * time.Second))
 	if _, err := k.Write([]byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n")); err != nil {
 		return err
@@ -60,13 +60,13 @@ func BenchmarkManyIdle(b *testing.B) {
 		}
 		return cmd
 	}, 2, "TEST_APP=plain")
-	conns := make([]kept, count)
+	conns := make([]keeper, count)
 	for i := range conns {
 		c, err := net.Dial("tcp", s.addr)
 		if err != nil {
 			b.Fatal(err)
 		}
-		conns[i] = kept{c, bufio.NewReaderSize(c, 512)}
+		conns[i] = keeper{c, bufio.NewReaderSize(c, 512)}
 		defer c.Close()
 		if err := conns[i].ask(); err != nil {
 			b.Fatal(err)

@@ -15,9 +15,11 @@ import (
 // came from; only then is it the server's.
 
 // Of several processes the one that is quickest would get nearly all connections. So
-// each waits before it takes some, for each that it has, but not for long; and the
+// each waits before it takes some, for each that it has, but not for long, and a little
+// in any case, or a few connections would be gone before another one is awake; and the
 // more it has, the more it takes at a time.
 const (
+	minShareTime = 250 * time.Microsecond
 	shareTime    = 5 * time.Microsecond
 	maxShareTime = 500 * time.Microsecond
 	shareBatch   = 64 // one more for so many that it has
@@ -26,7 +28,7 @@ const (
 // share waits for this process's turn to take connections, and returns how many.
 func (d *Drainer) share() int {
 	n := d.size()
-	time.Sleep(min(maxShareTime, shareTime*time.Duration(n)))
+	time.Sleep(min(maxShareTime, minShareTime+shareTime*time.Duration(n)))
 	return 1 + n/shareBatch
 }
 

@@ -21,7 +21,8 @@ import (
 // a server does. The connection is closed afterwards.
 type behaviour func(c *net.TCPConn, req *http.Request)
 
-// serveRaw serves connections: every odd one as bad does, every other as good does.
+// serveRaw serves connections: every odd one as bad does, every other as good does, and
+// all if there is no bad.
 func serveRaw(t testing.TB, ln net.Listener, bad, good behaviour) {
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -31,7 +32,7 @@ func serveRaw(t testing.TB, ln net.Listener, bad, good behaviour) {
 				return
 			}
 			do := good
-			if n%2 == 1 {
+			if n%2 == 1 && bad != nil {
 				do = bad
 			}
 			wg.Go(func() {

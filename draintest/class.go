@@ -37,6 +37,13 @@ const (
 	Duplicated
 	// CrossTalk: an answer with another request's X-Request-Id.
 	CrossTalk
+	// Closing: an answer that says that its connection, which is to be kept, will be
+	// closed.
+	Closing
+	// ClosedIdle: the server closed or reset a kept connection, or sent something on
+	// it, while it was idle. No request failed: Result.ClosedIdle counts it, Failures
+	// does not.
+	ClosedIdle
 	// Other: anything else, among it failures of the client's own machine such as
 	// no free port or descriptor. Not the server's fault, but not a pass.
 	Other
@@ -44,7 +51,7 @@ const (
 )
 
 var classNames = [numClasses]string{"none", "refused", "reset", "EOF before the answer", "cut in the answer", "timeout",
-	"wrong status", "wrong body", "duplicated", "cross-talk", "other"}
+	"wrong status", "wrong body", "duplicated", "cross-talk", "closing", "closed while idle", "other"}
 
 // String returns the class in words.
 func (c Class) String() string {
@@ -120,14 +127,15 @@ func isTimeout(err error) bool {
 	return errors.As(err, &ne) && ne.Timeout()
 }
 
-// Failure is one request that failed.
+// Failure is one request that failed, or a connection that was ClosedIdle, between
+// two requests.
 type Failure struct {
 	When      time.Time // when it failed
 	Connected time.Time // when its connection was made; zero if it was not
-	Began     time.Time // when the client began with it
+	Began     time.Time // when the client began with it; if ClosedIdle, when it was idle
 	Kind      Kind
 	Class     Class
-	ID        string // its X-Request-Id
+	ID        string // its X-Request-Id; if ClosedIdle, that of the last one answered
 	Local     string // the client's end of its connection; empty if there was none
 	Remote    string // the server's end
 	Worker    string // X-Worker of the answer, if one came

@@ -67,11 +67,15 @@ type outcome struct {
 	left     bool      // the server did not close the connection
 }
 
-// do makes request number seq, from connect to close.
-func (c *client) do(kind Kind, seq uint64) outcome {
+// do makes request number seq, from connect to close. A KeepAlive one leaves the
+// connection open, unless it fails, and the next begins with that.
+func (c *client) do(kind Kind, seq uint64, l *link) outcome {
 	x := exchange{client: c, seq: seq, failure: Failure{
 		Began: time.Now(), Kind: kind, ID: c.run + "-" + strconv.FormatUint(seq, 10)}}
-	class, detail := x.run()
+	class, detail := x.run(l)
+	if kind != KeepAlive || class != 0 {
+		l.close()
+	}
 	out := outcome{kind: kind, answered: x.answered, worker: x.failure.Worker, left: x.left}
 	if class != 0 {
 		f := x.failure
@@ -81,7 +85,28 @@ func (c *client) do(kind Kind, seq uint64) outcome {
 	return out
 }
 
-// An exchange is one request on its one connection.
+// A link is a connection, or none, and what was read from it.
+type link struct {
+	conn net.Conn
+	made time.Time
+	in   *answerReader
+	br   *bufio.Reader
+	last Failure // where and who of the last request
+}
+
+func (l *link) open(conn net.Conn) {
+	in := &answerReader{conn: conn}
+	*l = link{conn: conn, made: time.Now(), in: in, br: bufio.NewReader(in)}
+}
+
+func (l *link) close() {
+	if l.conn != nil {
+		l.conn.Close()
+		*l = link{}
+	}
+}
+
+// An exchange is one request on its connection.
 type exchange struct {
 	*client
 	seq      uint64
@@ -92,14 +117,17 @@ type exchange struct {
 }
 
 // run returns the zero Class if all went well.
-func (x *exchange) run() (Class, string) {
+func (x *exchange) run(l *link) (Class, string) {
 	deadline := x.failure.Began.Add(x.cfg.Timeout)
-	conn, err := x.dial(deadline)
-	if err != nil {
-		return dialClass(x.network, err), "connecting: " + err.Error()
+	if l.conn == nil {
+		conn, err := x.dial(deadline)
+		if err != nil {
+			return dialClass(x.network, err), "connecting: " + err.Error()
+		}
+		l.open(conn)
 	}
-	defer conn.Close()
-	x.failure.Connected = time.Now()
+	conn := l.conn
+	x.failure.Connected = l.made
 	x.failure.Local, x.failure.Remote = conn.LocalAddr().String(), conn.RemoteAddr().String()
 	if err := conn.SetDeadline(deadline); err != nil {
 		return Other, "setting a deadline: " + err.Error()
@@ -107,9 +135,10 @@ func (x *exchange) run() (Class, string) {
 	// An answer says more about why a request could not be sent than the error
 	// does, so there is a look for one in any case.
 	sendErr := x.send(conn)
-	in := &answerReader{conn: conn, limit: maxHeader}
-	class, detail := x.receive(conn, in)
-	if sendErr != nil && (class == 0 || in.n == 0) {
+	l.in.begin()
+	class, detail := x.receive(l)
+	l.last = x.failure
+	if sendErr != nil && (class == 0 || l.in.n == 0) {
 		return ioClass(sendErr, false), "sending the request: " + sendErr.Error()
 	}
 	return class, detail
@@ -126,8 +155,10 @@ func (x *exchange) send(conn net.Conn) error {
 	case Upload:
 		method, path = "POST", "/upload"
 	}
-	fmt.Fprintf(&head, "%s %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\nX-Request-Id: %s\r\n",
-		method, path, x.host, x.failure.ID)
+	fmt.Fprintf(&head, "%s %s HTTP/1.1\r\nHost: %s\r\nX-Request-Id: %s\r\n", method, path, x.host, x.failure.ID)
+	if x.failure.Kind != KeepAlive {
+		head.WriteString("Connection: close\r\n")
+	}
 	if x.failure.Kind == Upload {
 		fmt.Fprintf(&head, "Content-Length: %d\r\n", x.cfg.UploadBytes)
 	}
@@ -163,9 +194,10 @@ func (x *exchange) trickle(conn net.Conn) error {
 	return nil
 }
 
-// receive reads the one answer, and the end of the connection after it.
-func (x *exchange) receive(conn net.Conn, in *answerReader) (Class, string) {
-	br := bufio.NewReader(in)
+// receive reads the one answer, and the end of the connection after it, unless that
+// is kept.
+func (x *exchange) receive(l *link) (Class, string) {
+	in, br := l.in, l.br
 	resp, err := readFinal(br)
 	if err != nil {
 		return in.classify(err, "waiting for the answer", "in the answer's header")
@@ -203,7 +235,10 @@ func (x *exchange) receive(conn net.Conn, in *answerReader) (Class, string) {
 	if wrong := x.judge(body, size); wrong != "" {
 		return Body, wrong
 	}
-	return x.drainTail(conn, br)
+	if x.failure.Kind == KeepAlive {
+		return staysOpen(resp, br)
+	}
+	return x.drainTail(l.conn, br)
 }
 
 // judge says what is wrong with a whole answer to this request.
@@ -253,10 +288,27 @@ func (x *exchange) drainTail(conn net.Conn, br *bufio.Reader) (Class, string) {
 	_, err := br.Peek(1)
 	if err == nil {
 		more, _ := br.Peek(br.Buffered())
-		return Duplicated, fmt.Sprintf("after the end of the answer came %.100q", more)
+		return Duplicated, afterEnd(more)
 	}
 	x.left = isTimeout(err)
 	return 0, ""
+}
+
+// staysOpen says what is wrong with the end of an answer after which there is to be
+// another one. What comes later is seen while the connection is idle.
+func staysOpen(resp *http.Response, br *bufio.Reader) (Class, string) {
+	if resp.Close {
+		return Closing, "the answer says that the connection will be closed"
+	}
+	if n := br.Buffered(); n > 0 {
+		more, _ := br.Peek(n)
+		return Duplicated, afterEnd(more)
+	}
+	return 0, ""
+}
+
+func afterEnd(more []byte) string {
+	return fmt.Sprintf("after the end of the answer came %.100q", more)
 }
 
 // readFinal reads the header of the answer, passing over interim ones (RFC 9110,
@@ -279,6 +331,9 @@ type answerReader struct {
 	limit int64 // bytes in all; 0 for none
 	err   error
 }
+
+// begin prepares for the next answer.
+func (r *answerReader) begin() { r.n, r.limit, r.err = 0, maxHeader, nil }
 
 func (r *answerReader) Read(p []byte) (int, error) {
 	if r.limit > 0 && r.n >= r.limit {

@@ -15,19 +15,22 @@ import (
 // Kind is what a client does with each of its requests.
 type Kind int
 
-// The kinds. Every request of each of them has a connection of its own and says
-// "Connection: close".
+// The kinds. Every request of each of them but KeepAlive has a connection of its own
+// and says "Connection: close".
 const (
 	New    Kind = iota // GET /
 	Slow               // GET /slow?ms=SlowMS: in flight for a while, and no answer may come early
 	Upload             // POST /upload, trickled; length and SHA-256 in the answer must be the body's
 	Stream             // GET /stream?ms=StreamMS: the body must arrive whole
+	// KeepAlive is GET / again and again on one connection, which the server must
+	// leave open, in use and idle. A client has one request under way.
+	KeepAlive
 	numKinds
 )
 
-var kindNames = [numKinds]string{"new", "slow", "upload", "stream"}
+var kindNames = [numKinds]string{"new", "slow", "upload", "stream", "keepalive"}
 
-// String returns the kind in lower case: "new", "slow", "upload", "stream".
+// String returns the kind in lower case: "new", "slow", "upload", "stream", "keepalive".
 func (k Kind) String() string {
 	if k < 0 || k >= numKinds {
 		return fmt.Sprintf("kind(%d)", int(k))
@@ -75,8 +78,8 @@ type Config struct {
 	// Default 0: it goes on until Stop.
 	MaxRequests int
 
-	// MaxInFlight is how many requests one client may have under way. When it
-	// is reached, the client waits, and the wait counts as latency and shows in
+	// MaxInFlight is how many requests one client may have under way, other than a
+	// KeepAlive one. When it is reached, the client waits, and the wait counts as latency and shows in
 	// Result.Late. Default 256.
 	MaxInFlight int
 

@@ -2,7 +2,7 @@
 // and says whether one of them noticed.
 //
 // [Start] begins a [Load]: clients of several kinds ([New], [Slow], [Upload],
-// [Stream]) that send requests at a fixed rate. [Load.Stop] ends it and returns
+// [Stream], [KeepAlive]) that send requests at a fixed rate. [Load.Stop] ends it and returns
 // the [Result]; [Result.Check] is nil only if there were requests, each is
 // accounted for and none failed.
 //
@@ -12,12 +12,16 @@
 //     connect(2) to one address and written to directly; net/http's Client and
 //     Transport, which send a request again when an idle connection has gone,
 //     are not used.
+//   - A [KeepAlive] client has one connection for all its requests. An answer that
+//     ends it is a failure, and one that the server closes between two requests,
+//     which is seen at once, is counted ([Result.ClosedIdle]).
 //   - The load is open loop: requests have an intended time, and latency counts
 //     from it. A server that stalls does not slow its clients down and so hide
 //     the stall.
 //   - Each request carries an id in X-Request-Id and the answer must carry the
 //     same one. Each upload has a body of its own.
-//   - After the answer a connection is read to its end: a byte more is a failure.
+//   - After the answer a connection is read to its end, or until the next request: a
+//     byte more is a failure.
 //   - Each failure has exactly one [Class].
 //
 // # The server

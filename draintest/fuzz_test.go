@@ -42,7 +42,7 @@ func FuzzAnswer(f *testing.F) {
 		c := &client{cfg: Config{}.withDefaults(), run: "run", dial: func(time.Time) (net.Conn, error) {
 			return scripted{in: bytes.NewReader(text)}, nil
 		}}
-		out := c.do(New, 1)
+		out := c.do(New, 1, &link{})
 		if fail := out.failure; fail != nil {
 			if fail.Class <= 0 || fail.Class >= numClasses || fail.Detail == "" {
 				t.Errorf("%+v", fail)

@@ -21,9 +21,9 @@ type Load struct {
 	client *client
 	began  time.Time
 
-	halt     chan struct{} // closed: start no more requests
-	haltOnce sync.Once
-	done     chan struct{} // closed: no client and no request is left
+	ctx  context.Context // when it ends: start no more requests
+	stop context.CancelFunc
+	done chan struct{} // closed: no client and no request is left
 
 	mu      sync.Mutex
 	changed chan struct{} // closed and replaced when an outcome is recorded
@@ -32,14 +32,15 @@ type Load struct {
 
 // tally is what a Result is made from.
 type tally struct {
-	kinds   map[Kind]*kindTally
-	workers map[string]int
-	log     []Failure
-	left    int
-	late    time.Duration
-	latency histogram
-	started uint64
-	ended   time.Time
+	kinds      map[Kind]*kindTally
+	workers    map[string]int
+	log        []Failure
+	left       int
+	closedIdle int
+	late       time.Duration
+	latency    histogram
+	started    uint64
+	ended      time.Time
 }
 
 type kindTally struct {
@@ -76,11 +77,11 @@ func start(ctx context.Context, c *client) (*Load, error) {
 	l := &Load{
 		client:  c,
 		began:   time.Now(),
-		halt:    make(chan struct{}),
 		done:    make(chan struct{}),
 		changed: make(chan struct{}),
 		tally:   tally{kinds: map[Kind]*kindTally{}, workers: map[string]int{}},
 	}
+	l.ctx, l.stop = context.WithCancel(ctx)
 	clients, total := 0, 0
 	for kind, n := range c.cfg.Clients {
 		total += n
@@ -95,13 +96,16 @@ func start(ctx context.Context, c *client) (*Load, error) {
 			// Spread over one interval, so that clients do not start in step.
 			first := l.began.Add(interval * time.Duration(clients) / time.Duration(total))
 			clients++
-			all.Go(func() { l.runClient(kind, first, interval) })
+			if kind == KeepAlive {
+				all.Go(func() { l.runKeepAlive(first, interval) })
+			} else {
+				all.Go(func() { l.runClient(kind, first, interval) })
+			}
 		}
 	}
-	unhook := context.AfterFunc(ctx, l.stop)
 	go func() {
 		all.Wait()
-		unhook()
+		l.stop()
 		l.mu.Lock()
 		l.tally.ended = time.Now()
 		l.mu.Unlock()
@@ -126,7 +130,9 @@ func (c *client) waitReady(ctx context.Context) error {
 		for c.cfg.Clients[kind] > 0 {
 			seq++
 			probe.cfg.Timeout = min(c.cfg.Timeout, time.Until(deadline))
-			out := probe.do(kind, seq)
+			var own link
+			out := probe.do(kind, seq, &own)
+			own.close()
 			if out.failure == nil {
 				break
 			}
@@ -158,12 +164,12 @@ func (l *Load) runClient(kind Kind, next time.Time, interval time.Duration) {
 	for {
 		select {
 		case <-timer.C:
-		case <-l.halt:
+		case <-l.ctx.Done():
 			return
 		}
 		select {
 		case slots <- struct{}{}:
-		case <-l.halt:
+		case <-l.ctx.Done():
 			return
 		}
 		seq, ok := l.begin(kind, next)
@@ -172,7 +178,7 @@ func (l *Load) runClient(kind Kind, next time.Time, interval time.Duration) {
 		}
 		intended := next
 		requests.Go(func() {
-			l.record(intended, l.client.do(kind, seq))
+			l.record(intended, l.client.do(kind, seq, &link{}))
 			<-slots
 		})
 		next = next.Add(interval)
@@ -185,7 +191,7 @@ func (l *Load) begin(kind Kind, intended time.Time) (seq uint64, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	select {
-	case <-l.halt: // select chooses at random when the client's turn has come too
+	case <-l.ctx.Done(): // select chooses at random when the client's turn has come too
 		return 0, false
 	default:
 	}
@@ -204,9 +210,7 @@ func (l *Load) record(intended time.Time, out outcome) {
 	k := l.tally.kinds[out.kind]
 	if f := out.failure; f != nil {
 		k.failures[f.Class]++
-		if len(l.tally.log) < maxLog {
-			l.tally.log = append(l.tally.log, *f)
-		}
+		l.note(*f)
 	} else {
 		k.ok++
 		k.latency.add(out.answered.Sub(intended))
@@ -218,11 +222,21 @@ func (l *Load) record(intended time.Time, out outcome) {
 	if out.left {
 		l.tally.left++
 	}
+	l.announce()
+}
+
+// note keeps a failure. The caller holds mu, as that of announce does.
+func (l *Load) note(f Failure) {
+	if len(l.tally.log) < maxLog {
+		l.tally.log = append(l.tally.log, f)
+	}
+}
+
+// announce wakes who awaits a change.
+func (l *Load) announce() {
 	close(l.changed)
 	l.changed = make(chan struct{})
 }
-
-func (l *Load) stop() { l.haltOnce.Do(func() { close(l.halt) }) }
 
 // Stop starts no more requests, waits for all that are under way (each ends
 // within Config.Timeout) and returns the result. It may be called again, and then

@@ -34,12 +34,16 @@ type Result struct {
 
 	Elapsed time.Duration  // from the start of the load to its end, or to the snapshot
 	Workers map[string]int // answers, good or not, by the value of their X-Worker header
-	Errors  []Failure      // the first 20 failures
+	Errors  []Failure      // the first 20 failures, those that were ClosedIdle among them
 
 	// Late is the longest delay between when a request should have started
 	// and when it did: how far the load fell behind its own rate, through
 	// MaxInFlight or a busy machine.
 	Late time.Duration
+
+	// ClosedIdle counts connections of KeepAlive clients that the server closed, or sent
+	// something on, while no request was under way. The client connects anew.
+	ClosedIdle int
 
 	// LeftOpen counts answers after which the server did not close the connection
 	// within 5 s, though asked to. They are no failures.
@@ -53,11 +57,12 @@ func (l *Load) Snapshot() Result {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	r := Result{
-		ByKind:   map[Kind]Counts{},
-		Workers:  maps.Clone(l.tally.workers),
-		Late:     l.tally.late,
-		LeftOpen: l.tally.left,
-		log:      slices.Clip(l.tally.log), // only ever appended to
+		ByKind:     map[Kind]Counts{},
+		Workers:    maps.Clone(l.tally.workers),
+		Late:       l.tally.late,
+		LeftOpen:   l.tally.left,
+		ClosedIdle: l.tally.closedIdle,
+		log:        slices.Clip(l.tally.log), // only ever appended to
 	}
 	end := l.tally.ended
 	if end.IsZero() {
@@ -78,7 +83,8 @@ func (l *Load) Snapshot() Result {
 }
 
 // Except returns a copy of r in which the failures of requests whose connection's
-// client-side address is in peers are Excused. Over a unix socket clients have no
+// client-side address is in peers are Excused, and those that were ClosedIdle do not
+// count. Over a unix socket clients have no
 // address, and nothing is excused.
 //
 // Addresses are used again. Where it is known when the peers were listed,
@@ -96,12 +102,25 @@ func (r Result) ExceptAt(at time.Time, peers map[string]bool) Result {
 	})
 }
 
+// ExceptIdle returns a copy of r in which no connection counts that was ClosedIdle: for
+// servers that may close them, as HTTP/1.1 allows.
+func (r Result) ExceptIdle() Result {
+	r.log = slices.DeleteFunc(slices.Clone(r.log), func(f Failure) bool { return f.Class == ClosedIdle })
+	r.Errors = slices.Clone(r.log[:min(len(r.log), maxErrors)])
+	r.ClosedIdle = 0
+	return r
+}
+
 func (r Result) excuse(excused func(Failure) bool) Result {
 	log := r.log
 	r.ByKind, r.Workers, r.log = maps.Clone(r.ByKind), maps.Clone(r.Workers), nil
 	for _, f := range log {
 		if f.Local == "" || !excused(f) {
 			r.log = append(r.log, f)
+			continue
+		}
+		if f.Class == ClosedIdle {
+			r.ClosedIdle--
 			continue
 		}
 		r.Failures[f.Class]--
@@ -143,7 +162,8 @@ func (r Result) Accounted() error {
 }
 
 // Check returns nil only if every kind of client had good answers, no request
-// failed (excused ones aside) and every one is accounted for. Its error is a
+// failed (excused ones aside), every one is accounted for and no connection was
+// ClosedIdle. Its error is a
 // table to read.
 func (r Result) Check() error {
 	var wrong []string
@@ -152,6 +172,9 @@ func (r Result) Check() error {
 	}
 	if n := r.Failures.Total(); n > 0 {
 		wrong = append(wrong, fmt.Sprintf("%d of %d requests failed: %v", n, r.Started, r.Failures))
+	}
+	if r.ClosedIdle > 0 {
+		wrong = append(wrong, fmt.Sprintf("%d connections were closed while idle", r.ClosedIdle))
 	}
 	for _, kind := range slices.Sorted(maps.Keys(r.ByKind)) {
 		if r.Started > 0 && r.ByKind[kind].OK == 0 {
@@ -186,8 +209,14 @@ func (r Result) String() string {
 	if r.LeftOpen > 0 {
 		fmt.Fprintf(&b, "connections the server left open after its answer: %d\n", r.LeftOpen)
 	}
-	if n := r.Failures.Total(); n > 0 {
-		fmt.Fprintf(&b, "failed: %v\nthe first %d:\n", r.Failures, len(r.Errors))
+	if r.ClosedIdle > 0 {
+		fmt.Fprintf(&b, "connections the server closed while idle: %d\n", r.ClosedIdle)
+	}
+	if r.Failures.Total() > 0 {
+		fmt.Fprintf(&b, "failed: %v\n", r.Failures)
+	}
+	if len(r.Errors) > 0 {
+		fmt.Fprintf(&b, "the first %d:\n", len(r.Errors))
 		for _, f := range r.Errors {
 			fmt.Fprintf(&b, "  %v\n", f)
 		}

@@ -92,6 +92,7 @@ type spec struct {
 	stderr  int   // default: the process's output
 	first   int   // descriptor 3, if there is no socket
 	passed  []int // descriptors 3, … where it is alone, with its pid in LISTEN_PID
+	queue   []int // the two ends of that of the socket "http"
 }
 
 // begin starts a process and sees to its end.
@@ -140,6 +141,10 @@ func begin(t *testing.T, s spec) *process {
 		env = append(env, fmt.Sprintf("%s=%d", wire.Env, len(fds)), "HANDOVER_WORKER=web/2/7/3",
 			fmt.Sprintf("LISTEN_FDS=%d", len(s.sockets)), "LISTEN_FDNAMES="+strings.Join(s.sockets, ":"))
 		fds = append(fds, fd)
+	}
+	if s.queue != nil {
+		env = append(env, fmt.Sprintf("%s=http=%d,%d", wire.EnvQueues, len(fds), len(fds)+1))
+		fds = append(fds, s.queue...)
 	}
 	path, args := launch.Self, []string{"worker"}
 	if s.passed != nil {

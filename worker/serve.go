@@ -115,7 +115,7 @@ func (w *Worker) goAhead() {
 	if !w.going {
 		close(w.accept)
 		if w.move == drain.Stay {
-			w.movesLocked(drain.Take)
+			w.movesLocked(drain.Share)
 		}
 	}
 	w.going = true

@@ -15,15 +15,17 @@ import (
 const toldUnknown wire.Move = "?"
 
 // move is a worker's part, given that of the others: its group's, and the set stops or
-// not. None, "", is for one that does not accept yet.
+// not. None, "", is for one of which it is not known yet.
 func (in *incarnation) move(stopping bool) wire.Move {
 	switch {
 	case in.foreign() || in.state < lifecycle.Serving || in.state == lifecycle.Exited:
 		return ""
 	case stopping:
 		return wire.MoveTake // nobody stays: nothing is given away, and what is queued is served
-	case in.takes() && in.group.takers() == 1:
-		return wire.MoveTake
+	case in.state.Accepts() && !in.saysServing():
+		return "" // it does not accept yet, or is another parent's, and may drain
+	case in.takes() && in.group.Count == 1:
+		return wire.MoveTake // of more, each shares in time for those that will come
 	case in.takes():
 		return wire.MoveShare
 	case in.state.Accepts():
@@ -62,36 +64,46 @@ func (g *group) takers() (n int) {
 // worker takes none once a new one serves, so that they do not move again and again
 // while a group is rolled.
 func (in *incarnation) takes() bool {
-	if in.foreign() || in.state != lifecycle.Serving && in.state != lifecycle.Degraded {
+	if !in.saysServing() || in.state != lifecycle.Serving && in.state != lifecycle.Degraded {
 		return false
 	}
 	return !in.stale || !slices.ContainsFunc(in.group.members, func(m *incarnation) bool {
-		return !m.stale && !m.foreign() && m.state == lifecycle.Serving
+		return !m.stale && m.saysServing() && m.state == lifecycle.Serving
 	})
 }
 
-// moves tells the workers their parts, as far as they have changed.
+// saysServing: told to serve, it does. Before that, others would be quicker and take
+// all.
+func (in *incarnation) saysServing() bool {
+	return !in.foreign() && in.report.Phase == wire.PhaseServing
+}
+
+// moves tells the workers their parts, as far as they have changed: first those that
+// take, so that they are ready to share.
 func (s *Set) moves() {
 	if s.yielded {
 		return
 	}
 	for _, g := range s.groups {
-		for _, in := range g.members {
-			s.tellMove(in)
+		for _, takes := range []bool{true, false} {
+			for _, in := range g.members {
+				if in.takes() == takes {
+					s.tellMove(in)
+				}
+			}
 		}
 	}
 }
 
 func (s *Set) tellMove(in *incarnation) {
 	m := in.move(s.stopping)
-	if m == in.told || len(in.group.Queues) == 0 {
+	if m == "" || m == in.told || len(in.group.Queues) == 0 {
 		return
 	}
-	if m == wire.MoveTake && in.told == "" {
+	if m == wire.MoveShare && in.told == "" {
 		in.told = m // what it does anyway
 		return
 	}
-	if in.told = m; m != "" {
-		in.tell(wire.Moves{Cmd: wire.CmdMoves, Do: m})
-	}
+	in.told = m
+	in.tell(wire.Moves{Cmd: wire.CmdMoves, Do: m})
 }

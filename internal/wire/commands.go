@@ -122,7 +122,7 @@ type Drain struct {
 }
 
 // Moves says what a worker is to do with connections that can move. One that has not
-// been told takes them from when it accepts.
+// been told is MoveShare from when it accepts.
 type Moves struct {
 	Cmd string `json:"cmd"`
 	Do  Move   `json:"do"`
@@ -132,8 +132,8 @@ type Moves struct {
 type Move string
 
 const (
-	MoveStay  Move = "stay"  // it takes none; in a drain its own are closed after the lame-duck time
-	MoveTake  Move = "take"  // it takes what others give away, and else is MoveStay
+	MoveStay  Move = "stay"  // it takes none; said to one that drains already, it is MoveKeep
+	MoveTake  Move = "take"  // it takes what others give away; in a drain its own are closed after the lame-duck time
 	MoveShare Move = "share" // as MoveTake, among others who do: the fewer connections it has, the sooner
 	MoveKeep  Move = "keep"  // in a drain it keeps its own open: somebody will take them, but does not yet
 	MoveGive  Move = "give"  // in a drain it gives its own away as soon as they wait for a request

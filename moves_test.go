@@ -1,0 +1,232 @@
+package handover_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/handover-go/handover/draintest"
+	"github.com/handover-go/handover/internal/moving"
+	"github.com/handover-go/handover/workerset"
+)
+
+// These are tests of connections that clients keep while processes come and go: none
+// is closed, idle or not, and none is told that it will be.
+
+// keeping are clients of which most keep their connections, with 100 ms from one
+// request to the next.
+var keeping = map[draintest.Kind]int{draintest.KeepAlive: 40, draintest.New: 2, draintest.Slow: 1}
+
+const keepingRate = 10
+
+// keep starts them.
+func (s *service) keep() *draintest.Load {
+	s.t.Helper()
+	return s.loadOf(keepingRate, keeping)
+}
+
+// kept is check, and the answers must be of so many processes or more.
+func kept(t *testing.T, l *draintest.Load, processes int) {
+	t.Helper()
+	check(t, l)
+	if n := len(l.Stop().Workers); n < processes {
+		t.Errorf("%d processes answered, want at least %d", n, processes)
+	}
+}
+
+func TestKeptOverUpgrades(t *testing.T) {
+	s := startService(t, 2)
+	l := s.keep()
+	for i := range 20 {
+		s.upgrade()
+		answered(t, l, fmt.Sprintf("generation=%d", i+2))
+	}
+	kept(t, l, 21)
+	s.stop()
+}
+
+func TestKeptOverUpgradesUnix(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "http")
+	s := startService(t, 2, "TEST_LISTEN=http=unix://"+path)
+	s.addr = "unix:" + path
+	l := s.keep()
+	for i := range 5 {
+		s.upgrade()
+		answered(t, l, fmt.Sprintf("generation=%d", i+2))
+	}
+	kept(t, l, 6)
+	s.stop()
+}
+
+// Workers that are told to end by whoever has their pid, and workers that fail.
+func TestKeptWhenWorkersEnd(t *testing.T) {
+	s := startService(t, 2)
+	l := s.keep()
+	gone := func(from int, pid string) {
+		t.Helper()
+		if _, err := s.waitFrom(from, has(`msg="worker exited"`, "pid="+pid+" ")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 20 {
+		from := s.mark()
+		pid := s.workers()[0]
+		if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		gone(from, fmt.Sprint(pid))
+	}
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	for range 20 {
+		from := s.mark()
+		resp, err := client.Get("http://" + s.addr + "/fail")
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		gone(from, match(resp.Header.Get("X-Worker"), `pid=(\d+)`))
+	}
+	kept(t, l, 30)
+	s.stop()
+}
+
+// A set is rolled, and scaled down to one worker and up again.
+func TestKeptOverRollsAndScaling(t *testing.T) {
+	ln, fd := heldSocket(t)
+	give, take, err := moving.Pair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(give)
+	defer unix.Close(take)
+	set, err := workerset.New(workerset.Config{
+		Name:    "set",
+		Program: workerset.Program{Env: append(os.Environ(), "GORACE=atexit_sleep_ms=0")},
+		Groups: []workerset.Group{{Name: "web", Count: 4,
+			Queues: map[string]workerset.Queue{"http": {Give: give, Take: take}}}},
+		Sockets: map[string]int{"http": fd},
+		Logger:  slog.New(slog.NewTextHandler(t.Output(), nil)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- set.Run() }()
+	defer func() {
+		set.Stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	if err := set.Ready(ctx); err != nil {
+		t.Fatal(err)
+	}
+	l, err := draintest.Start(ctx, draintest.Config{
+		Addr: ln.Addr().String(), Rate: keepingRate, WaitReady: 10 * time.Second, SlowMS: 100, Clients: keeping,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		for _, n := range []int{1, 4} {
+			if err := set.Scale(ctx, "web", n); err != nil {
+				t.Fatal(err)
+			}
+			if err := l.WaitRequests(ctx, 100); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := set.Scale(ctx, "web", 2); err != nil {
+		t.Fatal(err)
+	}
+	for range 20 {
+		if err := set.Restart(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.WaitRequests(ctx, 50); err != nil {
+			t.Fatal(err)
+		}
+	}
+	kept(t, l, 21)
+}
+
+// All workers of the next generation get some of the connections.
+func TestKeptAreSpread(t *testing.T) {
+	s := startService(t, 2)
+	l := s.loadOf(keepingRate, map[draintest.Kind]int{draintest.KeepAlive: 40}) // only these move
+	for i := range 5 {
+		s.upgrade()
+		for _, worker := range []string{"web/1", "web/2"} {
+			generation := fmt.Sprintf("generation=%d ", i+2)
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			defer cancel()
+			if err := l.WaitWorker(ctx, func(w string) bool { return has(worker+" ", generation)(w) }); err != nil {
+				t.Fatalf("%s got no connection in %s: %v", worker, generation, err)
+			}
+		}
+	}
+	kept(t, l, 11) // of the first two, one may have had none
+	s.stop()
+}
+
+// moved counts the connections that workers, so far, have given away in their drains.
+// None may have ended in one.
+func (s *service) moved() (n int) {
+	s.t.Helper()
+	for line := range strings.Lines(s.tail(1 << 20)) {
+		if !has("msg=drained")(line) {
+			continue
+		}
+		if !has("finished=0 ", "closed_idle=0 ", "cut=0 ")(line) {
+			s.t.Error(strings.TrimSpace(line))
+		}
+		m, _ := strconv.Atoi(match(line, `moved=(\d+)`))
+		n += m
+	}
+	return n
+}
+
+// TestWrkKeepAlive has a client that nobody here wrote keep 64 connections. It does
+// not tell of those that it makes anew when an answer asks for that; the workers do.
+func TestWrkKeepAlive(t *testing.T) {
+	wrk, err := exec.LookPath("wrk")
+	if err != nil {
+		t.Skip("wrk is not installed (Debian: apt-get install wrk)")
+	}
+	s := startService(t, 2)
+	var out strings.Builder
+	cmd := exec.CommandContext(t.Context(), wrk, "-t1", "-c64", "-d120s", "http://"+s.addr+"/")
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for range 20 {
+		s.upgrade()
+	}
+	if n := s.moved(); n < 64 {
+		t.Errorf("%d connections have moved, want each of 64, and again and again", n)
+	}
+	if err := cmd.Process.Signal(os.Interrupt); err != nil { // it tells what it has seen
+		t.Fatal(err)
+	}
+	err = cmd.Wait()
+	t.Log(out.String())
+	if err != nil || match(out.String(), `(Socket errors|Non-2xx)`) != "" || match(out.String(), `([1-9]\d*) requests in`) == "" {
+		t.Error("wrk saw errors, or nothing")
+	}
+	s.stop()
+}

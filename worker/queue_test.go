@@ -1,0 +1,150 @@
+//go:build linux
+
+package worker_test
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/handover-go/handover/draintest"
+	"github.com/handover-go/handover/internal/moving"
+	"github.com/handover-go/handover/internal/wire"
+)
+
+// siblings are workers of one socket and one queue.
+type siblings struct {
+	t     *testing.T
+	fd    int
+	addr  string
+	queue []int
+}
+
+func newSiblings(t *testing.T) *siblings {
+	t.Helper()
+	s := &siblings{t: t}
+	s.fd, s.addr = heldSocket(t)
+	give, take, err := moving.Pair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(give); unix.Close(take) })
+	s.queue = []int{give, take}
+	return s
+}
+
+// start starts one more, which serves.
+func (s *siblings) start() *process {
+	s.t.Helper()
+	p := begin(s.t, spec{app: "serve", sockets: []string{"http"}, fds: map[string]int{"http": s.fd}, queue: s.queue})
+	p.phase(wire.PhaseReady)
+	p.tell(wire.CmdGo)
+	p.phase(wire.PhaseServing)
+	return p
+}
+
+func (p *process) move(m wire.Move) {
+	p.t.Helper()
+	p.send(wire.Moves{Cmd: wire.CmdMoves, Do: m})
+}
+
+// keeper is a client that keeps its connection.
+type keeper struct {
+	net.Conn
+	br *bufio.Reader
+}
+
+func (s *siblings) keeper() keeper {
+	s.t.Helper()
+	c, err := net.Dial("tcp", s.addr)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { c.Close() })
+	return keeper{c, bufio.NewReader(c)}
+}
+
+// ask makes a request. That the connection will be closed is an error.
+func (k keeper) ask() error {
+	_ = k.SetDeadline(time.Now().Add(patience))
+	if _, err := io.WriteString(k, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+		return err
+	}
+	resp, err := http.ReadResponse(k.br, nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err == nil && (resp.Close || string(b) != "ok\n") {
+		err = fmt.Errorf("%q, %v", b, resp.Header)
+	}
+	return err
+}
+
+// What is queued for a worker that is killed goes to the next one.
+func TestQueueOutlivesItsTaker(t *testing.T) {
+	t.Parallel()
+	s := newSiblings(t)
+	first := s.start()
+	keepers := make([]keeper, 20)
+	for i := range keepers {
+		keepers[i] = s.keeper()
+		if err := keepers[i].ask(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	victim := s.start()
+	if err := draintest.Freeze(t.Context(), victim.proc.Pid); err != nil {
+		t.Fatal(err)
+	}
+	first.move(wire.MoveGive)
+	first.drain(patience, true)
+	if st := first.exits("exit status 0"); st.MovedOut != len(keepers) {
+		t.Errorf("%d connections were given away, want %d", st.MovedOut, len(keepers))
+	}
+	victim.signal(syscall.SIGKILL)
+	victim.exits("killed by SIGKILL")
+	s.start()
+	for i, k := range keepers {
+		if err := k.ask(); err != nil {
+			t.Errorf("connection %d: %v", i, err)
+		}
+	}
+}
+
+// A new parent takes a worker for one that serves until it has heard that it drains.
+// What it says meanwhile closes no connection.
+func TestStayInADrain(t *testing.T) {
+	t.Parallel()
+	s := newSiblings(t)
+	first := s.start()
+	k := s.keeper()
+	if err := k.ask(); err != nil {
+		t.Fatal(err)
+	}
+	first.move(wire.MoveKeep)
+	first.drain(patience, true)
+	first.phase(wire.PhaseDraining)
+	first.move(wire.MoveStay)
+	for range 200 { // it obeys during the first of them
+		if err := k.ask(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.start()
+	first.move(wire.MoveGive)
+	if st := first.exits("exit status 0"); st.MovedOut != 1 {
+		t.Errorf("%d connections were given away, want 1", st.MovedOut)
+	}
+	if err := k.ask(); err != nil {
+		t.Error(err)
+	}
+}
