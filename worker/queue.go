@@ -65,7 +65,7 @@ func (w *Worker) moves(m wire.Move) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if m == wire.MoveStay && w.ctx.Err() != nil {
+	if role == drain.Stay && w.ctx.Err() != nil {
 		role = drain.Keep // from a new parent, which does not know of the drain yet
 	}
 	w.movesLocked(role)
