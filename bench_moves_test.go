@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/handover-go/handover/draintest"
 )
 
 // keeper is a client that keeps its connection, and asks once for each upgrade.
@@ -101,5 +103,51 @@ func BenchmarkManyIdle(b *testing.B) {
 	s.stop()
 	b.ReportMetric(median(took), "s/upgrade")
 	b.ReportMetric(float64(closed), "closed")
+	b.ReportMetric(0, "ns/op")
+}
+
+// BenchmarkUpgradeLatency is the 99th percentile of requests while upgrades go on, over
+// that while idle processes of the same program are started and ended instead: one for
+// each upgrade, and as many as an upgrade starts.
+func BenchmarkUpgradeLatency(b *testing.B) {
+	const rounds, pause = 20, 100 * time.Millisecond
+	s := startService(b, 2)
+	p99 := func(act func()) float64 {
+		l, err := draintest.Start(b.Context(), draintest.Config{
+			Addr: s.addr, Rate: 20, WaitReady: 10 * time.Second,
+			Clients: map[draintest.Kind]int{draintest.KeepAlive: 40, draintest.New: 4},
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+		for range rounds {
+			act()
+			time.Sleep(pause)
+		}
+		r := l.Stop()
+		if err := r.Check(); err != nil {
+			b.Fatal(err)
+		}
+		return float64(r.Latency.P99)
+	}
+	idle := func(n int) func() {
+		return func() {
+			_, fd := heldSocket(b)
+			for range n {
+				defer stopPlain(startPlain(b, fd, 1))
+			}
+			time.Sleep(20 * time.Millisecond) // they come up
+		}
+	}
+	var up, one, three []float64
+	for b.Loop() {
+		up = append(up, p99(s.upgrade))
+		one = append(one, p99(idle(1)))
+		three = append(three, p99(idle(3)))
+	}
+	s.stop()
+	b.ReportMetric(median(up)/1e6, "ms-p99")
+	b.ReportMetric(median(up)/median(one), "×one-idle")
+	b.ReportMetric(median(up)/median(three), "×three-idle")
 	b.ReportMetric(0, "ns/op")
 }

@@ -277,8 +277,8 @@ func (d *Drainer) notGiven(err error) {
 	}
 }
 
-// roomTime is how long a full queue is waited for before connections are tried again,
-// and pause the time between two tries.
+// roomTime is how long a full queue is waited for before a connection is tried again,
+// and pause the time before that when there seems to be room.
 const (
 	roomTime = 50 * time.Millisecond
 	pause    = time.Millisecond
@@ -288,30 +288,32 @@ const (
 // to wait later goes by itself, unless the queue is full.
 func (d *Drainer) giveAll() {
 	for {
-		if d.giving() && !d.broken.Load() {
-			d.full.Store(false)
-			for _, c := range d.open() {
-				if poked := c.poke(); poked != nil {
-					<-poked
-				}
-				if d.full.Load() {
-					break
-				}
-			}
-			if d.full.Load() {
-				d.cfg.Queue.AwaitRoom(time.Now().Add(roomTime))
-				select {
-				case <-d.settled:
-					return
-				case <-time.After(pause):
-				}
-				continue
-			}
+		for _, c := range d.open() {
+			d.giveOne(c)
 		}
 		select {
 		case <-d.giver:
 		case <-d.settled:
 			return
+		}
+	}
+}
+
+// giveOne gives a connection away if it waits for a request, as soon as the queue has
+// room for it.
+func (d *Drainer) giveOne(c *conn) {
+	for d.giving() && !d.broken.Load() && !isClosed(d.settled) {
+		d.full.Store(false)
+		poked := c.poke()
+		if poked == nil {
+			return
+		}
+		<-poked
+		if !d.full.Load() {
+			return
+		}
+		if !d.cfg.Queue.AwaitRoom(time.Now().Add(roomTime)) {
+			time.Sleep(pause)
 		}
 	}
 }

@@ -11,12 +11,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// room is the size of a queue, which the kernel doubles (socket(7), SO_SNDBUF); it has
+// room for one with MaxHeld bytes. See Send.
+const room = 4096
+
 // Pair makes a queue: the end that gives and the end that takes. They are the
 // caller's to close.
 func Pair() (give, take int, err error) {
 	p, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return -1, -1, os.NewSyscallError("socketpair", err)
+	}
+	if err := unix.SetsockoptInt(p[0], unix.SOL_SOCKET, unix.SO_SNDBUF, room); err != nil {
+		unix.Close(p[0])
+		unix.Close(p[1])
+		return -1, -1, os.NewSyscallError("setsockopt", err)
 	}
 	return p[0], p[1], nil
 }
@@ -83,9 +92,10 @@ func (q *Queue) Close() {
 	}
 }
 
-// Send gives a connection away. It never waits: ErrFull if it would. The descriptor
-// stays the caller's, who has nothing to do with the connection any more but to
-// close it.
+// Send gives a connection away. It never waits: ErrFull if more than a quarter of the
+// room is taken, by three connections or so. A connection that is queued waits, whereas
+// one that is not goes on being served by whoever has it. The descriptor stays the
+// caller's, who has nothing to do with the connection any more but to close it.
 func (q *Queue) Send(fd int, m Message) error {
 	if len(m.Held) > MaxHeld {
 		return fmt.Errorf("%w: %d bytes read, at most %d can be", ErrMessage, len(m.Held), MaxHeld)
@@ -93,6 +103,11 @@ func (q *Queue) Send(fd int, m Message) error {
 	b, oob := encode(make([]byte, 0, headerLen+len(m.Held)), m), unix.UnixRights(fd)
 	var err error
 	cerr := q.giveRaw.Control(func(end uintptr) {
+		// Not before AwaitRoom would say so.
+		if !polls(end, unix.POLLOUT) {
+			err = unix.EAGAIN
+			return
+		}
 		for {
 			_, err = unix.SendmsgN(int(end), b, oob, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
 			if err != unix.EINTR {
@@ -109,19 +124,26 @@ func (q *Queue) Send(fd int, m Message) error {
 	return os.NewSyscallError("sendmsg", err)
 }
 
-// AwaitRoom waits until something may fit into the queue, or until the deadline.
-func (q *Queue) AwaitRoom(deadline time.Time) {
+// AwaitRoom waits until something may fit into the queue, or until the deadline. It
+// returns false when there was room all the time: it is another limit that has been
+// reached.
+func (q *Queue) AwaitRoom(deadline time.Time) (waited bool) {
 	_ = q.give.SetWriteDeadline(deadline)
-	first := true
 	_ = q.giveRaw.Write(func(fd uintptr) bool {
-		if !first {
+		if waited || polls(fd, unix.POLLOUT) {
 			return true
 		}
-		first = false
-		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
-		n, _ := unix.Poll(p, 0)
-		return n > 0
+		waited = true
+		return false
 	})
+	return waited
+}
+
+// polls tells whether a descriptor shows the event now.
+func polls(fd uintptr, event int16) bool {
+	p := []unix.PollFd{{Fd: int32(fd), Events: event}}
+	n, _ := unix.Poll(p, 0)
+	return n > 0 && p[0].Revents&event != 0
 }
 
 // Receive takes the next connection, whose descriptor is the caller's then. It waits
@@ -181,10 +203,6 @@ func (q *Queue) SetDeadline(t time.Time) { _ = q.take.SetReadDeadline(t) }
 
 // Pending tells whether something is queued.
 func (q *Queue) Pending() (some bool) {
-	_ = q.takeRaw.Control(func(fd uintptr) {
-		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-		n, _ := unix.Poll(p, 0)
-		some = n > 0 && p[0].Revents&unix.POLLIN != 0
-	})
+	_ = q.takeRaw.Control(func(fd uintptr) { some = polls(fd, unix.POLLIN) })
 	return some
 }
