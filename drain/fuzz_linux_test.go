@@ -66,6 +66,11 @@ func FuzzMove(f *testing.F) {
 			f.Add(append(s, script("GET /a")...), every(3, 7|segmentMove), tcp)
 			f.Add(append(script("POST /c", "\r\n", "GET /a"), s...), every(40, 9|segmentMove|segmentRace), tcp)
 		}
+		for n := range byte(4) { // bytes that the server holds when it has answered
+			first := byte(len(pieces[0])) + n
+			f.Add(script("GET /a", "GET /a", "POST /c", "GET /a"), append([]byte{first}, every(20, 5|segmentMove)...), tcp)
+			f.Add(script("POST /h", "\r\n", "GET /a"), append([]byte{first + 20}, every(20, 1|segmentMove)...), tcp)
+		}
 		f.Add(script("GET /a", "POST /k", "Host", "Content-Length", "\r\n", "12345", "GET /a"), every(40, 5|segmentMove), tcp)
 		f.Add(script("POST /c", "\r\n", "\r\n", "\r\n", "GET /a"), every(80, 1|segmentMove), tcp)
 		f.Add(script("POST /c", "\n", "\n", "G", "POST /d", "\r", "GET /f", "HEAD"), []byte{63, 14, 1 | segmentMove, 1, 1 | segmentMove, 2}, tcp)
