@@ -53,7 +53,6 @@ type conn struct {
 	held     held
 	pre      []byte        // came with it, and the server has not read it
 	post     bool          // its last request was a POST
-	forgive  int           // stray line ends that may precede its next request
 	deadline time.Time     // of the server's reads
 	reading  bool          // in a read
 	poked    chan struct{} // closed when the read that was poked has ended

@@ -64,14 +64,13 @@ func (c *conn) beforeRead(p []byte) (n int, err error, done bool) {
 		return 0, errTaken, true
 	}
 	c.held.asked(len(p))
-	for len(c.pre) > 0 && len(p) > 0 {
+	if len(c.pre) > 0 && len(p) > 0 {
 		n = copy(p, c.pre)
 		if c.pre = c.pre[n:]; len(c.pre) == 0 {
 			c.pre = nil
 		}
-		if n, err = c.took(p[:n]); n > 0 || err != nil {
-			return n, err, true
-		}
+		n, err = c.took(p[:n])
+		return n, err, true
 	}
 	if c.held.known && c.d.giving() && c.give() {
 		return 0, errTaken, true
@@ -87,7 +86,7 @@ func (c *conn) afterRead(p []byte, n int, err error) (_ int, _ error, again bool
 	poked := c.unpoke()
 	if n > 0 {
 		n, err := c.took(p[:n])
-		return n, err, n == 0 && err == nil
+		return n, err, false
 	}
 	if poked && timedOut(err) && !c.expired() {
 		if c.held.known && c.d.giving() && c.give() {
@@ -98,23 +97,13 @@ func (c *conn) afterRead(p []byte, n int, err error) (_ int, _ error, again bool
 	return n, err, false
 }
 
-// took notes what was read, in p, and returns how much of it the server gets. The
-// caller holds mu.
+// took notes that p was read for the server, which may be too late. The caller holds mu.
 func (c *conn) took(p []byte) (int, error) {
-	n := len(p)
-	stray := 0
-	for stray < n && stray < c.forgive && (p[stray] == '\r' || p[stray] == '\n') {
-		stray++
-	}
-	if c.forgive -= stray; stray < n {
-		c.forgive = 0
-	}
-	n = copy(p, p[stray:])
-	c.held.got(p[:n])
-	if n > 0 && !c.arrived(p[:n]) {
+	c.held.got(p)
+	if !c.arrived(p) {
 		return 0, errTaken
 	}
-	return n, nil
+	return len(p), nil
 }
 
 // expired tells whether the server's own deadline has passed.

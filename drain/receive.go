@@ -1,6 +1,7 @@
 package drain
 
 import (
+	"bytes"
 	"errors"
 	"net"
 	"time"
@@ -104,9 +105,6 @@ func (d *Drainer) receiveOne(m moving.Message, fd int) {
 	}
 	c, wrapped := wrap(d, nc)
 	c.held.bytes, c.post = m.Held, m.Post
-	if m.Post {
-		c.forgive = 4 // as many as net/http does
-	}
 	if m.Idle > 0 {
 		c.deadline = time.Now().Add(m.Idle)
 	}
@@ -167,10 +165,15 @@ func (c *conn) park() bool {
 	}
 }
 
-// toServer gives the connection to the server, which sees a new one.
+// toServer gives the connection to the server, which sees a new one, and so does not
+// forgive what it would after a POST: line ends among the first bytes.
 func (d *Drainer) toServer(c *conn, wrapped net.Conn) {
 	c.mu.Lock()
 	c.pre, c.held.bytes = c.held.bytes, nil
+	if c.post {
+		c.pre = c.pre[enough-len(bytes.TrimLeft(c.pre[:enough], "\r\n")):]
+		c.post = false // not again in the next process
+	}
 	c.deadline = time.Time{}
 	_ = c.Conn.SetReadDeadline(time.Time{})
 	c.mu.Unlock()
