@@ -297,6 +297,10 @@ func TestStrangeMessages(t *testing.T) {
 	for _, text := range garbled {
 		messages["garbled: "+text[:min(len(text), 9)]] = strange{text, []int{fd}}
 	}
+	// Room for what is too long.
+	if err := unix.SetsockoptInt(p[0], unix.SOL_SOCKET, unix.SO_SNDBUF, 1<<16); err != nil {
+		t.Fatal(err)
+	}
 	open := len(descriptors(t))
 	for name, m := range messages {
 		var rights []byte
