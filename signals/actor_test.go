@@ -132,7 +132,7 @@ func TestEcho(t *testing.T) {
 		if err := <-outcome; !errors.Is(err, ErrStop) || len(got) != 0 {
 			t.Errorf("%v, at once: %v", err, got)
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		a.signals <- syscall.SIGTERM
 		a.signals <- syscall.SIGINT
 		synctest.Wait()
