@@ -2,7 +2,7 @@ package handover_test
 
 import (
 	"bufio"
-	"fmt"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -24,21 +24,40 @@ type keeper struct {
 	r *bufio.Reader
 }
 
-func (k keeper) ask() error {
+// ask returns who answered.
+func (k keeper) ask() (who string, err error) {
 	_ = k.SetDeadline(time.Now().Add(30 * time.Second))
 	if _, err := k.Write([]byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n")); err != nil {
-		return err
+		return "", err
 	}
 	resp, err := http.ReadResponse(k.r, nil)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer resp.Body.Close()
 	if resp.Close {
-		return fmt.Errorf("the answer closes the connection")
+		return "", errors.New("the answer closes the connection")
 	}
 	_, err = io.Copy(io.Discard, resp.Body)
-	return err
+	return resp.Header.Get("X-Worker"), err
+}
+
+// keep connects clients that keep their connection, and have asked once.
+func keep(t testing.TB, addr string, count int) []keeper {
+	t.Helper()
+	conns := make([]keeper, count)
+	for i := range conns {
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		conns[i] = keeper{c, bufio.NewReaderSize(c, 512)}
+		if _, err := conns[i].ask(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return conns
 }
 
 // BenchmarkManyIdle is an upgrade of a service with 10,000 idle connections, whose user
@@ -62,18 +81,7 @@ func BenchmarkManyIdle(b *testing.B) {
 		}
 		return cmd
 	}, 2, "TEST_APP=plain")
-	conns := make([]keeper, count)
-	for i := range conns {
-		c, err := net.Dial("tcp", s.addr)
-		if err != nil {
-			b.Fatal(err)
-		}
-		conns[i] = keeper{c, bufio.NewReaderSize(c, 512)}
-		defer c.Close()
-		if err := conns[i].ask(); err != nil {
-			b.Fatal(err)
-		}
-	}
+	conns := keep(b, s.addr, count)
 	var took []float64
 	closed := 0
 	for b.Loop() {
@@ -95,7 +103,7 @@ func BenchmarkManyIdle(b *testing.B) {
 		}
 		took = append(took, time.Since(start).Seconds())
 		for i := range conns {
-			if err := conns[i].ask(); err != nil {
+			if _, err := conns[i].ask(); err != nil {
 				closed++
 			}
 		}

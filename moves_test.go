@@ -230,3 +230,44 @@ func TestWrkKeepAlive(t *testing.T) {
 	}
 	s.stop()
 }
+
+// A worker whose descriptors run out takes no more connections; who has the rest goes
+// on serving them, and gives them away when there is room.
+func TestScarceDescriptors(t *testing.T) {
+	s := startServiceBy(t, func(bin string) *exec.Cmd {
+		return exec.Command("sh", "-c", `ulimit -n 120 && exec "$0"`, bin)
+	}, 1, "TEST_APP=plain")
+	clients := keep(t, s.addr, 90)
+	old := s.workers()[0]
+	from := s.mark()
+	s.upgrade()
+	if _, err := s.waitFrom(from, has("descriptors are running out")); err != nil {
+		t.Fatal(err)
+	}
+	byOld := 0
+	for _, c := range clients {
+		who, err := c.ask()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if who == strconv.Itoa(old) {
+			byOld++
+		}
+	}
+	if byOld == 0 || byOld == len(clients) {
+		t.Errorf("%d of %d are with the old worker", byOld, len(clients))
+	}
+	for _, c := range clients[:80] {
+		c.Close()
+	}
+	// What is left has room.
+	if _, err := s.waitFrom(from, has("worker exited", "pid="+strconv.Itoa(old)+" ", "exit status 0")); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range clients[80:] {
+		if who, err := c.ask(); err != nil || who == strconv.Itoa(old) {
+			t.Errorf("%q, %v", who, err)
+		}
+	}
+	s.stop()
+}

@@ -16,22 +16,28 @@ var errGone = errors.New("drain: the client has gone")
 // reserve is how many descriptors are left for others.
 const reserve = 64
 
-// roomForOne tells whether a descriptor more leaves the reserve alone. The kernel gives
+// roomForOne tells whether a connection more leaves the reserve alone. The kernel gives
 // the lowest number that is free, and a message that comes when there is none loses its
-// descriptor.
+// descriptor. A connection takes two for a moment (net.FileConn copies), so that the
+// lowest stays free, however many there are.
 func roomForOne() bool {
 	var limit unix.Rlimit
 	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) != nil {
 		return true
 	}
-	fd, err := unix.FcntlInt(2, unix.F_DUPFD_CLOEXEC, 0)
+	lowest, err := unix.FcntlInt(2, unix.F_DUPFD_CLOEXEC, 0)
 	if errors.Is(err, unix.EBADF) {
 		return true
 	} else if err != nil {
 		return false
 	}
-	unix.Close(fd)
-	return uint64(fd)+reserve < limit.Cur
+	defer unix.Close(lowest)
+	next, err := unix.FcntlInt(2, unix.F_DUPFD_CLOEXEC, lowest)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(next)
+	return uint64(next)+reserve < limit.Cur
 }
 
 // adopt makes a connection of a descriptor, which it owns. It must be one that ln could

@@ -169,13 +169,15 @@ type Drainer struct {
 
 	begun atomic.Bool // draining is closed; for every request to read
 
-	role     atomic.Int32  // a Role
-	full     atomic.Bool   // the queue was, when something was sent last
-	broken   atomic.Bool   // nothing can be sent
-	giver    chan struct{} // has room for one: there may be something to give away
-	receiver chan struct{} // the same: something may be taken
-	settled  chan struct{} // closed when connections move no more
-	parked   sync.WaitGroup
+	role        atomic.Int32  // a Role
+	full        atomic.Bool   // the queue was, when something was sent last
+	broken      atomic.Bool   // nothing can be sent
+	pausedUntil atomic.Int64  // nothing is given away, in nanoseconds since 1970
+	scarce      atomic.Bool   // descriptors have been, when something could be taken
+	giver       chan struct{} // has room for one: there may be something to give away
+	receiver    chan struct{} // the same: something may be taken
+	settled     chan struct{} // closed when connections move no more
+	parked      sync.WaitGroup
 
 	mu        sync.Mutex
 	started   bool // Serve was called

@@ -238,7 +238,9 @@ func (d *Drainer) mayTake() {
 func (d *Drainer) moves() bool { return d.cfg.Queue != nil && d.bare }
 
 // giving tells whether connections are to be given away now.
-func (d *Drainer) giving() bool { return d.begun.Load() && Role(d.role.Load()) == Give }
+func (d *Drainer) giving() bool {
+	return d.begun.Load() && Role(d.role.Load()) == Give && time.Now().UnixNano() >= d.pausedUntil.Load()
+}
 
 // stays tells whether a connection, during a drain, is kept open to be moved, and not
 // closed after the lame-duck time. If nobody takes it, that time begins with what is
@@ -266,11 +268,13 @@ func (d *Drainer) notGiven(err error) {
 	}
 }
 
-// roomTime is how long a full queue is waited for before a connection is tried again,
-// and pause the time before that when there seems to be room.
+// roomTime is how long a connection may wait in the queue until those who should take
+// it are given up for the moment, and stallTime for how long. pause is the time between
+// two tries when the queue has room and something else has not.
 const (
-	roomTime = 50 * time.Millisecond
-	pause    = time.Millisecond
+	roomTime  = 50 * time.Millisecond
+	stallTime = time.Second
+	pause     = time.Millisecond
 )
 
 // giveAll gives away what waits for a request, until the drain has ended. What begins
@@ -280,8 +284,13 @@ func (d *Drainer) giveAll() {
 		for _, c := range d.open() {
 			d.giveOne(c)
 		}
+		var resume <-chan time.Time
+		if left := time.Until(time.Unix(0, d.pausedUntil.Load())); left > 0 {
+			resume = time.After(left)
+		}
 		select {
 		case <-d.giver:
+		case <-resume:
 		case <-d.settled:
 			return
 		}
@@ -301,10 +310,33 @@ func (d *Drainer) giveOne(c *conn) {
 		if !d.full.Load() {
 			return
 		}
-		if !d.cfg.Queue.AwaitRoom(time.Now().Add(roomTime)) {
+		switch room, waited := d.cfg.Queue.AwaitRoom(time.Now().Add(roomTime)); {
+		case !room:
+			d.takeBack()
+		case !waited:
 			time.Sleep(pause)
 		}
 	}
+}
+
+// given waits until what was given away has been taken, and reports whether it was; if
+// not, it is here again.
+func (d *Drainer) given() bool {
+	if !d.giving() {
+		return true
+	}
+	for end := time.Now().Add(roomTime); d.cfg.Queue.Pending(); {
+		if time.Now().After(end) {
+			d.takeBack()
+			return false
+		}
+		select {
+		case <-time.After(pause / 10):
+		case <-d.cutting:
+			return true
+		}
+	}
+	return true
 }
 
 // wake wakes whoever waits for ch, which has room for one.

@@ -84,6 +84,47 @@ func (r *relay) start(h http.Handler) *running {
 	return g
 }
 
+// queued is the client of a connection that is in the queue.
+func (r *relay) queued() *client {
+	r.t.Helper()
+	c := dial(r.t, r.ln.Addr())
+	nc := must(r.ln.Accept())
+	control(r.t, nc, func(fd int) error { return r.queue().Send(fd, moving.Message{}) })
+	nc.Close()
+	return c
+}
+
+// Who gives to a queue that nobody takes from does not lose what is there: it serves it
+// itself, and gives it away when somebody has come.
+func TestNobodyTakes(t *testing.T) {
+	t.Parallel()
+	r := newRelay(t, "tcp")
+	a := r.start(newSite())
+	var clients []*client
+	for range 20 {
+		c := dial(t, r.ln.Addr())
+		c.get("/")
+		c.expect("hello", false)
+		clients = append(clients, c)
+	}
+	a.retire()
+	for range 3 {
+		for _, c := range clients {
+			c.get("/")
+			c.expect("hello", false)
+		}
+	}
+	b := r.start(newSite())
+	a.drained(0, 0, 0)
+	for _, c := range clients {
+		c.get("/")
+		c.expect("hello", false)
+	}
+	if open, _ := b.Active(); open != len(clients) {
+		t.Errorf("%d are open", open)
+	}
+}
+
 // retire drains a generation whose connections go to others.
 func (g *running) retire() {
 	g.Move(Give)
@@ -527,15 +568,9 @@ func TestStopTakesRest(t *testing.T) {
 	t.Parallel()
 	r := newRelay(t, "tcp")
 	r.conf.LameDuck = time.Millisecond
-	a := r.start(newSite())
-	c := dial(t, r.ln.Addr())
+	c := r.queued()
 	c.get("/")
-	c.expect("hello", false)
-	a.waits("")
-	a.retire()
-	a.drained(0, 0, 0)
-	// It is in the queue. The next one stops before it has ever run.
-	c.get("/")
+	// The next one stops before it has ever run.
 	b := must(New(&http.Server{Handler: newSite()}, hold(t, r.ln), quiet(Config{Queue: r.queue(), LameDuck: time.Hour})))
 	b.Hold()
 	served := make(chan error, 1)

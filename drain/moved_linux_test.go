@@ -311,15 +311,7 @@ func TestResetInQueue(t *testing.T) {
 	t.Parallel()
 	for _, network := range []string{"tcp", "unix"} {
 		r := newRelay(t, network)
-		a := r.start(describe())
-		gone, stays := dial(t, r.ln.Addr()), dial(t, r.ln.Addr())
-		for _, c := range []*client{gone, stays} {
-			c.get("/a")
-			c.expect(answered("GET", "/a"), false)
-		}
-		a.waits("")
-		a.retire()
-		a.drained(0, 0, 0) // nobody takes
+		gone, stays := r.queued(), r.queued()
 		gone.send("GET /b HTTP/1.1\r\nHost: x\r\n\r\n")
 		if tcp, ok := gone.Conn.(*net.TCPConn); ok {
 			_ = tcp.SetLinger(0)

@@ -65,7 +65,9 @@ func (d *Drainer) mayReceive(turn *int) bool {
 			if roomForOne() {
 				return !isClosed(d.settled)
 			}
-			d.log.Warn("descriptors are running out: no connections are taken from other processes for now")
+			if !d.scarce.Swap(true) { // once
+				d.log.Warn("descriptors are running out: connections of other processes are taken only as there is room, raise the limit (RLIMIT_NOFILE)")
+			}
 			scarce = time.After(scarceTime)
 		}
 		select {
@@ -83,8 +85,21 @@ func (d *Drainer) receiveRest() {
 	if !d.moves() || !Role(d.role.Load()).takes() {
 		return
 	}
-	for d.cfg.Queue.Pending() && roomForOne() {
-		m, fd, err := d.cfg.Queue.Receive()
+	d.receiveQueued()
+}
+
+// takeBack takes what nobody else does. It is not given away again for a while, so that
+// what clients have asked meanwhile is answered here.
+func (d *Drainer) takeBack() {
+	d.pausedUntil.Store(time.Now().Add(stallTime).UnixNano())
+	d.log.Warn("no process takes connections: they are served here for now")
+	d.receiveQueued()
+}
+
+// receiveQueued takes what is in the queue now.
+func (d *Drainer) receiveQueued() {
+	for roomForOne() {
+		m, fd, err := d.cfg.Queue.TryReceive()
 		if err == nil {
 			d.receiveOne(m, fd)
 		} else if !errors.Is(err, moving.ErrMessage) {

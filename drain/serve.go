@@ -104,6 +104,9 @@ func (d *Drainer) drain(served <-chan struct{}, moving *sync.WaitGroup) {
 		shut = d.shutdown(ctx)
 	}
 	for in := d.await(shut); in; in = d.await(shut) {
+		if !d.given() {
+			continue
+		}
 		d.settle(moving)
 		d.receiveRest()
 		if d.empty() {

@@ -124,19 +124,19 @@ func (q *Queue) Send(fd int, m Message) error {
 	return os.NewSyscallError("sendmsg", err)
 }
 
-// AwaitRoom waits until something may fit into the queue, or until the deadline. It
-// returns false when there was room all the time: it is another limit that has been
-// reached.
-func (q *Queue) AwaitRoom(deadline time.Time) (waited bool) {
+// AwaitRoom waits until something may fit into the queue. It returns room false when
+// that has not happened by the deadline, and waited false when there was room all the
+// time: it is another limit that has been reached.
+func (q *Queue) AwaitRoom(deadline time.Time) (room, waited bool) {
 	_ = q.give.SetWriteDeadline(deadline)
-	_ = q.giveRaw.Write(func(fd uintptr) bool {
+	err := q.giveRaw.Write(func(fd uintptr) bool {
 		if waited || polls(fd, unix.POLLOUT) {
 			return true
 		}
 		waited = true
 		return false
 	})
-	return waited
+	return err == nil, waited
 }
 
 // polls tells whether a descriptor shows the event now.
@@ -150,14 +150,34 @@ func polls(fd uintptr, event int16) bool {
 // until there is one, until the deadline (os.ErrDeadlineExceeded), or until Close
 // (net.ErrClosed). A message that can't be understood is an error that wraps
 // ErrMessage; what came with it is closed.
-func (q *Queue) Receive() (m Message, fd int, err error) {
+func (q *Queue) Receive() (Message, int, error) { return receive(q.takeRaw.Read) }
+
+// TryReceive is Receive that never waits, whatever the deadline: without anything
+// queued it returns os.ErrDeadlineExceeded.
+func (q *Queue) TryReceive() (Message, int, error) {
+	return receive(func(take func(fd uintptr) bool) error {
+		done := false
+		if err := q.takeRaw.Control(func(fd uintptr) { done = take(fd) }); err != nil {
+			return err
+		}
+		if !done {
+			return os.ErrDeadlineExceeded
+		}
+		return nil
+	})
+}
+
+// receive takes one message; access calls what it is given until that returns true.
+func receive(access func(func(fd uintptr) bool) error) (m Message, fd int, err error) {
 	b := make([]byte, maxHeader+MaxHeld+1)
 	oob := make([]byte, unix.CmsgSpace(4))
 	var n, oobn, flags int
 	var rerr error
-	err = q.takeRaw.Read(func(end uintptr) bool {
-		n, oobn, flags, _, rerr = unix.Recvmsg(int(end), b, oob, unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
-		return rerr != unix.EAGAIN && rerr != unix.EINTR
+	err = access(func(end uintptr) bool {
+		for rerr = unix.EINTR; rerr == unix.EINTR; {
+			n, oobn, flags, _, rerr = unix.Recvmsg(int(end), b, oob, unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
+		}
+		return rerr != unix.EAGAIN
 	})
 	if err == nil {
 		err = os.NewSyscallError("recvmsg", rerr)
