@@ -155,6 +155,11 @@ func converse(t *testing.T, addr net.Addr, sent string, segments []byte, before 
 	t.Helper()
 	c := dial(t, addr)
 	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	var answers []byte
+	var err error
+	// What has not been received is lost with a reset, which net/http causes when it
+	// closes after a 400 and has not read all. So it is read all the time.
+	read := inBackground(func() { answers, err = io.ReadAll(c) })
 	for rest := sent; rest != ""; {
 		b, n := byte(0), len(rest)
 		if len(segments) > 0 {
@@ -170,7 +175,7 @@ func converse(t *testing.T, addr net.Addr, sent string, segments []byte, before 
 	before(0)
 	_, _ = io.WriteString(c, ending)
 	_ = c.Conn.(interface{ CloseWrite() error }).CloseWrite()
-	answers, err := io.ReadAll(c)
+	<-read
 	if err != nil && !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("read %q, %v", answers, err)
 	}
