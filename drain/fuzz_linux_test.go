@@ -93,14 +93,14 @@ func FuzzMove(f *testing.F) {
 		ln := listen(t, network)
 		plain := &http.Server{Handler: describe(), ErrorLog: logger}
 		served := inBackground(func() { _ = plain.Serve(ln) })
-		want := converse(t, ln.Addr(), sent, segments, func(byte) {})
+		want, wantReset := converse(t, ln.Addr(), sent, segments, func(byte) {})
 		plain.Close()
 		<-served
 
 		r := newRelay(t, network)
 		r.setup = func(srv *http.Server) { srv.ErrorLog = logger }
 		r.start(describe())
-		got := converse(t, r.ln.Addr(), sent, segments, func(before byte) {
+		got, reset := converse(t, r.ln.Addr(), sent, segments, func(before byte) {
 			if before&segmentRace == 0 {
 				r.settled()
 			}
@@ -112,7 +112,10 @@ func FuzzMove(f *testing.F) {
 				}
 			}
 		})
-		if got != want {
+		// net/http closes after a 400 without having read all. TCP resets the connection
+		// then, and what has not been sent yet is lost.
+		lossy := tcp && (reset || wantReset)
+		if got != want && !(lossy && (strings.HasPrefix(want, got) || strings.HasPrefix(got, want))) {
 			t.Errorf("moved: sent\n%q\nreceived\n%q\nundisturbed:\n%q", sent, got, want)
 		}
 		r.gens[len(r.gens)-1].Drain(0)
@@ -151,14 +154,13 @@ const ending = "\r\n\r\n\r\n\r\n"
 
 // converse sends a stream in segments, and returns what comes back. What is sent to a
 // server that has closed may be lost.
-func converse(t *testing.T, addr net.Addr, sent string, segments []byte, before func(byte)) string {
+func converse(t *testing.T, addr net.Addr, sent string, segments []byte, before func(byte)) (received string, reset bool) {
 	t.Helper()
 	c := dial(t, addr)
 	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
 	var answers []byte
 	var err error
-	// What has not been received is lost with a reset, which net/http causes when it
-	// closes after a 400 and has not read all. So it is read all the time.
+	// Read all the time: less is lost with a reset.
 	read := inBackground(func() { answers, err = io.ReadAll(c) })
 	for rest := sent; rest != ""; {
 		b, n := byte(0), len(rest)
@@ -180,7 +182,7 @@ func converse(t *testing.T, addr net.Addr, sent string, segments []byte, before 
 		t.Errorf("read %q, %v", answers, err)
 	}
 	c.Close()
-	return date.ReplaceAllString(string(answers), "Date: today")
+	return date.ReplaceAllString(string(answers), "Date: today"), err != nil
 }
 
 // settled waits until the only connection's server has read all that was sent and wants
