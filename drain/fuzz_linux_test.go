@@ -74,6 +74,7 @@ func FuzzMove(f *testing.F) {
 		f.Add(script("GET /a", "POST /k", "Host", "Content-Length", "\r\n", "12345", "GET /a"), every(40, 5|segmentMove), tcp)
 		f.Add(script("POST /c", "\r\n", "\r\n", "\r\n", "GET /a"), every(80, 1|segmentMove), tcp)
 		f.Add(script("POST /c", "\n", "\n", "G", "POST /d", "\r", "GET /f", "HEAD"), []byte{63, 14, 1 | segmentMove, 1, 1 | segmentMove, 2}, tcp)
+		f.Add(script("POST /c", "\r\n", "\r\n", "\r\n"), every(80, 9|segmentMove|segmentRace), tcp)
 		f.Add(script("GET /a", "HEAD", "POST /e", "GET /f", "GET /a", "GET /"), every(40, 33|segmentMove), tcp)
 		f.Add(script("POST /k", "Host", "Transfer", "\r\n", "GET /a"), every(20, 30|segmentMove), tcp)
 		f.Add(script("GET /a", "GET /", " ", "HTTP/1.1", "Host", "X-Big", "\r\n", "GET /a"), []byte{63, 63 | segmentMove, 63, 63 | segmentMove}, tcp)
@@ -85,9 +86,6 @@ func FuzzMove(f *testing.F) {
 			stream.WriteString(pieces[int(p)%len(pieces)])
 		}
 		sent := stream.String()
-		if len(sent) < enough {
-			return // a client that says less and goes gets a 400 if it has never moved
-		}
 		network := "unix"
 		if tcp {
 			network = "tcp"
@@ -95,14 +93,14 @@ func FuzzMove(f *testing.F) {
 		ln := listen(t, network)
 		plain := &http.Server{Handler: describe(), ErrorLog: logger}
 		served := inBackground(func() { _ = plain.Serve(ln) })
-		want := converse(t, ln.Addr(), sent, segments, func(byte) {})
+		want, wantReset := converse(t, ln.Addr(), sent, segments, func(byte) {})
 		plain.Close()
 		<-served
 
 		r := newRelay(t, network)
 		r.setup = func(srv *http.Server) { srv.ErrorLog = logger }
 		r.start(describe())
-		got := converse(t, r.ln.Addr(), sent, segments, func(before byte) {
+		got, reset := converse(t, r.ln.Addr(), sent, segments, func(before byte) {
 			if before&segmentRace == 0 {
 				r.settled()
 			}
@@ -114,7 +112,10 @@ func FuzzMove(f *testing.F) {
 				}
 			}
 		})
-		if got != want {
+		// net/http closes after a 400 without having read all. TCP resets the connection
+		// then, and what has not been sent yet is lost.
+		lossy := tcp && (reset || wantReset)
+		if got != want && !(lossy && (strings.HasPrefix(want, got) || strings.HasPrefix(got, want))) {
 			t.Errorf("moved: sent\n%q\nreceived\n%q\nundisturbed:\n%q", sent, got, want)
 		}
 		r.gens[len(r.gens)-1].Drain(0)
@@ -146,12 +147,21 @@ func describe() http.Handler {
 
 var date = regexp.MustCompile(`Date: [^\r]*`)
 
+// ending is sent after each stream. Who ends with less than four bytes of a new
+// connection's first request, or after line ends that were forgiven, gets a 400, but none
+// if the connection has moved: there it has waited for those four bytes as if idle.
+const ending = "\r\n\r\n\r\n\r\n"
+
 // converse sends a stream in segments, and returns what comes back. What is sent to a
 // server that has closed may be lost.
-func converse(t *testing.T, addr net.Addr, sent string, segments []byte, before func(byte)) string {
+func converse(t *testing.T, addr net.Addr, sent string, segments []byte, before func(byte)) (received string, reset bool) {
 	t.Helper()
 	c := dial(t, addr)
 	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	var answers []byte
+	var err error
+	// Read all the time: less is lost with a reset.
+	read := inBackground(func() { answers, err = io.ReadAll(c) })
 	for rest := sent; rest != ""; {
 		b, n := byte(0), len(rest)
 		if len(segments) > 0 {
@@ -165,13 +175,14 @@ func converse(t *testing.T, addr net.Addr, sent string, segments []byte, before 
 		rest = rest[n:]
 	}
 	before(0)
+	_, _ = io.WriteString(c, ending)
 	_ = c.Conn.(interface{ CloseWrite() error }).CloseWrite()
-	answers, err := io.ReadAll(c)
+	<-read
 	if err != nil && !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("read %q, %v", answers, err)
 	}
 	c.Close()
-	return date.ReplaceAllString(string(answers), "Date: today")
+	return date.ReplaceAllString(string(answers), "Date: today"), err != nil
 }
 
 // settled waits until the only connection's server has read all that was sent and wants

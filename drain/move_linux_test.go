@@ -266,11 +266,13 @@ func TestIdleMoves(t *testing.T) {
 					}
 				}
 				g.waits("")
+				before, _ := g.Moved()
 				next := r.start(mirror(&who, fmt.Sprint(i+1)))
 				g.retire()
-				g.drained(0, 0, 0)
-				if rep := g.Report(); rep.Moved != 1 {
-					t.Errorf("%+v", rep)
+				rep := g.drained(0, 0, 0)
+				// Who has just stopped taking may get its own once more.
+				if in, _ := g.Moved(); rep.Moved-(in-before) != 1 {
+					t.Errorf("%+v, and %d came back", rep, in-before)
 				}
 				g = next
 			}
