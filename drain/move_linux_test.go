@@ -381,8 +381,14 @@ func TestIdleTimeMoves(t *testing.T) {
 	c := dial(t, r.ln.Addr())
 	c.get("/")
 	c.expect("hello", false)
-	a.waits("")
-	was := a.open()[0].deadline
+	var was time.Time
+	until(t, "it is idle", func() bool {
+		c := a.open()[0]
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		was = c.deadline
+		return c.reading && c.held.known
+	})
 	b := r.start(newSite())
 	a.retire()
 	a.drained(0, 0, 0)
