@@ -20,8 +20,8 @@ import (
 // in any case, or a few connections would be gone before another one is awake; and the
 // more it has, the more it takes at a time.
 const (
-	minShareTime = 250 * time.Microsecond
-	shareTime    = 5 * time.Microsecond
+	minShareTime = 100 * time.Microsecond
+	shareTime    = 10 * time.Microsecond
 	maxShareTime = 500 * time.Microsecond
 	shareBatch   = 64 // one more for so many that it has
 )
