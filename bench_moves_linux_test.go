@@ -1,11 +1,6 @@
 package handover_test
 
 import (
-	"bufio"
-	"errors"
-	"io"
-	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,48 +12,6 @@ import (
 
 	"github.com/handover-go/handover/draintest"
 )
-
-// keeper is a client that keeps its connection, and asks once for each upgrade.
-type keeper struct {
-	net.Conn
-	r *bufio.Reader
-}
-
-// ask returns who answered.
-func (k keeper) ask() (who string, err error) {
-	_ = k.SetDeadline(time.Now().Add(30 * time.Second))
-	if _, err := k.Write([]byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n")); err != nil {
-		return "", err
-	}
-	resp, err := http.ReadResponse(k.r, nil)
-	if err != nil {
-		return "", err
-	}
-	defer resp.Body.Close()
-	if resp.Close {
-		return "", errors.New("the answer closes the connection")
-	}
-	_, err = io.Copy(io.Discard, resp.Body)
-	return resp.Header.Get("X-Worker"), err
-}
-
-// keep connects clients that keep their connection, and have asked once.
-func keep(t testing.TB, addr string, count int) []keeper {
-	t.Helper()
-	conns := make([]keeper, count)
-	for i := range conns {
-		c, err := net.Dial("tcp", addr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { c.Close() })
-		conns[i] = keeper{c, bufio.NewReaderSize(c, 512)}
-		if _, err := conns[i].ask(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return conns
-}
 
 // BenchmarkManyIdle is an upgrade of a service with 10,000 idle connections, whose user
 // is an ordinary one: root does not see the limit of descriptors that are on their way
