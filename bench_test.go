@@ -19,7 +19,10 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/handover-go/handover/internal/launch"
+	"github.com/handover-go/handover/internal/moving"
 	"github.com/handover-go/handover/workerset"
 )
 
@@ -66,8 +69,15 @@ func stopPlain(p *launch.Process) {
 
 func startSet(b *testing.B, fd, workers, cpus int) (set *workerset.Set, stop func()) {
 	b.Helper()
-	set, err := workerset.New(workerset.Config{
-		Name: "bench", Groups: []workerset.Group{{Name: "web", Count: workers, Burst: 1_000_000, Env: []string{"TEST_APP=plain"}}},
+	give, take, err := moving.Pair()
+	if err != nil {
+		b.Fatal(err)
+	}
+	set, err = workerset.New(workerset.Config{
+		Name: "bench", Groups: []workerset.Group{{
+			Name: "web", Count: workers, Burst: 1_000_000, Env: []string{"TEST_APP=plain"},
+			Queues: map[string]workerset.Queue{"http": {Give: give, Take: take}},
+		}},
 		Sockets: map[string]int{"http": fd}, CPUs: cpus, Logger: quiet(),
 	})
 	if err != nil {
@@ -78,7 +88,12 @@ func startSet(b *testing.B, fd, workers, cpus int) (set *workerset.Set, stop fun
 	if err := set.Ready(b.Context()); err != nil {
 		b.Fatal(err)
 	}
-	return set, func() { set.Stop(); wg.Wait() }
+	return set, func() {
+		set.Stop()
+		wg.Wait()
+		unix.Close(give)
+		unix.Close(take)
+	}
 }
 
 // hammerName is the test binary as a client: a process of its own, on one CPU, so
