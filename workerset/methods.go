@@ -320,8 +320,9 @@ func (in *incarnation) status() Worker {
 
 // Status says how the set is now.
 func (s *Set) Status(ctx context.Context) (Status, error) {
-	st := Status{Generation: s.cfg.Generation, Stopping: s.stopping || !s.stopAt.IsZero()}
+	st := Status{Generation: s.cfg.Generation}
 	err := s.do(ctx, func() {
+		st.Stopping = s.stopping || !s.stopAt.IsZero()
 		for _, g := range s.groups {
 			gs := GroupStatus{Name: g.Name, Count: g.Count, Restarts: g.restarts, Failures: g.failures, Waiting: g.waiting()}
 			if g.halted != nil {
