@@ -301,6 +301,10 @@ func (d *Drainer) Drain(timeout time.Duration) { d.drainNow(timeout, false) }
 func (d *Drainer) DrainQueue(timeout time.Duration) { d.drainNow(timeout, true) }
 
 func (d *Drainer) drainNow(timeout time.Duration, queue bool) {
+	// The service stops, and nobody accepts afterwards.
+	if d.own && isClosed(d.cfg.Successor.Decided()) && !isClosed(d.cfg.Successor.Replaced()) {
+		queue = true
+	}
 	switch first, started := d.begin(timeout, queue); {
 	case !first:
 	case started && queue: // Serve empties it first

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -204,10 +205,15 @@ func TestNoDescriptorLeaks(t *testing.T) {
 // When nobody accepts afterwards, what is queued is accepted first.
 func TestDrainQueue(t *testing.T) {
 	t.Parallel()
-	for _, network := range []string{"tcp", "unix"} {
+	for _, network := range []string{"tcp", "unix", "tcp, by the successor"} {
 		t.Run(network, func(t *testing.T) {
 			t.Parallel()
+			network, _, last := strings.Cut(network, ",")
 			ln := listen(t, network)
+			cfg := Config{}
+			if last {
+				cfg.Successor = newRelay(t, network)
+			}
 			entered, release := make(chan struct{}), make(chan struct{})
 			var once sync.Once
 			srv := &http.Server{Handler: newSite(), ConnState: func(_ net.Conn, s http.ConnState) {
@@ -215,7 +221,7 @@ func TestDrainQueue(t *testing.T) {
 					once.Do(func() { close(entered); <-release })
 				}
 			}}
-			d := serve(t, srv, ln, Config{})
+			d := serve(t, srv, ln, cfg)
 			var clients []*client
 			for i := range 10 {
 				c := dial(t, ln.Addr())
@@ -225,7 +231,11 @@ func TestDrainQueue(t *testing.T) {
 					<-entered
 				}
 			}
-			d.DrainQueue(0)
+			if last { // there is none
+				d.Drain(0)
+			} else {
+				d.DrainQueue(0)
+			}
 			close(release)
 			for _, c := range clients {
 				c.expect("hello", true)
@@ -238,4 +248,13 @@ func TestDrainQueue(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A relay is a successor that has not come.
+func (r *relay) QueueOf(net.Listener) (give, take int, err error) { return r.pair[0], r.pair[1], nil }
+func (r *relay) Replaced() <-chan struct{}                        { return nil }
+func (r *relay) Decided() <-chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
 }
