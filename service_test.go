@@ -131,6 +131,7 @@ type service struct {
 	addr    string
 	pid     int // to send signals to: the anchor's
 	exited  chan struct{}
+	printed chan struct{} // closed when nobody is left who could print
 
 	mu    sync.Mutex
 	lines []string
@@ -164,7 +165,7 @@ func startServiceBy(t testing.TB, way func(bin string) *exec.Cmd, workers int, e
 // group of its own, and reads what it prints. It is stopped with the test.
 func startCommand(t testing.TB, cmd *exec.Cmd) *service {
 	t.Helper()
-	s := &service{t: t, cmd: cmd, exited: make(chan struct{}), more: make(chan struct{})}
+	s := &service{t: t, cmd: cmd, exited: make(chan struct{}), printed: make(chan struct{}), more: make(chan struct{})}
 	// The race detector would make every process of ours wait 1 s at its exit.
 	cmd.Env = append(os.Environ(), append(cmd.Env, "GORACE=atexit_sleep_ms=0")...)
 	if cmd.SysProcAttr == nil {
@@ -181,7 +182,7 @@ func startCommand(t testing.TB, cmd *exec.Cmd) *service {
 	}
 	w.Close()
 	var wg sync.WaitGroup
-	wg.Go(func() { s.read(r) })
+	wg.Go(func() { s.read(r); close(s.printed) })
 	wg.Go(func() { _ = cmd.Wait(); close(s.exited) })
 	t.Cleanup(func() {
 		select {
@@ -275,7 +276,7 @@ func (s *service) mark() int {
 
 func (s *service) waitFrom(from int, ok func(string) bool) (string, error) {
 	deadline := time.After(30 * time.Second)
-	for {
+	for last := false; ; {
 		s.mu.Lock()
 		for ; from < len(s.lines); from++ {
 			if line := s.lines[from]; ok(line) {
@@ -287,8 +288,11 @@ func (s *service) waitFrom(from int, ok func(string) bool) (string, error) {
 		s.mu.Unlock()
 		select {
 		case <-more:
-		case <-s.exited:
-			return "", fmt.Errorf("the service has exited")
+		case <-s.printed:
+			if last {
+				return "", fmt.Errorf("the service has exited")
+			}
+			last = true // what it has printed meanwhile
 		case <-deadline:
 			return "", fmt.Errorf("nothing of the kind in the log within 30 s")
 		}

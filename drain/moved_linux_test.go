@@ -476,8 +476,8 @@ func TestHooksMove(t *testing.T) {
 		a = b
 	}
 	r.settled()
+	a.Drain(0) // takes, and so keeps what it has for a while
 	nc.Close()
-	a.Drain(0)
 	a.drained(1, 0, 0)
 	mu.Lock()
 	defer mu.Unlock()

@@ -94,6 +94,7 @@ func (d *Drainer) takeBack() {
 	d.pausedUntil.Store(time.Now().Add(stallTime).UnixNano())
 	d.log.Warn("no process takes connections: they are served here for now")
 	d.receiveQueued()
+	wake(d.giver) // to try again after that time
 }
 
 // receiveQueued takes what is in the queue now.

@@ -126,6 +126,11 @@ func (a *actor) watch(ctx context.Context) {
 		}
 		select {
 		case sig := <-a.signals:
+			select {
+			case <-a.interrupt: // came first, or at the same time
+				a.stop(nil)
+			default:
+			}
 			a.signalled(sig)
 		case <-a.execute:
 			a.started = true

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -93,9 +94,15 @@ func (k keeper) ask() error {
 // that one is killed it goes to the next one.
 func TestQueueOutlivesItsTaker(t *testing.T) {
 	t.Parallel()
+	for _, n := range []int{1, 20} { // fewer than the queue has room for, and more
+		t.Run(strconv.Itoa(n), func(t *testing.T) { t.Parallel(); queueOutlivesItsTaker(t, n) })
+	}
+}
+
+func queueOutlivesItsTaker(t *testing.T, n int) {
 	s := newSiblings(t)
 	first := s.start()
-	keepers := make([]keeper, 20)
+	keepers := make([]keeper, n)
 	for i := range keepers {
 		keepers[i] = s.keeper()
 		if err := keepers[i].ask(); err != nil {

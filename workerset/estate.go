@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"syscall"
 	"time"
 
@@ -116,9 +117,10 @@ func (s *Set) Yield(ctx context.Context) (Estate, error) {
 }
 
 func (s *Set) yield(e *Estate) error {
-	// What was notified of and read, is acted on: nobody else will hear of it.
+	// What was notified of and read, is acted on: nobody else will hear of it. Workers
+	// that have ended go meanwhile.
 	for _, g := range s.groups {
-		for _, in := range g.members {
+		for _, in := range slices.Clone(g.members) {
 			if in.inbox != nil {
 				in.inbox.Halt()
 				s.quiet(in.noting)

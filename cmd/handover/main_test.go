@@ -3,8 +3,10 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -28,6 +30,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"await": await,
 			"send":  send,
+			"gone":  gone,
 		},
 	})
 }
@@ -54,12 +57,30 @@ func send(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 || sigs[args[0]] == 0 {
 		ts.Fatalf("usage: send SIGNAL FILE")
 	}
-	pid := 0
-	for _, c := range strings.TrimSpace(ts.ReadFile(args[1])) {
-		if c < '0' || c > '9' {
-			ts.Fatalf("%s does not hold a pid", args[1])
-		}
-		pid = pid*10 + int(c-'0')
+	ts.Check(syscall.Kill(pidIn(ts, args[1]), sigs[args[0]]))
+}
+
+// gone waits until the process that a file names has ended: gone FILE.
+func gone(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: gone FILE")
 	}
-	ts.Check(syscall.Kill(pid, sigs[args[0]]))
+	pid := pidIn(ts, args[0])
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err != nil || strings.Contains(string(b), ") Z ") {
+			return
+		}
+		<-time.After(5 * time.Millisecond)
+	}
+	ts.Fatalf("process %d goes on running", pid)
+}
+
+// pidIn is the pid that a file holds.
+func pidIn(ts *testscript.TestScript, file string) int {
+	pid, err := strconv.Atoi(strings.TrimSpace(ts.ReadFile(file)))
+	if err != nil || pid <= 0 {
+		ts.Fatalf("%s does not hold a pid", file)
+	}
+	return pid
 }
