@@ -60,6 +60,7 @@ func (s *Set) handle(ev event) {
 		in.probed = true
 		s.couldServe(in)
 	case ev.died:
+		s.queuedNotes(in)
 		in.dead = &ev.status
 		s.half(in)
 	case in.deaf: // on its way when the channel was given up

@@ -110,9 +110,7 @@ func (s *Set) follow(in *incarnation) {
 		s.pass(in, st)
 	}
 	s.wg.Go(func() {
-		status := in.proc.Wait()
-		s.queuedNotes(in)
-		s.send(event{in: in, died: true, status: status})
+		s.send(event{in: in, died: true, status: in.proc.Wait()})
 	})
 }
 

@@ -39,23 +39,21 @@ func (s *Set) readNotes(in *incarnation) {
 	})
 }
 
-// queuedNotes delivers what a process that has ended had notified of: its end comes
+// queuedNotes takes in what a process that has ended had notified of: its end comes
 // after that.
 func (s *Set) queuedNotes(in *incarnation) {
 	if in.inbox == nil {
 		return
 	}
 	in.inbox.Halt()
-	<-in.noting
+	s.quiet(in.noting)
 	for {
 		n, err, ok := in.inbox.Queued()
-		switch {
-		case !ok:
+		if !ok {
 			return
-		case errors.Is(err, sdnotify.ErrNoteTooLong):
-		case !s.send(event{in: in, note: &n}):
-			n.Done()
-			return
+		}
+		if !errors.Is(err, sdnotify.ErrNoteTooLong) {
+			s.note(in, &n)
 		}
 	}
 }

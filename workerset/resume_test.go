@@ -3,6 +3,7 @@
 package workerset_test
 
 import (
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -99,4 +100,26 @@ func TestCommitWhileStopping(t *testing.T) {
 	if r := next.set.StopReport(); r != (workerset.Report{Exited: 2}) {
 		t.Errorf("%+v", r)
 	}
+}
+
+// TestEndWhileGivenAway: programs that end at the moment at which the set is given away
+// disturb nobody.
+func TestEndWhileGivenAway(t *testing.T) {
+	t.Parallel()
+	const n = 8
+	h := newForeign(t, "notify READY=1", func(c *workerset.Config) {
+		c.Groups[0].Count = n
+		c.Groups[0].Burst = 1000
+	}).start()
+	for range 10 {
+		h.waitStatus(func(st workerset.GroupStatus) bool {
+			return !slices.ContainsFunc(st.Workers, func(w workerset.Worker) bool { return w.State != "serving" }) && len(st.Workers) == n
+		})
+		for _, pid := range h.pids("serving")[:n/2] {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+		h.yield().Close()
+		h.set.Resume()
+	}
+	h.stop()
 }
