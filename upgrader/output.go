@@ -4,6 +4,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -23,7 +24,7 @@ const lastWords = 100 * time.Millisecond
 // pipes from then on, for children that it may have started with them before.
 type output struct {
 	std    [2]capture // output and error
-	paused bool
+	paused atomic.Bool
 	mu     sync.Mutex
 	tail   []byte
 }
@@ -72,14 +73,17 @@ func (o *output) read(c *capture) {
 	c.done = make(chan struct{})
 	go func() {
 		defer close(c.done)
-		_, _ = io.Copy(io.MultiWriter(tailWriter{o}, lenient{c.to}), c.r)
+		w := io.MultiWriter(tailWriter{o}, lenient{c.to})
+		if _, _ = io.Copy(w, c.r); !o.paused.Load() {
+			copyRest(w, c.r)
+		}
 	}()
 }
 
 // pause ends the reading, unless the original takes nothing: two readers would mix up
 // the order. What is printed then waits in the pipes for the new process, or resume.
 func (o *output) pause() {
-	o.paused = true
+	o.paused.Store(true)
 	for i := range o.std {
 		_ = o.std[i].r.SetReadDeadline(time.Unix(1, 0))
 	}
@@ -94,10 +98,9 @@ func (o *output) pause() {
 
 // resume begins to read again.
 func (o *output) resume() {
-	if !o.paused {
+	if !o.paused.Swap(false) {
 		return
 	}
-	o.paused = false
 	for i := range o.std {
 		c := &o.std[i]
 		_ = c.r.SetReadDeadline(time.Time{})

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/handover-go/handover/internal/listen"
 )
@@ -43,6 +44,24 @@ func TestOutputWithoutReader(t *testing.T) {
 	o.finish(patience)
 	if s := o.String(); len(s) != outputTail || !strings.Contains(s, "the end\n") {
 		t.Errorf("%d bytes", len(s))
+	}
+}
+
+// What is in the pipes counts also when the time to read it is up.
+func TestOutputLate(t *testing.T) {
+	t.Parallel()
+	o, err := newOutput(-1, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	child := dupFile(int(o.std[0].w.Fd())) // stays open, as with a process that lives on
+	defer child.Close()
+	fmt.Fprintln(child, "the end")
+	_ = o.std[0].r.SetReadDeadline(time.Unix(1, 0))
+	o.start()
+	o.finish(0)
+	if s := o.String(); s != "the end\n" {
+		t.Errorf("%q", s)
 	}
 }
 
