@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -98,16 +99,24 @@ func (r *relay) queued() *client {
 // itself, and gives it away when somebody has come.
 func TestNobodyTakes(t *testing.T) {
 	t.Parallel()
+	for _, n := range []int{1, 20} { // fewer than the queue has room for, and more
+		t.Run(strconv.Itoa(n), func(t *testing.T) { t.Parallel(); nobodyTakes(t, n) })
+	}
+}
+
+func nobodyTakes(t *testing.T, n int) {
 	r := newRelay(t, "tcp")
 	a := r.start(newSite())
 	var clients []*client
-	for range 20 {
+	for range n {
 		c := dial(t, r.ln.Addr())
 		c.get("/")
 		c.expect("hello", false)
 		clients = append(clients, c)
 	}
+	a.waits("")
 	a.retire()
+	until(t, "some come back", func() bool { in, _ := a.Moved(); return in > 0 })
 	for range 3 {
 		for _, c := range clients {
 			c.get("/")
