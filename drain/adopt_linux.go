@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -138,9 +139,22 @@ func readOptions(fd int) (o options) {
 	return o
 }
 
+// usual is what net.FileConn has made of the options of the first TCP connection. Most
+// have these already, and that is cheaper to see than to set.
+var usual atomic.Pointer[options]
+
+// restore sets the options of a connection that net.FileConn has just made.
 func (o options) restore(fd int) {
+	now := usual.Load()
+	if now == nil {
+		first := readOptions(fd)
+		now = &first
+		if o[0] >= 0 {
+			usual.Store(now)
+		}
+	}
 	for i, n := range optionNames {
-		if o[i] >= 0 {
+		if o[i] >= 0 && o[i] != now[i] {
 			_ = unix.SetsockoptInt(fd, n[0], n[1], o[i])
 		}
 	}

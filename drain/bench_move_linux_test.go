@@ -76,7 +76,7 @@ func BenchmarkMove(b *testing.B) {
 		<-g.Done()
 		until(b, "all have come", func() bool { in, _ := next.Moved(); return in == n })
 		took := time.Since(start)
-		if rep := g.Report(); rep.Moved != n {
+		if rep := g.Report(); rep.Moved < n { // more, if the other side was slow and some came back
 			b.Fatalf("%+v", rep)
 		}
 		g = next
