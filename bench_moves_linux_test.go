@@ -1,9 +1,11 @@
 package handover_test
 
 import (
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -111,4 +113,44 @@ func BenchmarkUpgradeLatency(b *testing.B) {
 	b.ReportMetric(median(up)/median(one), "×one-idle")
 	b.ReportMetric(median(up)/median(three), "×three-idle")
 	b.ReportMetric(0, "ns/op")
+}
+
+// BenchmarkKept is an upgrade, the end of a worker that somebody else asks for, and one
+// that fails, under the load of 150 strict clients that keep their connections. What they
+// notice is a failure.
+func BenchmarkKept(b *testing.B) {
+	s := startService(b, 2)
+	l, err := draintest.Start(b.Context(), draintest.Config{
+		Addr: s.addr, Rate: 100, WaitReady: 20 * time.Second,
+		Clients: map[draintest.Kind]int{draintest.KeepAlive: 150},
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	for b.Loop() {
+		s.upgrade()
+		from, pid := s.mark(), s.workers()[0]
+		if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
+			b.Fatal(err)
+		}
+		s.exits(from, strconv.Itoa(pid))
+		from = s.mark()
+		resp, err := client.Get("http://" + s.addr + "/fail")
+		if err != nil {
+			b.Fatal(err)
+		}
+		resp.Body.Close()
+		s.exits(from, match(resp.Header.Get("X-Worker"), `pid=(\d+)`))
+	}
+	r := l.Stop()
+	if err := r.Check(); err != nil {
+		b.Error(err)
+	}
+	b.ReportMetric(float64(r.Started)/r.Elapsed.Seconds(), "req/s")
+	b.ReportMetric(float64(r.Started-r.OK), "failed")
+	b.ReportMetric(float64(r.ClosedIdle), "closed")
+	b.ReportMetric(float64(len(r.Workers)), "processes")
+	b.ReportMetric(0, "ns/op")
+	s.stop()
 }

@@ -77,19 +77,13 @@ func TestKeptOverUpgradesUnix(t *testing.T) {
 func TestKeptWhenWorkersEnd(t *testing.T) {
 	s := startService(t, 2)
 	l := s.keep()
-	gone := func(from int, pid string) {
-		t.Helper()
-		if _, err := s.waitFrom(from, has(`msg="worker exited"`, "pid="+pid+" ")); err != nil {
-			t.Fatal(err)
-		}
-	}
 	for range 20 {
 		from := s.mark()
 		pid := s.workers()[0]
 		if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
 			t.Fatal(err)
 		}
-		gone(from, fmt.Sprint(pid))
+		s.exits(from, fmt.Sprint(pid))
 	}
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	for range 20 {
@@ -99,10 +93,18 @@ func TestKeptWhenWorkersEnd(t *testing.T) {
 			t.Fatal(err)
 		}
 		resp.Body.Close()
-		gone(from, match(resp.Header.Get("X-Worker"), `pid=(\d+)`))
+		s.exits(from, match(resp.Header.Get("X-Worker"), `pid=(\d+)`))
 	}
 	kept(t, l, 30)
 	s.stop()
+}
+
+// exits waits until a worker has.
+func (s *service) exits(from int, pid string) {
+	s.t.Helper()
+	if _, err := s.waitFrom(from, has(`msg="worker exited"`, "pid="+pid+" ")); err != nil {
+		s.t.Fatal(err)
+	}
 }
 
 // A set is rolled, and scaled down to one worker and up again.

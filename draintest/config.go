@@ -38,10 +38,15 @@ func (k Kind) String() string {
 	return kindNames[k]
 }
 
-// MaxRate is the greatest rate of a whole load, in requests per second. Each
-// request needs an ephemeral port, of which Linux has 28,232 unless told
-// otherwise, and a closed connection may keep its port for 60 s.
-const MaxRate = 2000
+// MaxRate is the greatest rate, in requests per second, of all clients together that
+// connect for every request. Each such request needs an ephemeral port, of which Linux
+// has 28,232 unless told otherwise, and a closed connection may keep its port for 60 s.
+//
+// MaxKeptRate is that of the [KeepAlive] clients, which need a port each.
+const (
+	MaxRate     = 2000
+	MaxKeptRate = 100_000
+)
 
 const minRate = 0.001 // requests per second; far less would overflow the interval
 
@@ -55,7 +60,7 @@ type Config struct {
 	Clients map[Kind]int
 
 	// Rate is how many requests each client starts per second. Default 50.
-	// All clients together may not exceed MaxRate.
+	// All clients together may not exceed MaxRate, and MaxKeptRate.
 	Rate float64
 
 	// Timeout bounds each request, from its connect to the end of its answer.
@@ -137,9 +142,11 @@ func (c Config) Validate() error {
 	}
 	if !(c.Rate >= minRate) { // also NaN
 		fault("Rate: %v requests/s: must be at least %v", c.Rate, minRate)
-	} else if total := c.Rate * float64(clients); total > MaxRate {
+	} else if n := c.Clients[KeepAlive]; c.Rate*float64(n) > MaxKeptRate {
+		fault("Rate: %d clients with %v requests/s make %v/s: at most %d/s", n, c.Rate, c.Rate*float64(n), MaxKeptRate)
+	} else if n := clients - n; c.Rate*float64(n) > MaxRate {
 		fault("Rate: %d clients with %v requests/s make %v/s: at most %d/s, or ephemeral ports run out",
-			clients, c.Rate, total, MaxRate)
+			n, c.Rate, c.Rate*float64(n), MaxRate)
 	}
 	for _, f := range []struct {
 		name string

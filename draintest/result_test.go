@@ -154,6 +154,7 @@ func TestValidate(t *testing.T) {
 		"nobody":          {func(c *Config) { c.Clients = map[Kind]int{Slow: 0} }, "none"},
 		"rate":            {func(c *Config) { c.Rate = -1 }, "Rate: -1"},
 		"all too fast":    {func(c *Config) { c.Rate = 501 }, "make 2004/s"},
+		"kept too fast":   {func(c *Config) { c.Clients, c.Rate = map[Kind]int{KeepAlive: 2}, 50_001 }, "make 100002/s: at most 100000/s"},
 		"timeout":         {func(c *Config) { c.Timeout = 300 * time.Millisecond }, "Timeout: 300ms"},
 		"wait":            {func(c *Config) { c.WaitReady = -1 }, "WaitReady"},
 		"slow":            {func(c *Config) { c.SlowMS = -1 }, "SlowMS: -1"},
