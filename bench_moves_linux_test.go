@@ -25,16 +25,7 @@ func BenchmarkManyIdle(b *testing.B) {
 		b.Skipf("a limit of %d descriptors does not allow %d connections", limit.Cur, count)
 	}
 	s := startServiceBy(b, func(bin string) *exec.Cmd {
-		cmd := exec.Command(bin)
-		if os.Getuid() == 0 {
-			for _, dir := range []string{filepath.Dir(bin), filepath.Dir(filepath.Dir(bin))} {
-				if err := os.Chmod(dir, 0o777); err != nil {
-					b.Fatal(err)
-				}
-			}
-			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
-		}
-		return cmd
+		return ordinary(b, 65534, exec.Command(bin), bin)
 	}, 2, "TEST_APP=plain")
 	conns := keep(b, s.addr, count)
 	var took []float64
@@ -67,6 +58,22 @@ func BenchmarkManyIdle(b *testing.B) {
 	b.ReportMetric(median(took), "s/upgrade")
 	b.ReportMetric(float64(closed), "closed")
 	b.ReportMetric(0, "ns/op")
+}
+
+// ordinary has a command run as an ordinary user, and makes it possible for that one to
+// execute bin and to write beside it.
+func ordinary(t testing.TB, uid uint32, cmd *exec.Cmd, bin string) *exec.Cmd {
+	t.Helper()
+	if os.Getuid() != 0 {
+		return cmd
+	}
+	for _, dir := range []string{filepath.Dir(bin), filepath.Dir(filepath.Dir(bin))} {
+		if err := os.Chmod(dir, 0o777); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+	return cmd
 }
 
 // BenchmarkUpgradeLatency is the 99th percentile of requests while upgrades go on, over

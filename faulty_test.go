@@ -277,23 +277,6 @@ func (h held) answeredBy(t *testing.T, worker string) {
 	}
 }
 
-// until looks again and again until there is nothing to complain of: nobody tells
-// what /proc says.
-func until(t testing.TB, limit time.Duration, complaint func() string) {
-	t.Helper()
-	deadline := time.Now().Add(limit)
-	for {
-		what := complaint()
-		if what == "" {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("after %v: %s", limit, what)
-		}
-		<-time.After(5 * time.Millisecond)
-	}
-}
-
 // living are the descendants of a process that have not ended.
 func living(t testing.TB, pid int) (pids []int) {
 	t.Helper()

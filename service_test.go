@@ -32,14 +32,12 @@ import (
 // library user would write it.
 const serviceName = "service"
 
+var mains = map[string]func(){serviceName: serviceMain, plainName: plainMain, hammerName: hammerMain}
+
 func TestMain(m *testing.M) {
-	switch filepath.Base(os.Args[0]) {
-	case serviceName:
-		serviceMain()
-	case plainName:
-		plainMain()
-	case hammerName:
-		hammerMain()
+	if main := mains[filepath.Base(os.Args[0])]; main != nil {
+		main()
+		return
 	}
 	if err := draintest.Subreaper(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -421,4 +419,21 @@ func freeAddr(t testing.TB) string {
 	}
 	defer ln.Close()
 	return ln.Addr().String()
+}
+
+// until looks again and again until there is nothing to complain of: nobody tells
+// what /proc says.
+func until(t testing.TB, limit time.Duration, complaint func() string) {
+	t.Helper()
+	deadline := time.Now().Add(limit)
+	for {
+		what := complaint()
+		if what == "" {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("after %v: %s", limit, what)
+		}
+		<-time.After(5 * time.Millisecond)
+	}
 }
