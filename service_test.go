@@ -287,10 +287,12 @@ func (s *service) waitFrom(from int, ok func(string) bool) (string, error) {
 		select {
 		case <-more:
 		case <-s.printed:
-			if last {
-				return "", fmt.Errorf("the service has exited")
+			if !last {
+				last = true // what it has printed meanwhile
+				continue
 			}
-			last = true // what it has printed meanwhile
+			<-s.exited // at the same time
+			return "", fmt.Errorf("the service has exited")
 		case <-deadline:
 			return "", fmt.Errorf("nothing of the kind in the log within 30 s")
 		}

@@ -479,6 +479,11 @@ func TestHooksMove(t *testing.T) {
 	a.Drain(0) // takes, and so keeps what it has for a while
 	nc.Close()
 	a.drained(1, 0, 0)
+	until(t, "the servers know of the end", func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return !slices.ContainsFunc(states, func(s []http.ConnState) bool { return !slices.Contains(s, http.StateClosed) })
+	})
 	mu.Lock()
 	defer mu.Unlock()
 	for i, got := range states {

@@ -68,7 +68,9 @@ func gone(ts *testscript.TestScript, neg bool, args []string) {
 	pid := pidIn(ts, args[0])
 	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); {
 		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-		if err != nil || strings.Contains(string(b), ") Z ") {
+		threads, terr := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+		// As long as there are other threads, they have its sockets.
+		if err != nil || terr != nil || strings.Contains(string(b), ") Z ") && len(threads) == 1 {
 			return
 		}
 		<-time.After(5 * time.Millisecond)
