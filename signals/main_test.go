@@ -23,6 +23,9 @@ func TestMain(m *testing.M) {
 		scenarios[name]()
 		os.Exit(0)
 	}
+	// What is ignored stays so in the programs that are started, and what is caught does
+	// not: these are tests of nohup, and not under it.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 	// Starts os/signal's own goroutine here, outside every synctest bubble.
 	c := make(chan os.Signal, 1)
 	signal.Notify(c, syscall.SIGUSR1)
