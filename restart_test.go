@@ -175,44 +175,56 @@ func TestWorkersReplacedUnderLoad(t *testing.T) {
 
 // TestKillNine: only what a killed worker had taken may fail.
 func TestKillNine(t *testing.T) {
-	s := startService(t, 2)
-	l := s.load(40)
-	type kill struct {
-		at    time.Time
-		peers map[string]bool
+	for name, load := range map[string]func(*service) *draintest.Load{
+		"new":  func(s *service) *draintest.Load { return s.load(40) },
+		"kept": (*service).keep,
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := startService(t, 2)
+			l := load(s)
+			excuse := func(r draintest.Result) draintest.Result { return r }
+			for range 20 {
+				before := excuse
+				at, peers := s.killWorker()
+				excuse = func(r draintest.Result) draintest.Result { return before(r).ExceptAt(at, peers) }
+				if err := l.WaitRequests(t.Context(), 20); err != nil {
+					t.Fatal(err)
+				}
+			}
+			r := excuse(l.Stop())
+			if err := r.Check(); err != nil {
+				t.Errorf("clients of living workers noticed: %v", err)
+			}
+			if r.Excused == 0 {
+				t.Error("the workers had nothing when they were killed")
+			}
+			t.Logf("%d requests, %d died with their workers", r.Started, r.Excused)
+			s.stop()
+		})
 	}
-	var kills []kill
-	for range 20 {
-		from := s.mark()
-		pid := s.workers()[0]
-		if err := draintest.Freeze(t.Context(), pid); err != nil {
-			t.Fatal(err)
-		}
-		at := time.Now()
-		peers, err := draintest.Peers(pid)
-		if err != nil {
-			t.Fatal(err)
-		}
-		kills = append(kills, kill{at, peers})
-		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := s.waitFrom(from, has(`msg="worker serves"`)); err != nil {
-			t.Fatal(err)
-		}
-		if err := l.WaitRequests(t.Context(), 20); err != nil {
-			t.Fatal(err)
-		}
+}
+
+// killWorker kills a worker, waits for the one that takes its place, and returns when
+// it was and whose connections it had.
+func (s *service) killWorker() (at time.Time, peers map[string]bool) {
+	s.t.Helper()
+	from := s.mark()
+	pid := s.workers()[0]
+	if err := draintest.Freeze(s.t.Context(), pid); err != nil {
+		s.t.Fatal(err)
 	}
-	r := l.Stop()
-	for _, k := range kills {
-		r = r.ExceptAt(k.at, k.peers)
+	at = time.Now()
+	peers, err := draintest.Peers(pid)
+	if err != nil {
+		s.t.Fatal(err)
 	}
-	if err := r.Check(); err != nil {
-		t.Errorf("clients of living workers noticed: %v", err)
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		s.t.Fatal(err)
 	}
-	t.Logf("%d requests, %d died with their workers", r.Started, r.Excused)
-	s.stop()
+	if _, err := s.waitFrom(from, has(`msg="worker serves"`)); err != nil {
+		s.t.Fatal(err)
+	}
+	return at, peers
 }
 
 // TestBadPrograms upgrades ten times in a row to each of a number of programs

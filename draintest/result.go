@@ -93,12 +93,12 @@ func (r Result) Except(peers map[string]bool) Result {
 	return r.excuse(func(f Failure) bool { return peers[f.Local] })
 }
 
-// ExceptAt is Except for what was under way at one moment: requests that began
-// before it and failed after it. For a worker that is frozen, has its peers
-// listed and is then killed, the moment is between [Freeze] and [Peers].
+// ExceptAt is Except for what there was at one moment: requests that began before it,
+// or on connections made before it, and failed after it. For a worker that is frozen,
+// has its peers listed and is then killed, the moment is between [Freeze] and [Peers].
 func (r Result) ExceptAt(at time.Time, peers map[string]bool) Result {
 	return r.excuse(func(f Failure) bool {
-		return peers[f.Local] && f.Began.Before(at) && f.When.After(at)
+		return peers[f.Local] && f.When.After(at) && (f.Began.Before(at) || f.Connected.Before(at))
 	})
 }
 

@@ -86,6 +86,32 @@ func TestExcept(t *testing.T) {
 	}
 }
 
+// What was there at a moment is what had begun, or had a connection, and ended after it.
+func TestExceptAt(t *testing.T) {
+	t.Parallel()
+	at := time.Now()
+	before, after, later := at.Add(-time.Second), at.Add(time.Second), at.Add(2*time.Second)
+	peers := map[string]bool{"one": true}
+	for _, tc := range []struct {
+		f    Failure
+		want int
+	}{
+		{Failure{Began: before, Connected: before, When: after}, 1},
+		{Failure{Began: before, Connected: after, When: later}, 1}, // a moment too late in a busy client
+		{Failure{Began: after, Connected: before, When: later}, 1}, // on a connection that was kept
+		{Failure{Began: after, Connected: after, When: later}, 0},  // an address used again
+		{Failure{Began: before, Connected: before, When: before}, 0},
+	} {
+		tc.f.Kind, tc.f.Class, tc.f.Local = KeepAlive, Reset, "one"
+		other := tc.f
+		other.Local = "another"
+		r := Result{ByKind: map[Kind]Counts{}, log: []Failure{tc.f, other}}
+		if got := r.ExceptAt(at, peers).Excused; got != tc.want {
+			t.Errorf("%d excused of %v, want %d", got, tc.f, tc.want)
+		}
+	}
+}
+
 // Failures beyond those kept count, and can't be excused.
 func TestLogIsBounded(t *testing.T) {
 	t.Parallel()
