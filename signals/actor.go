@@ -227,7 +227,7 @@ func (a *actor) stop(outcome error) {
 	}
 }
 
-// flushTime bounds flush. The kernel needs microseconds.
+// flushTime bounds each of flush's two waits. The kernel needs microseconds.
 const flushTime = time.Second
 
 // flush takes in the signals that were sent to this process before the call and
@@ -235,14 +235,14 @@ const flushTime = time.Second
 // process that has named its successor is sent no more from then on, and exits
 // soon: without this, what was sent a moment earlier would be lost with it.
 //
-// It sends a signal to this process and waits for that. The kernel delivers the
-// others first (signal(7): standard signals before real-time signals), and so does
-// package os/signal (lower numbers first).
+// It sends a signal to this process and waits for that. What has arrived before is
+// handed on by package os/signal first (lower numbers before higher ones).
 func (a *actor) flush() {
 	if a.late == nil || a.told || a.flushed || a.marker == 0 {
 		return
 	}
 	a.flushed = true
+	settled(time.Now().Add(flushTime))
 	signal.Notify(a.signals, a.marker)
 	if syscall.Kill(os.Getpid(), a.marker) != nil {
 		return
