@@ -47,7 +47,8 @@ frontend clients
   default_backend services
 backend services
   option httpchk GET /ready
-  default-server check inter 50ms fall 1 rise 1
+  timeout check 10s # of a service on a busy machine
+  default-server check inter 200ms fall 2 rise 1
   server one %s
   server two %s
 `, one, two), 0o600)
@@ -76,7 +77,7 @@ backend services
 // noticed.
 func TestStopBehindBalancer(t *testing.T) {
 	control := filepath.Join(t.TempDir(), "control")
-	one := startService(t, 2, "TEST_STOP_DELAY=2s", "TEST_CONTROL="+control)
+	one := startService(t, 2, "TEST_STOP_DELAY=3s", "TEST_CONTROL="+control)
 	two := startService(t, 2)
 	l, err := draintest.Start(t.Context(), draintest.Config{
 		Addr: haproxy(t, one.addr, two.addr), Rate: 100, WaitReady: 10 * time.Second, SlowMS: 100,

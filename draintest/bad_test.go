@@ -129,7 +129,7 @@ func TestEveryFailureHasItsClass(t *testing.T) {
 			resets(c)
 		}, want: Cut, detail: "after 3 bytes"},
 		"no answer": {bad: func(c *net.TCPConn, _ *http.Request) { stall(c) },
-			always: true, timeout: 50 * time.Millisecond, want: Timeout},
+			always: true, timeout: 500 * time.Millisecond, want: Timeout},
 		"503": {bad: writes(func(r *http.Request) string {
 			return strings.Replace(answer(id(r), "Content-Length: 4", "busy"), "200 OK", "503 Service Unavailable", 1)
 		}), want: Status, detail: `503 Service Unavailable: "busy"`},

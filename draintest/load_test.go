@@ -62,8 +62,7 @@ func TestUnixSocket(t *testing.T) {
 	srv.Start()
 	t.Cleanup(srv.Close)
 	cfg := quick("unix:" + path)
-	cfg.MaxRequests = 20
-	if err := run(t, cfg).Check(); err != nil {
+	if err := runEach(t, cfg).Check(); err != nil {
 		t.Error(err)
 	}
 }
@@ -79,8 +78,8 @@ func TestHeaderIsSent(t *testing.T) {
 	}))
 	t.Cleanup(srv.Close)
 	cfg := quick(srv.Listener.Addr().String())
-	cfg.Header, cfg.MaxRequests = http.Header{"Authorization": {"let me in"}}, 8
-	if err := run(t, cfg).Check(); err != nil || wrong.Load() != nil {
+	cfg.Header = http.Header{"Authorization": {"let me in"}}
+	if err := runEach(t, cfg).Check(); err != nil || wrong.Load() != nil {
 		t.Errorf("%v; request: %v", err, wrong.Load())
 	}
 }
@@ -157,8 +156,8 @@ func TestWaitReady(t *testing.T) {
 	}))
 	t.Cleanup(srv.Close)
 	cfg := quick(srv.Listener.Addr().String())
-	cfg.WaitReady, cfg.MaxRequests = time.Minute, 8
-	if err := run(t, cfg).Check(); err != nil {
+	cfg.WaitReady = time.Minute
+	if err := runEach(t, cfg).Check(); err != nil {
 		t.Error("failures before readiness count:", err)
 	}
 }

@@ -84,6 +84,16 @@ func mustStart(t testing.TB, cfg Config) *Load {
 	return l
 }
 
+// runEach makes the load go on until each kind has had two good answers.
+func runEach(t testing.TB, cfg Config) Result {
+	t.Helper()
+	l := mustStart(t, cfg)
+	if err := l.WaitEach(within(t), 2); err != nil {
+		t.Fatal(err)
+	}
+	return l.Stop()
+}
+
 // run makes the load do all of cfg.MaxRequests.
 func run(t testing.TB, cfg Config) Result {
 	t.Helper()

@@ -68,7 +68,7 @@ func workerMain() {
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	slog.SetDefault(log)
 	reopen := func() error { _, err := fmt.Println("reopened"); return err }
-	worker.Main(worker.Config{LameDuck: 10 * time.Millisecond, Reopen: reopen, Logger: log}, app)
+	worker.Main(worker.Config{LameDuck: 200 * time.Millisecond, Reopen: reopen, Logger: log}, app)
 }
 
 // apps are workers of the library.

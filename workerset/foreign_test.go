@@ -59,7 +59,7 @@ func TestReadiness(t *testing.T) {
 	}{
 		{"notify", "notify", "notify STATUS=loading;notify READY=1\\nSTATUS=fine", true, ""},
 		{"notify, from a child", "notify", "notify READY=1", true, ""},
-		{"does not notify", "notify", "print hello", false, "not ready after 3s; its last output:\nhello"},
+		{"does not notify", "notify", "print hello", false, "not ready after 6s; its last output:\nhello"},
 		{"channel", "channel", `write "ready"`, true, ""},
 		{"does not say so on the channel", "channel", "notify READY=1", false, "not ready after"},
 		{"by default, notify", "", "notify READY=1", true, ""},
@@ -67,7 +67,7 @@ func TestReadiness(t *testing.T) {
 		{"by default, exits too early", "", "error no database;exit 4", false, "exit status 4; its last output:\nno database"},
 		{"alive for a time", "50ms", "print hello", true, ""},
 		{"http", "http:/ready", "serve", true, ""},
-		{"http, never", "http:/ready", "serve " + file, false, "not ready after 3s: /ready answers 503 Service Unavailable"},
+		{"http, never", "http:/ready", "serve " + file, false, "not ready after 6s: /ready answers 503 Service Unavailable"},
 		{"http, nobody accepts", "http:/ready", "print hello", false, "not ready after"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -77,7 +77,7 @@ func TestReadiness(t *testing.T) {
 				if cfg.Groups[0].Ready, err = workerset.ParseReadiness(c.ready); err != nil {
 					t.Fatal(err)
 				}
-				cfg.Groups[0].StartTimeout = 3 * time.Second
+				cfg.Groups[0].StartTimeout = 6 * time.Second
 				if c.serves {
 					cfg.Groups[0].StartTimeout = patience
 				}

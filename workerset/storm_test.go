@@ -16,7 +16,7 @@ import (
 func TestDegraded(t *testing.T) {
 	t.Parallel()
 	h := newSet(t, func(c *workerset.Config) {
-		c.Groups[0].Burst, c.Groups[0].Per = 1, 3*time.Second
+		c.Groups[0].Burst, c.Groups[0].Per = 1, 5*time.Second
 	}).serve()
 	h.get("/fail")
 	h.state(1, "exited")

@@ -41,12 +41,17 @@ func send(msg string, f *os.File, deadline time.Time) error {
 	if err != nil {
 		return fail(err)
 	}
-	_ = conn.SetWriteDeadline(deadline)
 	var serr error
-	err = rc.Write(func(fd uintptr) bool {
+	try := func(fd uintptr) bool {
 		serr = unix.Sendmsg(int(fd), []byte(msg), oob, nil, unix.MSG_DONTWAIT)
 		return serr != unix.EAGAIN
-	})
+	}
+	// Once in any case: what need not wait is sent however late it is.
+	sent := false
+	if err = rc.Control(func(fd uintptr) { sent = try(fd) }); err == nil && !sent {
+		_ = conn.SetWriteDeadline(deadline)
+		err = rc.Write(try)
+	}
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return fail(ErrTimeout)
