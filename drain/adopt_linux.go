@@ -1,6 +1,7 @@
 package drain
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -41,81 +42,76 @@ func roomForOne() bool {
 	return uint64(next)+reserve < limit.Cur
 }
 
-// adopt makes a connection of a descriptor, which it owns. It must be one that ln could
-// have accepted.
-func adopt(fd int, ln net.Listener) (net.Conn, error) {
+// adopt makes a connection of a descriptor, which it owns. It must be one that a
+// listener of that address and family could have accepted.
+func adopt(fd int, ln net.Addr, family int) (net.Conn, error) {
 	f := os.NewFile(uintptr(fd), "connection")
 	defer f.Close()
-	if err := checkSocket(fd, ln); err != nil {
-		return nil, err
+	// The addresses do not tell whether IPv4 came to a socket of IPv6.
+	if have, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN); err != nil {
+		return nil, os.NewSyscallError("getsockopt", err)
+	} else if have != family {
+		return nil, errors.New("it is not of the listener's address family")
 	}
-	if _, err := unix.Getpeername(fd); errors.Is(err, unix.ENOTCONN) {
-		return nil, errGone
-	} else if err != nil {
-		return nil, os.NewSyscallError("getpeername", err)
-	}
-	// FileConn sets what a new connection is to have.
-	opts := readOptions(fd)
+	opts := readOptions(fd) // FileConn sets what a new connection is to have
 	nc, err := net.FileConn(f)
 	if err != nil {
 		return nil, err
 	}
-	if nc.RemoteAddr() == nil { // hooks do not expect that
+	if err := checkConn(nc, ln); err != nil {
 		nc.Close()
-		return nil, errGone
+		return nil, err
 	}
 	opts.restore(fd)
 	return nc, nil
 }
 
-// checkSocket tells whether the connection is ln's.
-func checkSocket(fd int, ln net.Listener) error {
-	lnfd := -1
-	raw, err := ln.(syscall.Conn).SyscallConn()
-	if err == nil {
-		err = raw.Control(func(l uintptr) { lnfd = int(l); err = sameKind(fd, lnfd) })
+// familyOf is a listener's address family, or -1.
+func familyOf(ln net.Listener) int {
+	family := -1
+	if c, ok := ln.(syscall.Conn); ok {
+		if raw, err := c.SyscallConn(); err == nil {
+			_ = raw.Control(func(fd uintptr) {
+				if v, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_DOMAIN); err == nil {
+					family = v
+				}
+			})
+		}
 	}
-	if err != nil {
-		return err
-	}
-	have, err := unix.Getsockname(fd)
-	if err != nil {
-		return os.NewSyscallError("getsockname", err)
-	}
-	var ok bool
-	switch have := have.(type) {
-	case *unix.SockaddrInet4:
-		ok = at(ln.Addr(), net.TCPAddr{IP: have.Addr[:], Port: have.Port})
-	case *unix.SockaddrInet6:
-		ok = at(ln.Addr(), net.TCPAddr{IP: have.Addr[:], Port: have.Port})
-	case *unix.SockaddrUnix:
-		u, is := ln.Addr().(*net.UnixAddr)
-		ok = is && u.Name == have.Name
-	}
-	if !ok {
-		return fmt.Errorf("it is not one of %s", ln.Addr())
-	}
-	return nil
+	return family
 }
 
-func sameKind(fd, lnfd int) error {
-	for _, opt := range []int{unix.SO_DOMAIN, unix.SO_TYPE} {
-		have, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, opt)
-		if err != nil {
-			return os.NewSyscallError("getsockopt", err)
-		}
-		if want, err := unix.GetsockoptInt(lnfd, unix.SOL_SOCKET, opt); err != nil || have != want {
-			return errors.New("it is not of the listener's kind")
-		}
+// checkConn tells whether a connection's own end is where the listener is, and whether
+// it has another end.
+func checkConn(nc net.Conn, ln net.Addr) error {
+	have := nc.LocalAddr()
+	var ok bool
+	switch have := have.(type) {
+	case *net.TCPAddr:
+		ok = at(ln, have)
+	case *net.UnixAddr:
+		u, is := ln.(*net.UnixAddr)
+		ok = is && u.Net == have.Net && u.Name == have.Name
 	}
-	if v, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err != nil || v != 0 {
-		return errors.New("it is a listener")
+	if !ok {
+		return fmt.Errorf("it is not one of %s", ln)
 	}
-	return nil
+	if nc.RemoteAddr() != nil { // hooks do not expect that
+		return nil
+	}
+	raw, err := nc.(syscall.Conn).SyscallConn()
+	if err == nil {
+		_ = raw.Control(func(fd uintptr) {
+			if v, _ := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ACCEPTCONN); v != 0 {
+				err = errors.New("it is a listener")
+			}
+		})
+	}
+	return cmp.Or(err, errGone)
 }
 
 // at tells whether a listener at that address accepts at this one.
-func at(ln net.Addr, a net.TCPAddr) bool {
+func at(ln net.Addr, a *net.TCPAddr) bool {
 	l, ok := ln.(*net.TCPAddr)
 	return ok && l.Port == a.Port && (l.IP == nil || l.IP.IsUnspecified() || l.IP.Equal(a.IP))
 }

@@ -13,4 +13,6 @@ var errGone = errors.New("drain: the client has gone")
 
 func roomForOne() bool { return false }
 
-func adopt(int, net.Listener) (net.Conn, error) { return nil, moving.ErrUnsupported }
+func adopt(int, net.Addr, int) (net.Conn, error) { return nil, moving.ErrUnsupported }
+
+func familyOf(net.Listener) int { return -1 }

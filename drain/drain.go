@@ -241,7 +241,7 @@ func New(srv Server, ln net.Listener, cfg Config) (*Drainer, error) {
 		receiver: make(chan struct{}, 1),
 		settled:  make(chan struct{}),
 	}
-	d.ln = &listener{Listener: ln, d: d, closed: make(chan struct{})}
+	d.ln = &listener{Listener: ln, d: d, closed: make(chan struct{}), family: familyOf(ln)}
 	if srv, ok := srv.(*http.Server); ok {
 		if err := d.prepare(srv); err != nil {
 			return nil, err

@@ -10,6 +10,7 @@ import (
 // fails, until the server has closed it or the drain has ended.
 type listener struct {
 	net.Listener
+	family  int // of addresses, see familyOf
 	d       *Drainer
 	serving sync.Once
 	closing sync.Once

@@ -33,13 +33,20 @@ func (d *Drainer) share() int {
 	return 1 + n/shareBatch
 }
 
+// A turn is how many connections may still be taken before there is another wait, and
+// before there is another look for room. That takes five system calls.
+type turn struct{ take, room int }
+
+// roomBatch is small beside the reserve.
+const roomBatch = 8
+
 // scarceTime is how long nothing is taken when descriptors are running out.
 const scarceTime = 100 * time.Millisecond
 
 // receive takes connections, until the drain has ended.
 func (d *Drainer) receive() {
-	turn := 0 // how many it may take before it waits again
-	for d.mayReceive(&turn) {
+	var t turn
+	for d.mayReceive(&t) {
 		m, fd, err := d.cfg.Queue.Receive()
 		switch {
 		case timedOut(err): // the role has changed
@@ -55,14 +62,17 @@ func (d *Drainer) receive() {
 }
 
 // mayReceive waits until a connection may be taken. It returns false at the end.
-func (d *Drainer) mayReceive(turn *int) bool {
+func (d *Drainer) mayReceive(t *turn) bool {
 	for {
 		var scarce <-chan time.Time
 		if role := Role(d.role.Load()); role.takes() {
-			if *turn--; role == Share && *turn < 0 {
-				*turn = d.share() - 1
+			if t.take--; role == Share && t.take < 0 {
+				t.take = d.share() - 1
 			}
-			if roomForOne() {
+			if t.room--; t.room < 0 && roomForOne() {
+				t.room = roomBatch - 1
+			}
+			if t.room >= 0 {
 				return !isClosed(d.settled)
 			}
 			if !d.scarce.Swap(true) { // once
@@ -111,7 +121,7 @@ func (d *Drainer) receiveQueued() {
 
 // receiveOne serves a connection.
 func (d *Drainer) receiveOne(m moving.Message, fd int) {
-	nc, err := adopt(fd, d.ln.Listener)
+	nc, err := adopt(fd, d.ln.Addr(), d.ln.family)
 	if errors.Is(err, errGone) {
 		return // closed by the client on the way
 	}
