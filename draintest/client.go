@@ -3,6 +3,7 @@ package draintest
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -42,9 +43,9 @@ func newClient(cfg Config, run string) (*client, error) {
 	if err != nil {
 		return nil, err
 	}
-	host := "localhost"
+	host := cmp.Or(cfg.Host, "localhost")
 	if network == "tcp" {
-		host = address
+		host = cmp.Or(cfg.Host, address)
 		// net.Dialer tries the addresses of a name one after the other.
 		a, err := net.ResolveTCPAddr("tcp", address)
 		if err != nil {
@@ -60,11 +61,12 @@ func newClient(cfg Config, run string) (*client, error) {
 
 // outcome is what became of one request.
 type outcome struct {
-	kind     Kind
-	failure  *Failure  // nil if the answer was good
-	answered time.Time // end of the answer
-	worker   string    // X-Worker, if an answer came
-	left     bool      // the server did not close the connection
+	kind      Kind
+	failure   *Failure  // nil if the answer was good
+	answered  time.Time // end of the answer
+	worker    string    // X-Worker, if an answer came
+	left      bool      // the server did not close the connection
+	unmatched bool      // the answer does not say whose it is
 }
 
 // do makes request number seq, from connect to close. A KeepAlive one leaves the
@@ -76,7 +78,7 @@ func (c *client) do(kind Kind, seq uint64, l *link) outcome {
 	if kind != KeepAlive || class != 0 {
 		l.close()
 	}
-	out := outcome{kind: kind, answered: x.answered, worker: x.failure.Worker, left: x.left}
+	out := outcome{kind: kind, answered: x.answered, worker: x.failure.Worker, left: x.left, unmatched: x.unmatched}
 	if class != 0 {
 		f := x.failure
 		f.When, f.Class, f.Detail = time.Now(), class, detail
@@ -109,11 +111,12 @@ func (l *link) close() {
 // An exchange is one request on its connection.
 type exchange struct {
 	*client
-	seq      uint64
-	failure  Failure // where and who, filled in on the way in case it fails
-	sum      string  // SHA-256 of the body sent
-	answered time.Time
-	left     bool
+	seq       uint64
+	failure   Failure // where and who, filled in on the way in case it fails
+	sum       string  // SHA-256 of the body sent
+	answered  time.Time
+	left      bool
+	unmatched bool
 }
 
 // run returns the zero Class if all went well.
@@ -146,16 +149,12 @@ func (x *exchange) run(l *link) (Class, string) {
 
 func (x *exchange) send(conn net.Conn) error {
 	var head bytes.Buffer
-	method, path := "GET", "/"
-	switch x.failure.Kind {
-	case Slow:
-		path = "/slow?ms=" + strconv.Itoa(x.cfg.SlowMS)
-	case Stream:
-		path = "/stream?ms=" + strconv.Itoa(x.cfg.StreamMS)
-	case Upload:
-		method, path = "POST", "/upload"
+	method := "GET"
+	if x.failure.Kind == Upload {
+		method = "POST"
 	}
-	fmt.Fprintf(&head, "%s %s HTTP/1.1\r\nHost: %s\r\nX-Request-Id: %s\r\n", method, path, x.host, x.failure.ID)
+	fmt.Fprintf(&head, "%s %s HTTP/1.1\r\nHost: %s\r\nX-Request-Id: %s\r\n",
+		method, x.cfg.path(x.failure.Kind), x.host, x.failure.ID)
 	if x.failure.Kind != KeepAlive {
 		head.WriteString("Connection: close\r\n")
 	}
@@ -212,10 +211,10 @@ func (x *exchange) receive(l *link) (Class, string) {
 		return CrossTalk, "answer to request " + id
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxKept))
-	if resp.StatusCode != http.StatusOK {
+	if resp.StatusCode != x.cfg.Status {
 		return Status, fmt.Sprintf("%s: %.200q", resp.Status, body)
 	}
-	if id == "" {
+	if x.unmatched = id == ""; x.unmatched && !x.cfg.Plain {
 		return Body, "answer without X-Request-Id"
 	}
 	size := int64(len(body))
@@ -251,7 +250,7 @@ func (x *exchange) judge(body []byte, size int64) string {
 	switch x.failure.Kind {
 	case Slow:
 		// A tenth is for servers whose timers may run a little short.
-		if took < time.Duration(x.cfg.SlowMS)*time.Millisecond*9/10 {
+		if x.cfg.timed(Slow) && took < time.Duration(x.cfg.SlowMS)*time.Millisecond*9/10 {
 			return early(x.cfg.SlowMS)
 		}
 	case Stream:
@@ -259,10 +258,13 @@ func (x *exchange) judge(body []byte, size int64) string {
 			return "empty stream"
 		}
 		// Half is for servers that don't pause after the last piece.
-		if took < time.Duration(x.cfg.StreamMS)*time.Millisecond/2 {
+		if x.cfg.timed(Stream) && took < time.Duration(x.cfg.StreamMS)*time.Millisecond/2 {
 			return early(x.cfg.StreamMS)
 		}
 	case Upload:
+		if x.cfg.Plain {
+			return ""
+		}
 		var length, sum bool
 		for _, word := range strings.FieldsFunc(string(body), func(r rune) bool {
 			return !unicode.IsLetter(r) && !unicode.IsDigit(r)

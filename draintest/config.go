@@ -7,7 +7,9 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -15,8 +17,8 @@ import (
 // Kind is what a client does with each of its requests.
 type Kind int
 
-// The kinds. Every request of each of them but KeepAlive has a connection of its own
-// and says "Connection: close".
+// The kinds, with what they ask for unless Config.Path says otherwise. Every request of
+// each of them but KeepAlive has a connection of its own and says "Connection: close".
 const (
 	New    Kind = iota // GET /
 	Slow               // GET /slow?ms=SlowMS: in flight for a while, and no answer may come early
@@ -29,6 +31,8 @@ const (
 )
 
 var kindNames = [numKinds]string{"new", "slow", "upload", "stream", "keepalive"}
+
+var kindPaths = [numKinds]string{"/", "/slow?ms={ms}", "/upload", "/stream?ms={ms}", "/"}
 
 // String returns the kind in lower case: "new", "slow", "upload", "stream", "keepalive".
 func (k Kind) String() string {
@@ -88,6 +92,23 @@ type Config struct {
 	// Result.Late. Default 256.
 	MaxInFlight int
 
+	// Path is what clients of a kind ask for, if it is not what the kind says: a path
+	// that may have a query, in which each "{ms}" stands for SlowMS or StreamMS.
+	Path map[Kind]string
+
+	// Host is the value of the Host header. Default: Addr's host and port, or
+	// "localhost" of a unix socket.
+	Host string
+
+	// Status is what all answers must have. Default 200.
+	Status int
+
+	// Plain is for a server that does not know of this package. An answer need not carry
+	// X-Request-Id, but must not carry another request's; those without are Unmatched,
+	// and all of a kind are to be or none. An Upload's answer need not tell what came.
+	// A Slow or Stream request may end early if there is no "{ms}" in its path.
+	Plain bool
+
 	// Header is added to each request. It may not contain what the client sets
 	// itself: Host, Connection, Content-Length, Transfer-Encoding, X-Request-Id.
 	Header http.Header
@@ -104,6 +125,14 @@ func (c Config) withDefaults() Config {
 		c.Clients = maps.Clone(c.Clients)
 	}
 	c.Header = c.Header.Clone()
+	c.Path = maps.Clone(c.Path)
+	if c.Path == nil {
+		c.Path = map[Kind]string{}
+	}
+	for kind, path := range kindPaths {
+		c.Path[Kind(kind)] = cmp.Or(c.Path[Kind(kind)], path)
+	}
+	c.Status = cmp.Or(c.Status, http.StatusOK)
 	c.Rate = cmp.Or(c.Rate, 50)
 	c.Timeout = cmp.Or(c.Timeout, 30*time.Second)
 	c.SlowMS = cmp.Or(c.SlowMS, 300)
@@ -171,6 +200,19 @@ func (c Config) Validate() error {
 	if c.WaitReady != 0 && c.WaitReady <= longest {
 		fault("WaitReady: %v: must be longer than the longest request (%v)", c.WaitReady, longest)
 	}
+	for _, k := range slices.Sorted(maps.Keys(c.Path)) {
+		if k < 0 || k >= numKinds {
+			fault("Path: no such kind: %v", k)
+		} else if p := c.Path[k]; !isPath(p) {
+			fault("Path: %q of kind %v: want a path such as /items?all=1, with escapes where URLs have them", p, k)
+		}
+	}
+	if u, err := url.Parse("http://" + c.Host); c.Host != "" && (err != nil || u.Host != c.Host) {
+		fault(`Host: %q: want "host" or "host:port"`, c.Host)
+	}
+	if c.Status < 200 || c.Status > 599 {
+		fault("Status: %d: must be that of a final answer, 200 to 599", c.Status)
+	}
 	for name := range c.Header {
 		if slices.Contains(ownHeaders, http.CanonicalHeaderKey(name)) {
 			fault("Header: %s is set by the client itself", name)
@@ -178,6 +220,26 @@ func (c Config) Validate() error {
 	}
 	return errors.Join(errs...)
 }
+
+// isPath tells whether p can stand in a request line, RFC 9112, section 3.2.1.
+func isPath(p string) bool {
+	u, err := url.ParseRequestURI(strings.ReplaceAll(p, "{ms}", "0"))
+	return err == nil && u.Scheme == "" && strings.HasPrefix(p, "/") && !strings.ContainsFunc(p, func(r rune) bool {
+		return r <= ' ' || r >= 0x7f || r == '#'
+	})
+}
+
+// path is what a request of that kind asks for.
+func (c Config) path(k Kind) string {
+	ms := c.SlowMS
+	if k == Stream {
+		ms = c.StreamMS
+	}
+	return strings.ReplaceAll(c.Path[k], "{ms}", strconv.Itoa(ms))
+}
+
+// timed tells whether the server was told how long its answer is to take.
+func (c Config) timed(k Kind) bool { return !c.Plain || strings.Contains(c.Path[k], "{ms}") }
 
 // splitAddr takes a Config.Addr apart into what net.Dial wants.
 func splitAddr(addr string) (network, address string, err error) {

@@ -35,6 +35,9 @@
 //	POST /upload        after the whole body: its length in bytes and its SHA-256 in hex
 //	GET  /stream?ms=N   with a body that takes about N milliseconds
 //
+// Any other server will do with [Config.Path] and [Config.Plain], as long as its answers
+// tell where they end; less can be seen then.
+//
 // An X-Worker header in an answer says which process it is from; it is counted,
 // and can be waited for.
 //

@@ -45,6 +45,7 @@ type tally struct {
 
 type kindTally struct {
 	started, ok int
+	unmatched   int
 	failures    Failures
 	latency     histogram
 }
@@ -213,6 +214,9 @@ func (l *Load) record(intended time.Time, out outcome) {
 		l.note(*f)
 	} else {
 		k.ok++
+		if out.unmatched {
+			k.unmatched++
+		}
 		k.latency.add(out.answered.Sub(intended))
 		l.tally.latency.add(out.answered.Sub(intended))
 	}

@@ -17,11 +17,12 @@ const (
 
 // Counts says what became of a number of requests.
 type Counts struct {
-	Started  int      // requests started
-	OK       int      // answered well
-	Excused  int      // failed, and forgiven by Except
-	Failures Failures // failed
-	Latency  Latency  // of the good answers
+	Started   int      // requests started
+	OK        int      // answered well
+	Unmatched int      // of those, without the id of their request; see Config.Plain
+	Excused   int      // failed, and forgiven by Except
+	Failures  Failures // failed
+	Latency   Latency  // of the good answers
 }
 
 // InFlight returns the number of requests under way. After Stop it is zero.
@@ -70,8 +71,9 @@ func (l *Load) Snapshot() Result {
 	}
 	r.Elapsed = end.Sub(l.began)
 	for kind, t := range l.tally.kinds {
-		r.ByKind[kind] = Counts{Started: t.started, OK: t.ok, Failures: t.failures, Latency: t.latency.latency()}
+		r.ByKind[kind] = Counts{Started: t.started, OK: t.ok, Unmatched: t.unmatched, Failures: t.failures, Latency: t.latency.latency()}
 		r.OK += t.ok
+		r.Unmatched += t.unmatched
 		for c, n := range t.failures {
 			r.Failures[c] += n
 		}
@@ -161,10 +163,9 @@ func (r Result) Accounted() error {
 	return nil
 }
 
-// Check returns nil only if every kind of client had good answers, no request
-// failed (excused ones aside), every one is accounted for and no connection was
-// ClosedIdle. Its error is a
-// table to read.
+// Check returns nil only if every kind of client had good answers, of which all or none
+// are Unmatched, no request failed (excused ones aside), every one is accounted for and
+// no connection was ClosedIdle. Its error is a table to read.
 func (r Result) Check() error {
 	var wrong []string
 	if err := r.Accounted(); err != nil {
@@ -177,8 +178,13 @@ func (r Result) Check() error {
 		wrong = append(wrong, fmt.Sprintf("%d connections were closed while idle", r.ClosedIdle))
 	}
 	for _, kind := range slices.Sorted(maps.Keys(r.ByKind)) {
-		if r.Started > 0 && r.ByKind[kind].OK == 0 {
+		k := r.ByKind[kind]
+		if r.Started > 0 && k.OK == 0 {
 			wrong = append(wrong, fmt.Sprintf("kind %v had no good answer", kind))
+		}
+		if k.Unmatched > 0 && k.Unmatched < k.OK {
+			wrong = append(wrong, fmt.Sprintf("%d of %d answers of kind %v carry no X-Request-Id, unlike the others",
+				k.Unmatched, k.OK, kind))
 		}
 	}
 	if wrong == nil {
@@ -206,6 +212,9 @@ func (r Result) String() string {
 	}
 	row("all", r.Counts)
 	w.Flush()
+	if r.Unmatched > 0 {
+		fmt.Fprintf(&b, "answers that don't say whose they are (no X-Request-Id): %d\n", r.Unmatched)
+	}
 	if r.LeftOpen > 0 {
 		fmt.Fprintf(&b, "connections the server left open after its answer: %d\n", r.LeftOpen)
 	}

@@ -186,6 +186,16 @@ func TestValidate(t *testing.T) {
 		"slow":            {func(c *Config) { c.SlowMS = -1 }, "SlowMS: -1"},
 		"chunks":          {func(c *Config) { c.UploadBytes = 3 }, "10 pieces of a body of 3 bytes"},
 		"reserved header": {func(c *Config) { c.Header = http.Header{"x-request-id": {"1"}} }, "x-request-id"},
+		"path":            {func(c *Config) { c.Path = map[Kind]string{New: "items"} }, `Path: "items" of kind new`},
+		"path, space":     {func(c *Config) { c.Path = map[Kind]string{Slow: "/a b"} }, `Path: "/a b" of kind slow`},
+		"path, line end":  {func(c *Config) { c.Path = map[Kind]string{New: "/a\r\nX: y"} }, "Path"},
+		"path, fragment":  {func(c *Config) { c.Path = map[Kind]string{New: "/a#b"} }, "Path"},
+		"path, escape":    {func(c *Config) { c.Path = map[Kind]string{New: "/%zz"} }, "Path"},
+		"path's kind":     {func(c *Config) { c.Path = map[Kind]string{77: "/"} }, "Path: no such kind"},
+		"host":            {func(c *Config) { c.Host = "a b" }, `Host: "a b"`},
+		"host, line end":  {func(c *Config) { c.Host = "a\r\nX: y" }, "Host"},
+		"host with path":  {func(c *Config) { c.Host = "a/b" }, "Host"},
+		"status":          {func(c *Config) { c.Status = 101 }, "Status: 101"},
 		"bound":           {func(c *Config) { c.MaxRequests = -5 }, "MaxRequests: -5"},
 	} {
 		c := good
