@@ -129,12 +129,24 @@ func (c *conn) SetDeadline(t time.Time) error {
 	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
 }
 
+// waits tells whether the server waits for a request on the connection, and nothing has
+// poked it.
+func (c *conn) waits() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.waitsLocked()
+}
+
+func (c *conn) waitsLocked() bool {
+	return c.reading && c.held.known && c.poked == nil && c.phase.Load() < hijacked
+}
+
 // poke ends the read of a connection that waits for a request. The channel is closed
 // when that has happened; it is nil if there was nothing to poke.
 func (c *conn) poke() <-chan struct{} {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.reading || !c.held.known || c.poked != nil || c.phase.Load() >= hijacked {
+	if !c.waitsLocked() {
 		return nil
 	}
 	c.poked = make(chan struct{})
@@ -300,7 +312,16 @@ func (d *Drainer) giveAll() {
 // giveOne gives a connection away if it waits for a request, as soon as the queue has
 // room for it.
 func (d *Drainer) giveOne(c *conn) {
-	for d.giving() && !d.broken.Load() && !isClosed(d.settled) {
+	for again := false; d.giving() && !d.broken.Load() && !isClosed(d.settled) && c.waits(); again = true {
+		// Room first: a poke for nothing is dear.
+		room, waited := d.cfg.Queue.AwaitRoom(time.Now().Add(roomTime))
+		if !room {
+			d.takeBack()
+			continue
+		}
+		if again && !waited {
+			time.Sleep(pause)
+		}
 		d.full.Store(false)
 		poked := c.poke()
 		if poked == nil {
@@ -309,12 +330,6 @@ func (d *Drainer) giveOne(c *conn) {
 		<-poked
 		if !d.full.Load() {
 			return
-		}
-		switch room, waited := d.cfg.Queue.AwaitRoom(time.Now().Add(roomTime)); {
-		case !room:
-			d.takeBack()
-		case !waited:
-			time.Sleep(pause)
 		}
 	}
 }

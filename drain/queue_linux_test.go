@@ -82,7 +82,11 @@ func TestFullQueueMoves(t *testing.T) {
 	}
 	a.waits("")
 	a.retire()
-	until(t, "the queue is full", func() bool { return a.full.Load() })
+	q := r.queue()
+	until(t, "the queue is full", func() bool {
+		room, _ := q.AwaitRoom(time.Now().Add(time.Millisecond))
+		return !room
+	})
 	_, queued := a.Moved()
 	if queued == 0 || queued == len(clients) {
 		t.Fatalf("%d are queued", queued)
