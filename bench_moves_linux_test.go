@@ -1,6 +1,8 @@
 package handover_test
 
 import (
+	"context"
+	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
@@ -12,7 +14,12 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/oklog/run"
+
+	"github.com/handover-go/handover/drain"
 	"github.com/handover-go/handover/draintest"
+	"github.com/handover-go/handover/signals"
+	"github.com/handover-go/handover/upgrader"
 )
 
 // BenchmarkManyIdle is an upgrade of a service with 10,000 idle connections, whose user
@@ -77,49 +84,113 @@ func ordinary(t testing.TB, uid uint32, cmd *exec.Cmd, bin string) *exec.Cmd {
 }
 
 // BenchmarkUpgradeLatency is the 99th percentile of requests while upgrades go on, over
-// that while idle processes of the same program are started and ended instead: one for
-// each upgrade, and as many as an upgrade starts.
+// that while idle processes of the same program are started and ended instead: as many as
+// an upgrade starts, which are a parent and two workers, and one for each upgrade.
 func BenchmarkUpgradeLatency(b *testing.B) {
-	const rounds, pause = 20, 100 * time.Millisecond
 	s := startService(b, 2)
-	p99 := func(act func()) float64 {
-		l, err := draintest.Start(b.Context(), draintest.Config{
-			Addr: s.addr, Rate: 20, WaitReady: 10 * time.Second,
-			Clients: map[draintest.Kind]int{draintest.KeepAlive: 40, draintest.New: 4},
-		})
-		if err != nil {
-			b.Fatal(err)
-		}
-		for range rounds {
-			act()
-			time.Sleep(pause)
-		}
-		r := l.Stop()
-		if err := r.Check(); err != nil {
-			b.Fatal(err)
-		}
-		return float64(r.Latency.P99)
-	}
-	idle := func(n int) func() {
-		return func() {
-			_, fd := heldSocket(b)
-			for range n {
-				defer stopPlain(startPlain(b, fd, 1))
-			}
-			time.Sleep(20 * time.Millisecond) // they come up
-		}
-	}
 	var up, one, three []float64
 	for b.Loop() {
-		up = append(up, p99(s.upgrade))
-		one = append(one, p99(idle(1)))
-		three = append(three, p99(idle(3)))
+		up = append(up, p99During(b, s.addr, s.upgrade))
+		one = append(one, p99During(b, s.addr, func() { startAndEnd(b, 1) }))
+		three = append(three, p99During(b, s.addr, func() { startAndEnd(b, 3) }))
 	}
 	s.stop()
 	b.ReportMetric(median(up)/1e6, "ms-p99")
 	b.ReportMetric(median(up)/median(one), "×one-idle")
 	b.ReportMetric(median(up)/median(three), "×three-idle")
 	b.ReportMetric(0, "ns/op")
+}
+
+// BenchmarkSoloLatency is BenchmarkUpgradeLatency of a service of one process, of which
+// an upgrade starts one.
+func BenchmarkSoloLatency(b *testing.B) {
+	dir := b.TempDir()
+	bin, pidFile, addr := filepath.Join(dir, soloName), filepath.Join(dir, "pid"), freeAddr(b)
+	install(b, bin)
+	cmd := exec.Command(bin)
+	cmd.Env = []string{"TEST_ADDR=" + addr, "TEST_PIDFILE=" + pidFile}
+	s := startCommand(b, cmd)
+	b.Cleanup(func() {
+		if pid := readPid(b, pidFile); syscall.Kill(pid, syscall.SIGTERM) == nil && pid != cmd.Process.Pid {
+			_, _ = syscall.Wait4(pid, nil, 0, nil) // ours, since we are the subreaper
+		}
+	})
+	upgrade := func() {
+		from := s.mark()
+		if err := syscall.Kill(readPid(b, pidFile), syscall.SIGHUP); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := s.waitFrom(from, has("upgraded: <nil>")); err != nil {
+			b.Fatal(err)
+		}
+	}
+	var up, one []float64
+	for b.Loop() {
+		up = append(up, p99During(b, addr, upgrade))
+		one = append(one, p99During(b, addr, func() { startAndEnd(b, 1) }))
+	}
+	b.ReportMetric(median(up)/1e6, "ms-p99")
+	b.ReportMetric(median(up)/median(one), "×one-idle")
+	b.ReportMetric(0, "ns/op")
+}
+
+// p99During is the 99th percentile, in ns, while something is done again and again.
+func p99During(b *testing.B, addr string, act func()) float64 {
+	b.Helper()
+	const rounds, pause = 20, 100 * time.Millisecond
+	l, err := draintest.Start(b.Context(), draintest.Config{
+		Addr: addr, Rate: 20, WaitReady: 10 * time.Second, Plain: true,
+		Clients: map[draintest.Kind]int{draintest.KeepAlive: 40, draintest.New: 4},
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for range rounds {
+		act()
+		time.Sleep(pause)
+	}
+	r := l.Stop()
+	if err := r.Check(); err != nil {
+		b.Fatal(err)
+	}
+	return float64(r.Latency.P99)
+}
+
+// startAndEnd has so many idle processes of the same program come up and end.
+func startAndEnd(b *testing.B, n int) {
+	b.Helper()
+	_, fd := heldSocket(b)
+	for range n {
+		defer stopPlain(startPlain(b, fd, 1))
+	}
+	time.Sleep(20 * time.Millisecond) // they come up
+}
+
+// soloName is the test binary as a service of one process.
+const soloName = "solo"
+
+func init() { mains[soloName] = soloMain }
+
+func soloMain() {
+	up, err := upgrader.New(upgrader.Config{PIDFile: os.Getenv("TEST_PIDFILE"), Logger: quiet()})
+	if err != nil {
+		panic(err)
+	}
+	ln, err := up.Listen("http", "tcp", os.Getenv("TEST_ADDR"))
+	if err != nil {
+		panic(err)
+	}
+	srv := &http.Server{Handler: http.HandlerFunc(plainHandler)}
+	var g run.Group
+	g.Add(drain.Actor(srv, ln, drain.Config{Successor: up, Logger: quiet()}))
+	g.Add(up.Actor())
+	g.Add(signals.Actor(context.Background(), signals.Map{syscall.SIGTERM: signals.Stop,
+		syscall.SIGHUP: func(ctx context.Context) error {
+			err := up.Upgrade(ctx)
+			fmt.Println("upgraded:", err)
+			return err
+		}}, signals.Logger(quiet())))
+	_ = g.Run()
 }
 
 // BenchmarkKept is an upgrade, the end of a worker that somebody else asks for, and one
