@@ -34,8 +34,11 @@ func (d *Drainer) share() int {
 }
 
 // A turn is how many connections may still be taken before there is another wait, and
-// before there is another look for room. That takes five system calls.
-type turn struct{ take, room int }
+// before there is another look for room, which takes five system calls.
+type turn struct {
+	take, room int
+	scarce     bool // there was none
+}
 
 // roomBatch is small beside the reserve.
 const roomBatch = 8
@@ -47,9 +50,20 @@ const scarceTime = 100 * time.Millisecond
 func (d *Drainer) receive() {
 	var t turn
 	for d.mayReceive(&t) {
-		m, fd, err := d.cfg.Queue.Receive()
+		waited, err := d.cfg.Queue.Await()
+		if err == nil && !t.hasRoom(waited) {
+			if !d.scarce.Swap(true) { // once
+				d.log.Warn("descriptors are running out: connections of other processes are taken only as there is room, raise the limit (RLIMIT_NOFILE)")
+			}
+			continue
+		}
+		var m moving.Message
+		var fd int
+		if err == nil {
+			m, fd, err = d.cfg.Queue.TryReceive()
+		}
 		switch {
-		case timedOut(err): // the role has changed
+		case timedOut(err): // the role has changed, or somebody else has taken it
 		case errors.Is(err, moving.ErrMessage):
 			d.log.Warn("a connection from another process was not understood", "err", err)
 		case err != nil:
@@ -61,23 +75,28 @@ func (d *Drainer) receive() {
 	}
 }
 
+// hasRoom tells whether there is a descriptor for a connection. What was known before a
+// wait is not known any more.
+func (t *turn) hasRoom(waited bool) bool {
+	if t.room--; waited || t.room < 0 {
+		t.room = roomBatch - 1
+		t.scarce = !roomForOne()
+	}
+	return !t.scarce
+}
+
 // mayReceive waits until a connection may be taken. It returns false at the end.
 func (d *Drainer) mayReceive(t *turn) bool {
 	for {
 		var scarce <-chan time.Time
 		if role := Role(d.role.Load()); role.takes() {
-			if t.take--; role == Share && t.take < 0 {
-				t.take = d.share() - 1
-			}
-			if t.room--; t.room < 0 && roomForOne() {
-				t.room = roomBatch - 1
-			}
-			if t.room >= 0 {
+			if !t.scarce {
+				if t.take--; role == Share && t.take < 0 {
+					t.take = d.share() - 1
+				}
 				return !isClosed(d.settled)
 			}
-			if !d.scarce.Swap(true) { // once
-				d.log.Warn("descriptors are running out: connections of other processes are taken only as there is room, raise the limit (RLIMIT_NOFILE)")
-			}
+			t.scarce, t.room = false, 0
 			scarce = time.After(scarceTime)
 		}
 		select {

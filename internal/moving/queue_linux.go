@@ -146,14 +146,24 @@ func polls(fd uintptr, event int16) bool {
 	return n > 0 && p[0].Revents&event != 0
 }
 
-// Receive takes the next connection, whose descriptor is the caller's then. It waits
-// until there is one, until the deadline (os.ErrDeadlineExceeded), or until Close
-// (net.ErrClosed). A message that can't be understood is an error that wraps
-// ErrMessage; what came with it is closed.
-func (q *Queue) Receive() (Message, int, error) { return receive(q.takeRaw.Read) }
+// Await waits until a connection is queued, which somebody else may take then, until the
+// deadline (os.ErrDeadlineExceeded), or until Close (net.ErrClosed). It returns whether
+// it had to wait.
+func (q *Queue) Await() (waited bool, err error) {
+	err = q.takeRaw.Read(func(fd uintptr) bool {
+		if polls(fd, unix.POLLIN|unix.POLLHUP) {
+			return true
+		}
+		waited = true
+		return false
+	})
+	return waited, err
+}
 
-// TryReceive is Receive that never waits, whatever the deadline: without anything
-// queued it returns os.ErrDeadlineExceeded.
+// TryReceive takes the next connection, whose descriptor is the caller's then. Without
+// anything queued it returns os.ErrDeadlineExceeded, and net.ErrClosed when nobody is
+// left who could send. A message that can't be understood is an error that wraps
+// ErrMessage; what came with it is closed.
 func (q *Queue) TryReceive() (Message, int, error) {
 	return receive(func(take func(fd uintptr) bool) error {
 		done := false
@@ -217,7 +227,7 @@ func rights(oob []byte) (fds []int) {
 	return fds
 }
 
-// SetDeadline is when Receive gives up, for one that waits already, too. The zero
+// SetDeadline is when Await gives up, for one that waits already, too. The zero
 // time is never.
 func (q *Queue) SetDeadline(t time.Time) { _ = q.take.SetReadDeadline(t) }
 

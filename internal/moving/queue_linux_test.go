@@ -389,3 +389,15 @@ func TestOpenOther(t *testing.T) {
 		t.Errorf("%d descriptors were open, now %v", open, after)
 	}
 }
+
+// Receive takes the next connection, and waits for one.
+func (q *Queue) Receive() (Message, int, error) {
+	for {
+		if _, err := q.Await(); err != nil {
+			return Message{}, -1, err
+		}
+		if m, fd, err := q.TryReceive(); !errors.Is(err, os.ErrDeadlineExceeded) {
+			return m, fd, err
+		}
+	}
+}

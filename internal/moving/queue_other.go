@@ -16,7 +16,7 @@ func Open(give, take int) (*Queue, error) { return nil, ErrUnsupported }
 func (q *Queue) Close()                                           {}
 func (q *Queue) Send(fd int, m Message) error                     { return ErrUnsupported }
 func (q *Queue) AwaitRoom(deadline time.Time) (room, waited bool) { return false, false }
-func (q *Queue) Receive() (Message, int, error)                   { return Message{}, -1, ErrUnsupported }
+func (q *Queue) Await() (waited bool, err error)                  { return false, ErrUnsupported }
 func (q *Queue) TryReceive() (Message, int, error)                { return Message{}, -1, ErrUnsupported }
 func (q *Queue) SetDeadline(t time.Time)                          {}
 func (q *Queue) Pending() bool                                    { return false }
