@@ -302,17 +302,22 @@ func (k keeper) ask() (who string, err error) {
 	return resp.Header.Get("X-Worker"), err
 }
 
+func connect(t testing.TB, addr string) keeper {
+	t.Helper()
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return keeper{c, bufio.NewReaderSize(c, 512)}
+}
+
 // keep connects clients that keep their connection, and have asked once.
 func keep(t testing.TB, addr string, count int) []keeper {
 	t.Helper()
 	conns := make([]keeper, count)
 	for i := range conns {
-		c, err := net.Dial("tcp", addr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { c.Close() })
-		conns[i] = keeper{c, bufio.NewReaderSize(c, 512)}
+		conns[i] = connect(t, addr)
 		if _, err := conns[i].ask(); err != nil {
 			t.Fatal(err)
 		}
