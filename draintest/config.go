@@ -64,7 +64,7 @@ type Config struct {
 	Clients map[Kind]int
 
 	// Rate is how many requests each client starts per second. Default 50.
-	// All clients together may not exceed MaxRate, and MaxKeptRate.
+	// All KeepAlive clients together may not exceed MaxKeptRate, all others MaxRate.
 	Rate float64
 
 	// Timeout bounds each request, from its connect to the end of its answer.
