@@ -1,8 +1,6 @@
 package handover_test
 
 import (
-	"context"
-	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
@@ -14,12 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/oklog/run"
-
-	"github.com/handover-go/handover/drain"
 	"github.com/handover-go/handover/draintest"
-	"github.com/handover-go/handover/signals"
-	"github.com/handover-go/handover/upgrader"
 )
 
 // BenchmarkManyIdle is an upgrade of a service with 10,000 idle connections, whose user
@@ -104,30 +97,11 @@ func BenchmarkUpgradeLatency(b *testing.B) {
 // BenchmarkSoloLatency is BenchmarkUpgradeLatency of a service of one process, of which
 // an upgrade starts one.
 func BenchmarkSoloLatency(b *testing.B) {
-	dir := b.TempDir()
-	bin, pidFile, addr := filepath.Join(dir, soloName), filepath.Join(dir, "pid"), freeAddr(b)
-	install(b, bin)
-	cmd := exec.Command(bin)
-	cmd.Env = []string{"TEST_ADDR=" + addr, "TEST_PIDFILE=" + pidFile}
-	s := startCommand(b, cmd)
-	b.Cleanup(func() {
-		if pid := readPid(b, pidFile); syscall.Kill(pid, syscall.SIGTERM) == nil && pid != cmd.Process.Pid {
-			_, _ = syscall.Wait4(pid, nil, 0, nil) // ours, since we are the subreaper
-		}
-	})
-	upgrade := func() {
-		from := s.mark()
-		if err := syscall.Kill(readPid(b, pidFile), syscall.SIGHUP); err != nil {
-			b.Fatal(err)
-		}
-		if _, err := s.waitFrom(from, has("upgraded: <nil>")); err != nil {
-			b.Fatal(err)
-		}
-	}
+	s := startSolo(b, "tcp://"+freeAddr(b), "TEST_APP=plain")
 	var up, one []float64
 	for b.Loop() {
-		up = append(up, p99During(b, addr, upgrade))
-		one = append(one, p99During(b, addr, func() { startAndEnd(b, 1) }))
+		up = append(up, p99During(b, s.addr, s.upgrade))
+		one = append(one, p99During(b, s.addr, func() { startAndEnd(b, 1) }))
 	}
 	b.ReportMetric(median(up)/1e6, "ms-p99")
 	b.ReportMetric(median(up)/median(one), "×one-idle")
@@ -164,33 +138,6 @@ func startAndEnd(b *testing.B, n int) {
 		defer stopPlain(startPlain(b, fd, 1))
 	}
 	time.Sleep(20 * time.Millisecond) // they come up
-}
-
-// soloName is the test binary as a service of one process.
-const soloName = "solo"
-
-func init() { mains[soloName] = soloMain }
-
-func soloMain() {
-	up, err := upgrader.New(upgrader.Config{PIDFile: os.Getenv("TEST_PIDFILE"), Logger: quiet()})
-	if err != nil {
-		panic(err)
-	}
-	ln, err := up.Listen("http", "tcp", os.Getenv("TEST_ADDR"))
-	if err != nil {
-		panic(err)
-	}
-	srv := &http.Server{Handler: http.HandlerFunc(plainHandler)}
-	var g run.Group
-	g.Add(drain.Actor(srv, ln, drain.Config{Successor: up, Logger: quiet()}))
-	g.Add(up.Actor())
-	g.Add(signals.Actor(context.Background(), signals.Map{syscall.SIGTERM: signals.Stop,
-		syscall.SIGHUP: func(ctx context.Context) error {
-			err := up.Upgrade(ctx)
-			fmt.Println("upgraded:", err)
-			return err
-		}}, signals.Logger(quiet())))
-	_ = g.Run()
 }
 
 // BenchmarkKept is an upgrade, the end of a worker that somebody else asks for, and one

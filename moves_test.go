@@ -286,25 +286,45 @@ type keeper struct {
 
 // ask returns who answered.
 func (k keeper) ask() (who string, err error) {
+	h, err := k.askAll()
+	return h.Get("X-Worker"), err
+}
+
+// askAll returns an answer's header.
+func (k keeper) askAll() (http.Header, error) {
 	_ = k.SetDeadline(time.Now().Add(30 * time.Second))
 	if _, err := k.Write([]byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n")); err != nil {
-		return "", err
+		return nil, err
 	}
 	resp, err := http.ReadResponse(k.r, nil)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	defer resp.Body.Close()
 	if resp.Close {
-		return "", errors.New("the answer closes the connection")
+		return nil, errors.New("the answer closes the connection")
 	}
-	_, err = io.Copy(io.Discard, resp.Body)
-	return resp.Header.Get("X-Worker"), err
+	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+		return nil, err
+	}
+	return resp.Header, k.checkHooks(resp.Header)
+}
+
+// checkHooks: a server that tells what its hooks know of the connection knows it all.
+func (k keeper) checkHooks(h http.Header) error {
+	if hooks, peer := h.Get("X-Hooks"), h.Get("X-Peer"); hooks != "" && (hooks != "ok" || peer != k.LocalAddr().String()) {
+		return fmt.Errorf("to the server the connection of %s is that of %q, hooks: %s", k.LocalAddr(), peer, hooks)
+	}
+	return nil
 }
 
 func connect(t testing.TB, addr string) keeper {
 	t.Helper()
-	c, err := net.Dial("tcp", addr)
+	network := "tcp"
+	if path, ok := strings.CutPrefix(addr, "unix:"); ok {
+		network, addr = "unix", path
+	}
+	c, err := net.Dial(network, addr)
 	if err != nil {
 		t.Fatal(err)
 	}

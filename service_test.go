@@ -102,9 +102,24 @@ func serviceMain() {
 
 // testApp is the built-in app, or one that does not come up.
 func testApp(ctx context.Context, w *worker.Worker) error {
+	if gate := os.Getenv("TEST_GATE"); gate != "" {
+		f, err := os.Open(gate)
+		if err != nil {
+			return err
+		}
+		f.Close()
+	}
 	switch os.Getenv("TEST_APP") {
 	case "plain":
 		return w.Serve(ctx, "http", &http.Server{Handler: http.HandlerFunc(plainHandler)})
+	case "configured":
+		who := fmt.Sprintf("%s id=%d generation=%d pid=%d", w.Name(), w.ID(), w.Generation(), os.Getpid())
+		srv, shut := configuredServer(who)
+		if err := w.Serve(ctx, "http", srv); err != nil {
+			return err
+		}
+		<-shut
+		return nil
 	case "error":
 		return errors.New("cannot open the database")
 	case "exit":
@@ -128,7 +143,9 @@ type service struct {
 	bin     string // what it was started by, to be exchanged
 	pidFile string
 	addr    string
-	pid     int // to send signals to: the anchor's
+	pid     int  // to send signals to: the anchor's
+	solo    bool // one process, without anchor, parent and workers
+	ended   bool // has it, if it is one
 	exited  chan struct{}
 	printed chan struct{} // closed when nobody is left who could print
 
@@ -155,7 +172,7 @@ func startServiceBy(t testing.TB, way func(bin string) *exec.Cmd, workers int, e
 	s := startCommand(t, cmd)
 	s.bin, s.pidFile = bin, pidFile
 	line := s.await(has("msg=started"))
-	s.addr = match(line, `listen=\S*tcp://([0-9.:]+)`)
+	s.addr = match(line, `listen=\S*tcp6?://([^\s,"]+)`)
 	s.pid, _ = strconv.Atoi(match(line, ` pid=(\d+)`))
 	return s
 }
@@ -311,13 +328,20 @@ func (s *service) upgrade() {
 	s.t.Helper()
 	from := s.mark()
 	s.signal(syscall.SIGHUP)
-	if _, err := s.waitFrom(from, has(`msg="generation serves"`)); err != nil {
+	serves := has(`msg="generation serves"`)
+	if s.solo {
+		serves = has("msg=upgraded err=<nil>")
+	}
+	if _, err := s.waitFrom(from, serves); err != nil {
 		s.t.Fatal(err)
 	}
 }
 
 func (s *service) signal(sig syscall.Signal) {
 	s.t.Helper()
+	if s.solo {
+		s.pid = s.parent()
+	}
 	if err := syscall.Kill(s.pid, sig); err != nil {
 		s.t.Fatal(err)
 	}
@@ -326,6 +350,12 @@ func (s *service) signal(sig syscall.Signal) {
 // stop drains the service and checks that it ends well.
 func (s *service) stop() {
 	s.t.Helper()
+	if s.solo {
+		if err := s.end(syscall.SIGTERM); err != nil {
+			s.t.Error(err)
+		}
+		return
+	}
 	s.signal(syscall.SIGTERM)
 	s.awaitExit(0)
 }
@@ -360,6 +390,9 @@ func (s *service) parent() int {
 // workers are the pids of the workers, of whatever generation.
 func (s *service) workers() []int {
 	s.t.Helper()
+	if s.solo {
+		return []int{s.parent()}
+	}
 	procs, err := draintest.Descendants(s.cmd.Process.Pid)
 	if err != nil {
 		s.t.Fatal(err)
