@@ -130,9 +130,12 @@ func echo(rw *bufio.ReadWriter, who string) error {
 	}
 }
 
-// prefer sets an option that nobody else does.
+// prefer sets options as nobody else does.
 func prefer(c net.Conn) {
-	_ = withFD(c, func(fd int) { _ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PRIORITY, 3) })
+	_ = withFD(c, func(fd int) {
+		_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 0)
+		_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, 7)
+	})
 }
 
 // options are some of the socket's, or why they are not known.
@@ -140,7 +143,7 @@ func options(c net.Conn) (s string) {
 	err := withFD(c, func(fd int) {
 		for _, o := range []struct{ level, name int }{
 			{unix.SOL_SOCKET, unix.SO_KEEPALIVE}, {unix.IPPROTO_TCP, unix.TCP_NODELAY},
-			{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL}, {unix.SOL_SOCKET, unix.SO_PRIORITY},
+			{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL},
 		} {
 			n, err := unix.GetsockoptInt(fd, o.level, o.name)
 			s += fmt.Sprint(n, err, " ")

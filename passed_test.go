@@ -293,3 +293,49 @@ func TestNobodyTakes(t *testing.T) {
 	s.moved()
 	s.stop()
 }
+
+// TestTakersHang: what a worker has given away, and nobody takes since the one that should
+// hangs, it serves itself.
+func TestTakersHang(t *testing.T) {
+	gate := newGate(t)
+	gate.open(t)
+	s := startService(t, 2, "TEST_GATE="+gate.path)
+	gate.close()
+	drains, hangs := s.workers()[0], s.workers()[1]
+	var clients []keeper
+	for _, c := range keep(t, s.addr, 60) {
+		who, err := c.ask()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if has("pid=" + strconv.Itoa(drains))(who) {
+			clients = append(clients, c)
+		}
+	}
+	if len(clients) < 10 {
+		t.Fatalf("%d of 60 connections are with one of two workers", len(clients))
+	}
+	freeze(t, hangs)
+	from := s.mark()
+	if err := syscall.Kill(drains, syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.waitFrom(from, has("no process takes connections")); err != nil {
+		t.Fatal(err)
+	}
+	for i, c := range clients {
+		if who, err := c.ask(); err != nil || !has("pid="+strconv.Itoa(drains))(who) {
+			t.Fatalf("connection %d: %q, %v", i, who, err)
+		}
+	}
+	thaw(t, hangs)
+	gate.open(t)
+	s.exits(from, strconv.Itoa(drains))
+	for i, c := range clients {
+		if who, err := c.ask(); err != nil || has("pid="+strconv.Itoa(drains))(who) {
+			t.Fatalf("connection %d: %q, %v", i, who, err)
+		}
+	}
+	s.moved()
+	s.stop()
+}

@@ -89,7 +89,7 @@ func startSolo(t testing.TB, listen string, env ...string) *service {
 		return ""
 	})
 	t.Cleanup(func() {
-		if !s.ended {
+		if !s.ended { // that of a test that failed
 			_ = s.end(syscall.SIGKILL)
 		}
 	})
@@ -100,13 +100,13 @@ func startSolo(t testing.TB, listen string, env ...string) *service {
 // whose parent this process is then, as subreaper.
 func (s *service) end(sig syscall.Signal) error {
 	s.t.Helper()
-	s.ended = true
 	pid := s.parent()
 	if err := syscall.Kill(pid, sig); err != nil {
 		return err
 	}
 	if pid == s.cmd.Process.Pid {
 		<-s.exited
+		s.ended = true
 		if !s.cmd.ProcessState.Success() {
 			return errors.New(s.cmd.ProcessState.String())
 		}
@@ -120,7 +120,10 @@ func (s *service) end(sig syscall.Signal) error {
 			return err.Error()
 		case done == 0:
 			return "it has not ended"
-		case status != 0:
+		default:
+			s.ended = true
+		}
+		if status != 0 {
 			failure = fmt.Errorf("status %#x", status)
 		}
 		return ""
@@ -151,7 +154,7 @@ func (p proxied) Accept() (net.Conn, error) {
 	}
 	_ = c.SetReadDeadline(time.Time{})
 	addr, err := net.ResolveTCPAddr("tcp", string(from))
-	return fromConn{c, addr}, err
+	return fromConn{c.(*net.TCPConn), addr}, err
 }
 
 // SetDeadline is needed by who ends an Accept.
@@ -160,7 +163,7 @@ func (p proxied) SetDeadline(t time.Time) error {
 }
 
 type fromConn struct {
-	net.Conn
+	*net.TCPConn
 	from net.Addr
 }
 
