@@ -27,20 +27,20 @@ import (
 type heldSet struct {
 	t     *testing.T
 	set   *workerset.Set
-	addr  string
 	ln    net.Listener // accepts when no worker does
 	queue *moving.Queue
+	give  int // its end that gives
 }
 
 func startHeldSet(t *testing.T, count int) *heldSet {
 	t.Helper()
-	ln, fd := heldSocket(t)
+	_, fd := heldSocket(t)
 	give, take, err := moving.Pair()
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { unix.Close(give); unix.Close(take) })
-	h := &heldSet{t: t, addr: ln.Addr().String()}
+	h := &heldSet{t: t, give: give}
 	f := os.NewFile(uintptr(dup(t, fd)), "")
 	defer f.Close()
 	if h.ln, err = net.FileListener(f); err != nil {
@@ -167,6 +167,45 @@ func TestQueuedForDead(t *testing.T) {
 			t.Errorf("connection %d: %v", i, err)
 		}
 		clients[i].Close()
+	}
+}
+
+// TestQueuedByLaterVersion: what a later version adds to a message is skipped. One that can't
+// be read costs its connection, and nobody else's.
+func TestQueuedByLaterVersion(t *testing.T) {
+	h := startHeldSet(t, 1)
+	pid := h.pids()[0]
+	freeze(t, pid)
+	queued := func(message string) keeper {
+		t.Helper()
+		k := connect(t, h.ln.Addr().String())
+		c, err := h.ln.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		f, err := c.(*net.TCPConn).File()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		if err := unix.Sendmsg(h.give, []byte(message), unix.UnixRights(int(f.Fd())), nil, 0); err != nil {
+			t.Fatal(err)
+		}
+		return k
+	}
+	other := queued("h\x02" + "what is this?")
+	later := queued("h\x01\x0c\x80" + "\x00\x00\x00\x00" + "more" + "GET / HT")
+	thaw(t, pid)
+	if _, err := io.WriteString(later, "TP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if err := later.answer("GET", "", "?"); err != nil {
+		t.Error(err)
+	}
+	later.Close()
+	if got := rest(other); got != "" {
+		t.Errorf("the one that can't be read got %q", got)
 	}
 }
 
