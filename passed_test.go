@@ -195,7 +195,7 @@ func TestQueuedByLaterVersion(t *testing.T) {
 		return k
 	}
 	other := queued("h\x02" + "what is this?")
-	later := queued("h\x01\x0c\x80" + "\x00\x00\x00\x00" + "more" + "GET / HT")
+	later := queued("h\x01\x0c\x80" + "\x00\x00\x00\x00" + "\x00\x01\x02\x03" + "GET / HT")
 	thaw(t, pid)
 	if _, err := io.WriteString(later, "TP/1.1\r\nHost: x\r\n\r\n"); err != nil {
 		t.Fatal(err)
