@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/handover-go/handover/draintest"
+	"github.com/handover-go/handover/draintest/load"
 )
 
 // BenchmarkManyIdle is an upgrade of a service with 10,000 idle connections, whose user
@@ -112,9 +112,9 @@ func BenchmarkSoloLatency(b *testing.B) {
 func p99During(b *testing.B, addr string, act func()) float64 {
 	b.Helper()
 	const rounds, pause = 20, 100 * time.Millisecond
-	l, err := draintest.Start(b.Context(), draintest.Config{
+	l, err := load.Start(b.Context(), load.Config{
 		Addr: addr, Rate: 20, WaitReady: 10 * time.Second, Plain: true,
-		Clients: map[draintest.Kind]int{draintest.KeepAlive: 40, draintest.New: 4},
+		Clients: map[load.Kind]int{load.KeepAlive: 40, load.New: 4},
 	})
 	if err != nil {
 		b.Fatal(err)
@@ -145,9 +145,9 @@ func startAndEnd(b *testing.B, n int) {
 // notice is a failure.
 func BenchmarkKept(b *testing.B) {
 	s := startService(b, 2)
-	l, err := draintest.Start(b.Context(), draintest.Config{
+	l, err := load.Start(b.Context(), load.Config{
 		Addr: s.addr, Rate: 100, WaitReady: 20 * time.Second,
-		Clients: map[draintest.Kind]int{draintest.KeepAlive: 150},
+		Clients: map[load.Kind]int{load.KeepAlive: 150},
 	})
 	if err != nil {
 		b.Fatal(err)

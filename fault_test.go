@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/handover-go/handover/draintest"
+	"github.com/handover-go/handover/draintest/load"
 	"github.com/handover-go/handover/internal/fault"
 )
 
@@ -68,7 +68,7 @@ func TestParentKilledAtEachStep(t *testing.T) {
 }
 
 // goesOn checks that the service is well after a fault, and stops it.
-func (f *faulty) goesOn(t *testing.T, l *draintest.Load) {
+func (f *faulty) goesOn(t *testing.T, l *load.Load) {
 	t.Helper()
 	f.settle()
 	f.upgrade() // whoever decides now can still be replaced

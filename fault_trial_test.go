@@ -10,7 +10,8 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/handover-go/handover/draintest"
+	"github.com/handover-go/handover/draintest/load"
+	"github.com/handover-go/handover/draintest/procs"
 	"github.com/handover-go/handover/internal/fault"
 	"github.com/handover-go/handover/internal/launch"
 )
@@ -50,7 +51,7 @@ func TestTrialDrains(t *testing.T) {
 				env = []string{"TEST_COMMAND=" + node, "TEST_READY=channel"}
 			}
 			f := startFaulty(t, c.step, env...)
-			l := f.loadOf(20, map[draintest.Kind]int{draintest.New: 2, draintest.Slow: 1, draintest.Upload: 1})
+			l := f.loadOf(20, map[load.Kind]int{load.New: 2, load.Slow: 1, load.Upload: 1})
 			f.witness()
 			before := f.workers()
 			from := f.upgradeTo(syscall.SIGSTOP)
@@ -98,7 +99,7 @@ func (f *faulty) holdOn(pid int) held {
 		if other == pid {
 			continue
 		}
-		err := draintest.Freeze(f.t.Context(), other)
+		err := procs.Freeze(f.t.Context(), other)
 		if errors.Is(err, syscall.ESRCH) { // one that was drained has ended
 			continue
 		}

@@ -19,7 +19,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/handover-go/handover/draintest"
+	"github.com/handover-go/handover/draintest/procs"
 	"github.com/handover-go/handover/internal/control"
 	"github.com/handover-go/handover/internal/fault"
 	"github.com/handover-go/handover/workerset"
@@ -280,7 +280,7 @@ func (h held) answeredBy(t *testing.T, worker string) {
 // living are the descendants of a process that have not ended.
 func living(t testing.TB, pid int) (pids []int) {
 	t.Helper()
-	procs, err := draintest.Descendants(pid)
+	procs, err := procs.Descendants(pid)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/handover-go/handover/draintest"
+	"github.com/handover-go/handover/draintest/load"
 )
 
 // program is a command line of a worker of testdata/workers.
@@ -72,7 +72,7 @@ func TestProgramsUnderLoad(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := startService(t, 2, "TEST_COMMAND="+program(t, name), "TEST_READY="+ready)
-			l := s.loadOf(20, map[draintest.Kind]int{draintest.New: 2, draintest.Slow: 1, draintest.Upload: 1})
+			l := s.loadOf(20, map[load.Kind]int{load.New: 2, load.Slow: 1, load.Upload: 1})
 			for i := range 20 {
 				s.upgrade()
 				answered(t, l, fmt.Sprintf("web/1/1/%d", i+2))

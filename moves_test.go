@@ -20,7 +20,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/handover-go/handover/draintest"
+	"github.com/handover-go/handover/draintest/load"
 	"github.com/handover-go/handover/internal/moving"
 	"github.com/handover-go/handover/workerset"
 )
@@ -30,18 +30,18 @@ import (
 
 // keeping are clients of which most keep their connections, with 100 ms from one
 // request to the next.
-var keeping = map[draintest.Kind]int{draintest.KeepAlive: 40, draintest.New: 2, draintest.Slow: 1}
+var keeping = map[load.Kind]int{load.KeepAlive: 40, load.New: 2, load.Slow: 1}
 
 const keepingRate = 10
 
 // keep starts them.
-func (s *service) keep() *draintest.Load {
+func (s *service) keep() *load.Load {
 	s.t.Helper()
 	return s.loadOf(keepingRate, keeping)
 }
 
 // kept is check, and the answers must be of so many processes or more.
-func kept(t *testing.T, l *draintest.Load, processes int) {
+func kept(t *testing.T, l *load.Load, processes int) {
 	t.Helper()
 	check(t, l)
 	if n := len(l.Stop().Workers); n < processes {
@@ -140,7 +140,7 @@ func TestKeptOverRollsAndScaling(t *testing.T) {
 	if err := set.Ready(ctx); err != nil {
 		t.Fatal(err)
 	}
-	l, err := draintest.Start(ctx, draintest.Config{
+	l, err := load.Start(ctx, load.Config{
 		Addr: ln.Addr().String(), Rate: keepingRate, WaitReady: 10 * time.Second, SlowMS: 100, Clients: keeping,
 	})
 	if err != nil {
@@ -173,7 +173,7 @@ func TestKeptOverRollsAndScaling(t *testing.T) {
 // All workers of the next generation get some of the connections.
 func TestKeptAreSpread(t *testing.T) {
 	s := startService(t, 2)
-	l := s.loadOf(keepingRate, map[draintest.Kind]int{draintest.KeepAlive: 40}) // only these move
+	l := s.loadOf(keepingRate, map[load.Kind]int{load.KeepAlive: 40}) // only these move
 	for i := range 5 {
 		s.upgrade()
 		for _, worker := range []string{"web/1", "web/2"} {

@@ -11,11 +11,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/handover-go/handover/draintest"
+	"github.com/handover-go/handover/draintest/load"
+	"github.com/handover-go/handover/draintest/procs"
 )
 
 // check is the verdict on a load: nothing failed, and something was asked.
-func check(t *testing.T, l *draintest.Load) {
+func check(t *testing.T, l *load.Load) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
@@ -29,7 +30,7 @@ func check(t *testing.T, l *draintest.Load) {
 	t.Logf("%d requests, p99 %v, max %v, %d processes answered", r.Started, r.Latency.P99, r.Latency.Max, len(r.Workers))
 }
 
-func answered(t *testing.T, l *draintest.Load, what string) {
+func answered(t *testing.T, l *load.Load, what string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
@@ -175,18 +176,18 @@ func TestWorkersReplacedUnderLoad(t *testing.T) {
 
 // TestKillNine: only what a killed worker had taken may fail.
 func TestKillNine(t *testing.T) {
-	for name, load := range map[string]func(*service) *draintest.Load{
-		"new":  func(s *service) *draintest.Load { return s.load(40) },
+	for name, begin := range map[string]func(*service) *load.Load{
+		"new":  func(s *service) *load.Load { return s.load(40) },
 		"kept": (*service).keep,
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := startService(t, 2)
-			l := load(s)
-			excuse := func(r draintest.Result) draintest.Result { return r }
+			l := begin(s)
+			excuse := func(r load.Result) load.Result { return r }
 			for range 20 {
 				before := excuse
 				at, peers := s.killWorker()
-				excuse = func(r draintest.Result) draintest.Result { return before(r).ExceptAt(at, peers) }
+				excuse = func(r load.Result) load.Result { return before(r).ExceptAt(at, peers) }
 				if err := l.WaitRequests(t.Context(), 20); err != nil {
 					t.Fatal(err)
 				}
@@ -210,11 +211,11 @@ func (s *service) killWorker() (at time.Time, peers map[string]bool) {
 	s.t.Helper()
 	from := s.mark()
 	pid := s.workers()[0]
-	if err := draintest.Freeze(s.t.Context(), pid); err != nil {
+	if err := procs.Freeze(s.t.Context(), pid); err != nil {
 		s.t.Fatal(err)
 	}
 	at = time.Now()
-	peers, err := draintest.Peers(pid)
+	peers, err := procs.Peers(pid)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -331,7 +332,7 @@ func TestNewGenerationFails(t *testing.T) {
 
 func parentFDs(t *testing.T, s *service) int {
 	t.Helper()
-	fds, err := draintest.FDs(s.parent())
+	fds, err := procs.FDs(s.parent())
 	if err != nil {
 		t.Fatal(err)
 	}

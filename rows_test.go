@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/handover-go/handover/draintest"
+	"github.com/handover-go/handover/draintest/procs"
 )
 
 // A row is what a connection is in the middle of when its worker drains.
@@ -169,7 +169,7 @@ type rowConn struct {
 func inodes(t testing.TB, pids []int) (list []string) {
 	t.Helper()
 	for _, pid := range pids {
-		fds, err := draintest.FDs(pid)
+		fds, err := procs.FDs(pid)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			t.Fatal(err)
 		}

@@ -23,7 +23,8 @@ import (
 	"time"
 
 	"github.com/handover-go/handover"
-	"github.com/handover-go/handover/draintest"
+	"github.com/handover-go/handover/draintest/load"
+	"github.com/handover-go/handover/draintest/procs"
 	"github.com/handover-go/handover/internal/demo"
 	"github.com/handover-go/handover/worker"
 	"github.com/handover-go/handover/workerset"
@@ -40,14 +41,14 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
-	if err := draintest.Subreaper(); err != nil {
+	if err := procs.Subreaper(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 	code := m.Run()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	if err := draintest.ReapAll(ctx); err != nil && code == 0 {
+	if err := procs.ReapAll(ctx); err != nil && code == 0 {
 		fmt.Fprintln(os.Stderr, "processes left behind:", err)
 		code = 1
 	}
@@ -374,7 +375,7 @@ func (s *service) awaitExit(codes ...int) {
 }
 
 func (s *service) killAll() {
-	procs, _ := draintest.Descendants(s.cmd.Process.Pid)
+	procs, _ := procs.Descendants(s.cmd.Process.Pid)
 	for _, p := range procs {
 		_ = syscall.Kill(p.PID, syscall.SIGKILL)
 	}
@@ -393,7 +394,7 @@ func (s *service) workers() []int {
 	if s.solo {
 		return []int{s.parent()}
 	}
-	procs, err := draintest.Descendants(s.cmd.Process.Pid)
+	procs, err := procs.Descendants(s.cmd.Process.Pid)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -409,14 +410,14 @@ func (s *service) workers() []int {
 }
 
 // load starts strict clients of every kind.
-func (s *service) load(rate float64) *draintest.Load {
+func (s *service) load(rate float64) *load.Load {
 	s.t.Helper()
-	return s.loadOf(rate, map[draintest.Kind]int{draintest.New: 2, draintest.Slow: 1, draintest.Upload: 1, draintest.Stream: 1})
+	return s.loadOf(rate, map[load.Kind]int{load.New: 2, load.Slow: 1, load.Upload: 1, load.Stream: 1})
 }
 
-func (s *service) loadOf(rate float64, clients map[draintest.Kind]int) *draintest.Load {
+func (s *service) loadOf(rate float64, clients map[load.Kind]int) *load.Load {
 	s.t.Helper()
-	l, err := draintest.Start(s.t.Context(), draintest.Config{
+	l, err := load.Start(s.t.Context(), load.Config{
 		Addr: s.addr, Rate: rate, WaitReady: 20 * time.Second,
 		Clients: clients, SlowMS: 100, StreamMS: 100, UploadMS: 100,
 	})

@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/handover-go/handover/draintest"
+	"github.com/handover-go/handover/draintest/load"
 	"github.com/handover-go/handover/worker"
 	"github.com/handover-go/handover/workerset"
 )
@@ -43,9 +43,9 @@ func TestRollAndScaleUnderLoad(t *testing.T) {
 	if err := set.Ready(ctx); err != nil {
 		t.Fatal(err)
 	}
-	l, err := draintest.Start(ctx, draintest.Config{
+	l, err := load.Start(ctx, load.Config{
 		Addr: ln.Addr().String(), Rate: 40, WaitReady: 10 * time.Second, SlowMS: 100, StreamMS: 100, UploadMS: 100,
-		Clients: map[draintest.Kind]int{draintest.New: 2, draintest.Slow: 1, draintest.Upload: 1, draintest.Stream: 1},
+		Clients: map[load.Kind]int{load.New: 2, load.Slow: 1, load.Upload: 1, load.Stream: 1},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -14,7 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/handover-go/handover/draintest"
+	"github.com/handover-go/handover/draintest/procs"
 )
 
 // bound are the addresses of a service's sockets by name, from its log.
@@ -242,12 +242,12 @@ func TestActivation(t *testing.T) {
 				})
 			}
 			serves("generation=1")
-			own, err := draintest.FDs(os.Getpid())
+			own, err := procs.FDs(os.Getpid())
 			if err != nil {
 				t.Fatal(err)
 			}
 			for _, pid := range append(s.workers(), s.cmd.Process.Pid, s.parent()) {
-				fds, err := draintest.FDs(pid)
+				fds, err := procs.FDs(pid)
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/handover-go/handover/draintest"
+	"github.com/handover-go/handover/draintest/load"
 )
 
 // haproxy starts HAProxy in front of two services, with checks and without a second
@@ -79,9 +79,9 @@ func TestStopBehindBalancer(t *testing.T) {
 	control := filepath.Join(t.TempDir(), "control")
 	one := startService(t, 2, "TEST_STOP_DELAY=3s", "TEST_CONTROL="+control)
 	two := startService(t, 2)
-	l, err := draintest.Start(t.Context(), draintest.Config{
+	l, err := load.Start(t.Context(), load.Config{
 		Addr: haproxy(t, one.addr, two.addr), Rate: 100, WaitReady: 10 * time.Second, SlowMS: 100,
-		Clients: map[draintest.Kind]int{draintest.New: 4, draintest.Slow: 2},
+		Clients: map[load.Kind]int{load.New: 4, load.Slow: 2},
 	})
 	if err != nil {
 		t.Fatal(err)

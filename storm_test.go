@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/handover-go/handover/draintest"
+	"github.com/handover-go/handover/draintest/load"
 	"github.com/handover-go/handover/internal/control"
 )
 
@@ -20,7 +20,7 @@ func TestPanicStorm(t *testing.T) {
 	const count = 4
 	socket := filepath.Join(t.TempDir(), "control")
 	s := startService(t, count, "TEST_CONTROL="+socket)
-	l := s.loadOf(40, map[draintest.Kind]int{draintest.New: 2, draintest.Slow: 1, draintest.Upload: 1})
+	l := s.loadOf(40, map[load.Kind]int{load.New: 2, load.Slow: 1, load.Upload: 1})
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	var others sync.WaitGroup

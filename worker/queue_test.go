@@ -15,7 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/handover-go/handover/draintest"
+	"github.com/handover-go/handover/draintest/procs"
 	"github.com/handover-go/handover/internal/moving"
 	"github.com/handover-go/handover/internal/wire"
 )
@@ -110,7 +110,7 @@ func queueOutlivesItsTaker(t *testing.T, n int) {
 		}
 	}
 	victim := s.start()
-	if err := draintest.Freeze(t.Context(), victim.proc.Pid); err != nil {
+	if err := procs.Freeze(t.Context(), victim.proc.Pid); err != nil {
 		t.Fatal(err)
 	}
 	first.move(wire.MoveGive)

@@ -1,4 +1,4 @@
-package draintest
+package load
 
 import (
 	"cmp"
@@ -150,7 +150,7 @@ func (c Config) Validate() error {
 	c = c.withDefaults()
 	var errs []error
 	fault := func(format string, args ...any) {
-		errs = append(errs, fmt.Errorf("draintest: "+format, args...))
+		errs = append(errs, fmt.Errorf("load: "+format, args...))
 	}
 	if _, _, err := splitAddr(c.Addr); err != nil {
 		errs = append(errs, err)
@@ -245,13 +245,13 @@ func (c Config) timed(k Kind) bool { return !c.Plain || strings.Contains(c.Path[
 func splitAddr(addr string) (network, address string, err error) {
 	if path, ok := strings.CutPrefix(addr, "unix:"); ok {
 		if path == "" {
-			return "", "", errors.New("draintest: Addr: unix: without a path")
+			return "", "", errors.New("load: Addr: unix: without a path")
 		}
 		return "unix", path, nil
 	}
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil || host == "" || port == "" || port == "0" {
-		return "", "", fmt.Errorf(`draintest: Addr: %q: want "host:port" or "unix:/path"`, addr)
+		return "", "", fmt.Errorf(`load: Addr: %q: want "host:port" or "unix:/path"`, addr)
 	}
 	return "tcp", addr, nil
 }

@@ -1,4 +1,4 @@
-package draintest
+package load
 
 import (
 	"bufio"
@@ -49,7 +49,7 @@ func newClient(cfg Config, run string) (*client, error) {
 		// net.Dialer tries the addresses of a name one after the other.
 		a, err := net.ResolveTCPAddr("tcp", address)
 		if err != nil {
-			return nil, fmt.Errorf("draintest: Addr: %w", err)
+			return nil, fmt.Errorf("load: Addr: %w", err)
 		}
 		address = a.String()
 	}

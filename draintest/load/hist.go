@@ -1,4 +1,4 @@
-package draintest
+package load
 
 import (
 	"math"

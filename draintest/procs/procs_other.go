@@ -1,6 +1,6 @@
 //go:build !linux
 
-package draintest
+package procs
 
 import "context"
 
@@ -8,7 +8,7 @@ import "context"
 func Subreaper() error { return ErrNotLinux }
 
 // Descendants needs Linux; here it returns [ErrNotLinux].
-func Descendants(pid int) ([]Proc, error) { return nil, ErrNotLinux }
+func Descendants(pid int) ([]Process, error) { return nil, ErrNotLinux }
 
 // FDs needs Linux; here it returns [ErrNotLinux].
 func FDs(pid int) (map[int]string, error) { return nil, ErrNotLinux }

@@ -1,4 +1,4 @@
-package draintest
+package load
 
 import (
 	"context"
@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"strconv"
 	"strings"
 	"testing"
@@ -16,20 +15,7 @@ import (
 	"go.uber.org/goleak"
 )
 
-// helpers are what this test binary does instead of testing when
-// DRAINTEST_HELPER names one of them.
-var helpers = map[string]func() error{}
-
-func TestMain(m *testing.M) {
-	if name := os.Getenv("DRAINTEST_HELPER"); name != "" {
-		if err := helpers[name](); err != nil {
-			fmt.Fprintln(os.Stderr, name+":", err)
-			os.Exit(1)
-		}
-		os.Exit(0)
-	}
-	goleak.VerifyTestMain(m)
-}
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // right is a server that does what the package's documentation asks for.
 type right struct{ worker func() string }

@@ -1,4 +1,4 @@
-package draintest
+package load
 
 import (
 	"errors"
@@ -141,23 +141,23 @@ func (r Result) excuse(excused func(Failure) bool) Result {
 // for the result of Stop: in a snapshot, requests under way are not accounted for.
 func (r Result) Accounted() error {
 	if r.Started == 0 {
-		return errors.New("draintest: no requests")
+		return errors.New("load: no requests")
 	}
 	var sum Counts
 	for _, kind := range slices.Sorted(maps.Keys(r.ByKind)) {
 		k := r.ByKind[kind]
 		if n := k.InFlight(); n != 0 {
-			return fmt.Errorf("draintest: %d of %d requests of kind %v are not accounted for", n, k.Started, kind)
+			return fmt.Errorf("load: %d of %d requests of kind %v are not accounted for", n, k.Started, kind)
 		}
 		sum.Started += k.Started
 		sum.OK += k.OK
 		sum.Excused += k.Excused
 	}
 	if n := r.InFlight(); n != 0 {
-		return fmt.Errorf("draintest: %d of %d requests are not accounted for", n, r.Started)
+		return fmt.Errorf("load: %d of %d requests are not accounted for", n, r.Started)
 	}
 	if sum.Started != r.Started || sum.OK != r.OK || sum.Excused != r.Excused {
-		return fmt.Errorf("draintest: the kinds' %d started, %d ok, %d excused don't add up to %d, %d, %d",
+		return fmt.Errorf("load: the kinds' %d started, %d ok, %d excused don't add up to %d, %d, %d",
 			sum.Started, sum.OK, sum.Excused, r.Started, r.OK, r.Excused)
 	}
 	return nil
@@ -169,7 +169,7 @@ func (r Result) Accounted() error {
 func (r Result) Check() error {
 	var wrong []string
 	if err := r.Accounted(); err != nil {
-		wrong = append(wrong, strings.TrimPrefix(err.Error(), "draintest: "))
+		wrong = append(wrong, strings.TrimPrefix(err.Error(), "load: "))
 	}
 	if n := r.Failures.Total(); n > 0 {
 		wrong = append(wrong, fmt.Sprintf("%d of %d requests failed: %v", n, r.Started, r.Failures))
@@ -190,7 +190,7 @@ func (r Result) Check() error {
 	if wrong == nil {
 		return nil
 	}
-	return fmt.Errorf("draintest: %s\n%v", strings.Join(wrong, "; "), r)
+	return fmt.Errorf("load: %s\n%v", strings.Join(wrong, "; "), r)
 }
 
 // String returns the result as a table, with the first failures below it.

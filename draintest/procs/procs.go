@@ -1,4 +1,6 @@
-package draintest
+// Package procs looks at processes, on Linux, by /proc: what a test of a restart wants to
+// know of a server. For how clients fare see package load.
+package procs
 
 import (
 	"bytes"
@@ -12,10 +14,10 @@ import (
 
 // ErrNotLinux is returned by the functions that look at processes on systems
 // other than Linux, whose /proc they read.
-var ErrNotLinux = errors.New("draintest: looking at processes needs Linux")
+var ErrNotLinux = errors.New("procs: looking at processes needs Linux")
 
-// Proc is one process as /proc shows it, see proc_pid_stat(5).
-type Proc struct {
+// Process is one process as /proc shows it, see proc_pid_stat(5).
+type Process struct {
 	PID, PPID int
 	State     byte     // R running, S sleeping, D waiting, T stopped, t traced, Z zombie
 	Comm      string   // name of the executable, at most 15 bytes
@@ -23,7 +25,7 @@ type Proc struct {
 }
 
 // String returns the process in one line.
-func (p Proc) String() string {
+func (p Process) String() string {
 	cmd := strings.Join(p.Args, " ")
 	if cmd == "" {
 		cmd = "[" + p.Comm + "]"
@@ -33,21 +35,21 @@ func (p Proc) String() string {
 
 // parseStat reads the line of /proc/PID/stat: "pid (comm) state ppid …". comm may
 // hold anything, spaces, newlines and parentheses too.
-func parseStat(line []byte) (Proc, error) {
+func parseStat(line []byte) (Process, error) {
 	open, end := bytes.IndexByte(line, '('), bytes.LastIndexByte(line, ')')
 	if open < 0 || end < open {
-		return Proc{}, fmt.Errorf("draintest: no command in stat line %.80q", line)
+		return Process{}, fmt.Errorf("procs: no command in stat line %.80q", line)
 	}
 	rest := bytes.Fields(line[end+1:])
 	pid, err := strconv.Atoi(string(bytes.TrimSpace(line[:open])))
 	if err != nil || len(rest) < 2 || len(rest[0]) != 1 {
-		return Proc{}, fmt.Errorf("draintest: not a stat line: %.80q", line)
+		return Process{}, fmt.Errorf("procs: not a stat line: %.80q", line)
 	}
 	ppid, err := strconv.Atoi(string(rest[1]))
 	if err != nil {
-		return Proc{}, fmt.Errorf("draintest: bad parent in stat line %.80q", line)
+		return Process{}, fmt.Errorf("procs: bad parent in stat line %.80q", line)
 	}
-	return Proc{PID: pid, PPID: ppid, State: rest[0][0], Comm: string(line[open+1 : end])}, nil
+	return Process{PID: pid, PPID: ppid, State: rest[0][0], Comm: string(line[open+1 : end])}, nil
 }
 
 // A tcpSocket is one line of /proc/net/tcp or tcp6, see proc_pid_net(5).
@@ -63,7 +65,7 @@ const tcpEstablished = 1
 func parseTCP(line string) (tcpSocket, error) {
 	f := strings.Fields(line)
 	if len(f) < 10 {
-		return tcpSocket{}, fmt.Errorf("draintest: not a line of /proc/net/tcp: %.120q", line)
+		return tcpSocket{}, fmt.Errorf("procs: not a line of /proc/net/tcp: %.120q", line)
 	}
 	remote, err := parseHexAddr(f[2])
 	if err != nil {
@@ -71,7 +73,7 @@ func parseTCP(line string) (tcpSocket, error) {
 	}
 	state, err := strconv.ParseUint(f[3], 16, 8)
 	if err != nil {
-		return tcpSocket{}, fmt.Errorf("draintest: bad TCP state %.20q", f[3])
+		return tcpSocket{}, fmt.Errorf("procs: bad TCP state %.20q", f[3])
 	}
 	return tcpSocket{remote: remote, state: state, inode: f[9]}, nil
 }
@@ -79,7 +81,7 @@ func parseTCP(line string) (tcpSocket, error) {
 // parseHexAddr reads "0100007F:1F90": words of 32 bits as this machine holds
 // them, each of which is in network order in memory.
 func parseHexAddr(s string) (netip.AddrPort, error) {
-	bad := fmt.Errorf("draintest: not an address of /proc/net/tcp: %.60q", s)
+	bad := fmt.Errorf("procs: not an address of /proc/net/tcp: %.60q", s)
 	host, portHex, _ := strings.Cut(s, ":")
 	port, err := strconv.ParseUint(portHex, 16, 16)
 	if err != nil || len(host) != 8 && len(host) != 32 {

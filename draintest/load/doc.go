@@ -1,5 +1,5 @@
-// Package draintest loads a server with strict clients while it is restarted,
-// and says whether one of them noticed.
+// Package load is strict clients: they load a server while it is restarted, and say
+// whether one of them noticed. Package draintest makes a test with a verdict of it.
 //
 // [Start] begins a [Load]: clients of several kinds ([New], [Slow], [Upload],
 // [Stream], [KeepAlive]) that send requests at a fixed rate. [Load.Stop] ends it and returns
@@ -45,9 +45,4 @@
 //
 // All methods of Load may be called from any goroutine. A Result is a value that
 // nobody else changes.
-//
-// # Processes
-//
-// For tests of restarts on Linux the package also looks at processes: [Descendants],
-// [FDs], [Freeze], [Peers], [Subreaper], [ReapAll].
-package draintest
+package load

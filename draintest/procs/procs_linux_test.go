@@ -1,4 +1,4 @@
-package draintest
+package procs
 
 import (
 	"bufio"
@@ -17,8 +17,33 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
+
+	"github.com/handover-go/handover/draintest/load"
 )
+
+// helpers are what this test binary does instead of testing when PROCS_HELPER names one
+// of them.
+var helpers = map[string]func() error{}
+
+func TestMain(m *testing.M) {
+	if name := os.Getenv("PROCS_HELPER"); name != "" {
+		if err := helpers[name](); err != nil {
+			fmt.Fprintln(os.Stderr, name+":", err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// within bounds a wait, generously: reaching it is a failure of the test.
+func within(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	t.Cleanup(cancel)
+	return ctx
+}
 
 func init() {
 	helpers["reaper"] = reaper
@@ -33,7 +58,7 @@ func init() {
 func helper(ctx context.Context, name string, files ...*os.File) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "/proc/self/exe", "-helper="+name)
 	// The race detector sleeps for a second before a process ends.
-	cmd.Env = append(os.Environ(), "DRAINTEST_HELPER="+name, "GORACE=atexit_sleep_ms=0")
+	cmd.Env = append(os.Environ(), "PROCS_HELPER="+name, "GORACE=atexit_sleep_ms=0")
 	cmd.ExtraFiles, cmd.Stderr = files, os.Stderr
 	return cmd
 }
@@ -135,7 +160,7 @@ func TestDescendantsShowAZombie(t *testing.T) {
 		t.Fatal(err)
 	}
 	all, err := Descendants(os.Getpid())
-	i := slices.IndexFunc(all, func(p Proc) bool { return p.PID == cmd.Process.Pid })
+	i := slices.IndexFunc(all, func(p Process) bool { return p.PID == cmd.Process.Pid })
 	if err != nil || i < 0 || all[i].State != 'Z' || !strings.Contains(all[i].String(), "state Z") {
 		t.Errorf("%v, %v", all, err)
 	}
@@ -242,13 +267,22 @@ func worker() error {
 		return err
 	}
 	fmt.Println("ready")
-	return http.Serve(ln, right{func() string { return strconv.Itoa(os.Getpid()) }})
+	return http.Serve(ln, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Worker", strconv.Itoa(os.Getpid()))
+		w.Header().Set("X-Request-Id", r.Header.Get("X-Request-Id"))
+		ms, _ := strconv.Atoi(r.URL.Query().Get("ms"))
+		<-time.After(time.Duration(ms) * time.Millisecond)
+		io.WriteString(w, "here I am")
+	}))
 }
 
 // One of two workers is killed: what it held fails and may, the rest may not.
 func TestKilledWorker(t *testing.T) {
 	t.Parallel()
-	ln := listen(t)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
 	file, err := ln.(*net.TCPListener).File()
 	if err != nil {
 		t.Fatal(err)
@@ -259,8 +293,13 @@ func TestKilledWorker(t *testing.T) {
 	_, out = startHelper(t, "worker", file)
 	mustScan(t, out)
 
-	cfg := Config{Addr: ln.Addr().String(), WaitReady: time.Minute}
-	l := mustStart(t, cfg)
+	l, err := load.Start(t.Context(), load.Config{
+		Addr: ln.Addr().String(), WaitReady: time.Minute, Clients: map[load.Kind]int{load.New: 1, load.Slow: 2},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Stop()
 	pid := victim.Process.Pid
 	var moment time.Time
 	var peers map[string]bool
@@ -292,29 +331,4 @@ func TestKilledWorker(t *testing.T) {
 		t.Error(err)
 	}
 	t.Logf("%d connections, %d failed: %v", len(peers), r.Failures.Total(), r.Failures)
-}
-
-// Not parallel to the others, since it counts the process's descriptors.
-func TestLoadLeavesNoDescriptor(t *testing.T) {
-	count := func() int {
-		fds, err := FDs(os.Getpid())
-		if err != nil {
-			t.Fatal(err)
-		}
-		return len(fds)
-	}
-	var before int
-	for range 2 { // the first time the runtime opens its own
-		before = count()
-		t.Run("load", func(t *testing.T) {
-			ln := listen(t)
-			serveRaw(t, ln, func(c *net.TCPConn, _ *http.Request) { resets(c) }, viaHTTP)
-			cfg := quick(ln.Addr().String())
-			cfg.MaxRequests = 20
-			run(t, cfg)
-		})
-	}
-	if after := count(); after != before {
-		t.Errorf("%d descriptors before, %d after", before, after)
-	}
 }

@@ -1,4 +1,4 @@
-package draintest
+package load
 
 import (
 	"context"
@@ -14,7 +14,7 @@ import (
 
 // ErrStopped is returned by the Wait methods when the load has ended, by Stop, by
 // its context or by MaxRequests, and what they wait for has not come.
-var ErrStopped = errors.New("draintest: the load has ended")
+var ErrStopped = errors.New("load: the load has ended")
 
 // A Load is a set of clients at work. Start makes one; its Stop must be called.
 type Load struct {
@@ -146,7 +146,7 @@ func (c *client) waitReady(ctx context.Context) error {
 			case <-ctx.Done():
 			}
 			if ctx.Err() != nil { // looked at alone: with both, select would toss a coin
-				return fmt.Errorf("draintest: no good answer to a request of kind %v from %s: %w; last failure: %v",
+				return fmt.Errorf("load: no good answer to a request of kind %v from %s: %w; last failure: %v",
 					kind, c.cfg.Addr, context.Cause(ctx), last)
 			}
 		}
@@ -335,7 +335,7 @@ func (l *Load) await(ctx context.Context, what string, cond func() bool) error {
 		case <-changed:
 		case <-l.done:
 		case <-ctx.Done():
-			return fmt.Errorf("draintest: waiting for %s: %w\n%v", what, context.Cause(ctx), l.Snapshot())
+			return fmt.Errorf("load: waiting for %s: %w\n%v", what, context.Cause(ctx), l.Snapshot())
 		}
 	}
 }

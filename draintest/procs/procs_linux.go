@@ -1,4 +1,4 @@
-package draintest
+package procs
 
 import (
 	"bufio"
@@ -23,7 +23,7 @@ import (
 // process that its program leaves behind. See PR_SET_CHILD_SUBREAPER(2const).
 func Subreaper() error {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
-		return fmt.Errorf("draintest: becoming a subreaper: %w", err)
+		return fmt.Errorf("procs: becoming a subreaper: %w", err)
 	}
 	return nil
 }
@@ -31,12 +31,12 @@ func Subreaper() error {
 // Descendants returns the children of process pid, their children and so on,
 // zombies too, by pid. Children whose parent ended while it looked may be missing:
 // where that matters, be the [Subreaper] and look again.
-func Descendants(pid int) ([]Proc, error) {
+func Descendants(pid int) ([]Process, error) {
 	stats, err := filepath.Glob("/proc/[0-9]*/stat")
 	if err != nil {
 		return nil, err
 	}
-	children := map[int][]Proc{}
+	children := map[int][]Process{}
 	for _, path := range stats {
 		line, err := os.ReadFile(path)
 		if err != nil {
@@ -58,7 +58,7 @@ func Descendants(pid int) ([]Proc, error) {
 			found[i].Args = strings.Split(strings.TrimSuffix(string(cmdline), "\x00"), "\x00")
 		}
 	}
-	slices.SortFunc(found, func(a, b Proc) int { return cmp.Compare(a.PID, b.PID) })
+	slices.SortFunc(found, func(a, b Process) int { return cmp.Compare(a.PID, b.PID) })
 	return found, nil
 }
 
@@ -68,20 +68,20 @@ func FDs(pid int) (map[int]string, error) {
 	dir := fmt.Sprintf("/proc/%d/fd", pid)
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return nil, fmt.Errorf("draintest: descriptors of process %d: %w", pid, err)
+		return nil, fmt.Errorf("procs: descriptors of process %d: %w", pid, err)
 	}
 	fds := map[int]string{}
 	for _, e := range entries {
 		fd, err := strconv.Atoi(e.Name())
 		if err != nil {
-			return nil, fmt.Errorf("draintest: %s holds %q, not a number", dir, e.Name())
+			return nil, fmt.Errorf("procs: %s holds %q, not a number", dir, e.Name())
 		}
 		target, err := os.Readlink(filepath.Join(dir, e.Name()))
 		switch {
 		case err == nil:
 			fds[fd] = target
 		case !errors.Is(err, fs.ErrNotExist): // closed since; so is the one that read the directory
-			return nil, fmt.Errorf("draintest: descriptors of process %d: %w", pid, err)
+			return nil, fmt.Errorf("procs: descriptors of process %d: %w", pid, err)
 		}
 	}
 	return fds, nil
@@ -93,7 +93,7 @@ func FDs(pid int) (map[int]string, error) {
 // process.
 func Freeze(ctx context.Context, pid int) error {
 	if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
-		return fmt.Errorf("draintest: stopping process %d: %w", pid, err)
+		return fmt.Errorf("procs: stopping process %d: %w", pid, err)
 	}
 	// Only a parent is told that a process has stopped, so others must look.
 	tick := time.NewTicker(time.Millisecond)
@@ -106,7 +106,7 @@ func Freeze(ctx context.Context, pid int) error {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return fmt.Errorf("draintest: waiting for process %d to stop: %w", pid, context.Cause(ctx))
+			return fmt.Errorf("procs: waiting for process %d to stop: %w", pid, context.Cause(ctx))
 		}
 	}
 }
@@ -135,7 +135,7 @@ func allStopped(pid int) (bool, error) {
 		}
 	}
 	if !alive {
-		return false, fmt.Errorf("draintest: process %d has ended: %w", pid, unix.ESRCH)
+		return false, fmt.Errorf("procs: process %d has ended: %w", pid, unix.ESRCH)
 	}
 	return true, nil
 }
@@ -176,7 +176,7 @@ func addPeers(peers map[string]bool, path string, sockets map[string]bool) error
 	if errors.Is(err, fs.ErrNotExist) && strings.HasSuffix(path, "6") {
 		return nil // a kernel without IPv6
 	} else if err != nil {
-		return fmt.Errorf("draintest: TCP connections: %w", err)
+		return fmt.Errorf("procs: TCP connections: %w", err)
 	}
 	defer f.Close()
 	lines := bufio.NewScanner(f)
@@ -211,7 +211,7 @@ func ReapAll(ctx context.Context) error {
 		case err == unix.EINTR || err == nil && pid > 0:
 			continue
 		case err != nil:
-			return fmt.Errorf("draintest: wait4: %w", err)
+			return fmt.Errorf("procs: wait4: %w", err)
 		}
 		select {
 		case <-ended:
@@ -224,7 +224,7 @@ func ReapAll(ctx context.Context) error {
 			for _, p := range left {
 				fmt.Fprintf(&list, "\n  %v", p)
 			}
-			return fmt.Errorf("draintest: %w with %d processes left:%s", context.Cause(ctx), len(left), list.String())
+			return fmt.Errorf("procs: %w with %d processes left:%s", context.Cause(ctx), len(left), list.String())
 		}
 	}
 }
