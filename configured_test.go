@@ -134,7 +134,7 @@ func echo(rw *bufio.ReadWriter, who string) error {
 func prefer(c net.Conn) {
 	_ = withFD(c, func(fd int) {
 		_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 0)
-		_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, 7)
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 0)
 	})
 }
 
@@ -143,7 +143,6 @@ func options(c net.Conn) (s string) {
 	err := withFD(c, func(fd int) {
 		for _, o := range []struct{ level, name int }{
 			{unix.SOL_SOCKET, unix.SO_KEEPALIVE}, {unix.IPPROTO_TCP, unix.TCP_NODELAY},
-			{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL},
 		} {
 			n, err := unix.GetsockoptInt(fd, o.level, o.name)
 			s += fmt.Sprint(n, err, " ")

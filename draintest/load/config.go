@@ -109,6 +109,10 @@ type Config struct {
 	// A Slow or Stream request may end early if there is no "{ms}" in its path.
 	Plain bool
 
+	// Observe, if set, is called with every request when it has ended, and with every
+	// connection that is ClosedIdle: one call at a time, which should not take long.
+	Observe func(Request)
+
 	// Header is added to each request. It may not contain what the client sets
 	// itself: Host, Connection, Content-Length, Transfer-Encoding, X-Request-Id.
 	Header http.Header

@@ -33,14 +33,21 @@ func (l *Load) rest(kept *link, until time.Time) bool {
 		unhook := context.AfterFunc(l.ctx, func() { conn.SetReadDeadline(past) })
 		_, err := kept.br.Peek(1)
 		unhook()
-		if !isTimeout(err) {
+		switch {
+		case !isTimeout(err):
 			l.closedIdle(kept, idle, err)
+		case l.ctx.Err() == nil:
+			l.woken(until)
 		}
 	}
-	timer := time.NewTimer(time.Until(until))
+	wait := time.Until(until)
+	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
+		if wait > 0 {
+			l.woken(until)
+		}
 		return true
 	case <-l.ctx.Done():
 		return false
@@ -63,5 +70,6 @@ func (l *Load) closedIdle(kept *link, idle time.Time, err error) {
 	defer l.mu.Unlock()
 	l.tally.closedIdle++
 	l.note(f)
+	l.observe(Request{Kind: f.Kind, Intended: f.When, Ended: f.When, Worker: f.Worker, Failure: &f})
 	l.announce()
 }

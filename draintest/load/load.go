@@ -38,6 +38,7 @@ type tally struct {
 	left       int
 	closedIdle int
 	late       time.Duration
+	behind     time.Duration
 	latency    histogram
 	started    uint64
 	ended      time.Time
@@ -60,13 +61,31 @@ func Start(ctx context.Context, cfg Config) (*Load, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	var run [6]byte
-	rand.Read(run[:]) // never fails
-	c, err := newClient(cfg.withDefaults(), hex.EncodeToString(run[:]))
+	c, err := newClient(cfg.withDefaults(), newRun())
 	if err != nil {
 		return nil, err
 	}
 	return start(ctx, c)
+}
+
+// Ready waits until the server has answered every kind of client, for Config.WaitReady at
+// most. Its errors are those of Start.
+func Ready(ctx context.Context, cfg Config) error {
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	c, err := newClient(cfg.withDefaults(), newRun())
+	if err != nil || c.cfg.WaitReady == 0 {
+		return err
+	}
+	return c.waitReady(ctx)
+}
+
+// newRun makes the ids of a load unlike those of any other.
+func newRun() string {
+	var run [6]byte
+	rand.Read(run[:]) // never fails
+	return hex.EncodeToString(run[:])
 }
 
 func start(ctx context.Context, c *client) (*Load, error) {
@@ -162,11 +181,15 @@ func (l *Load) runClient(kind Kind, next time.Time, interval time.Duration) {
 	slots := make(chan struct{}, l.client.cfg.MaxInFlight)
 	timer := time.NewTimer(time.Until(next))
 	defer timer.Stop()
+	waited := true
 	for {
 		select {
 		case <-timer.C:
 		case <-l.ctx.Done():
 			return
+		}
+		if waited {
+			l.woken(next)
 		}
 		select {
 		case slots <- struct{}{}:
@@ -183,7 +206,9 @@ func (l *Load) runClient(kind Kind, next time.Time, interval time.Duration) {
 			<-slots
 		})
 		next = next.Add(interval)
-		timer.Reset(time.Until(next))
+		wait := time.Until(next)
+		waited = wait > 0
+		timer.Reset(wait)
 	}
 }
 
@@ -223,10 +248,34 @@ func (l *Load) record(intended time.Time, out outcome) {
 	if out.worker != "" {
 		l.tally.workers[out.worker]++
 	}
+	l.observe(Request{Kind: out.kind, Intended: intended, Ended: time.Now(), Worker: out.worker, Failure: out.failure})
 	if out.left {
 		l.tally.left++
 	}
 	l.announce()
+}
+
+// A Request is one that has ended.
+type Request struct {
+	Kind     Kind
+	Intended time.Time // when it should have been sent
+	Ended    time.Time // when its answer had come, or it had failed
+	Worker   string    // X-Worker of the answer, if there was one
+	Failure  *Failure  // nil if it was answered well. It is not to be changed
+}
+
+// observe tells of a request. The caller holds mu.
+func (l *Load) observe(r Request) {
+	if f := l.client.cfg.Observe; f != nil {
+		f(r)
+	}
+}
+
+// woken notes how late a client was that only had to wait for its time.
+func (l *Load) woken(intended time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.tally.behind = max(l.tally.behind, time.Since(intended))
 }
 
 // note keeps a failure. The caller holds mu, as that of announce does.

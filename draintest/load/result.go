@@ -42,6 +42,11 @@ type Result struct {
 	// MaxInFlight or a busy machine.
 	Late time.Duration
 
+	// Behind is the longest delay between the time for which a client had nothing to do but
+	// to wait, and its awakening: how far this machine was too busy for the load. The server
+	// has no part in it.
+	Behind time.Duration
+
 	// ClosedIdle counts connections of KeepAlive clients that the server closed, or sent
 	// something on, while no request was under way. The client connects anew.
 	ClosedIdle int
@@ -61,6 +66,7 @@ func (l *Load) Snapshot() Result {
 		ByKind:     map[Kind]Counts{},
 		Workers:    maps.Clone(l.tally.workers),
 		Late:       l.tally.late,
+		Behind:     l.tally.behind,
 		LeftOpen:   l.tally.left,
 		ClosedIdle: l.tally.closedIdle,
 		log:        slices.Clip(l.tally.log), // only ever appended to
@@ -83,6 +89,10 @@ func (l *Load) Snapshot() Result {
 	r.Errors = slices.Clone(r.log[:min(len(r.log), maxErrors)])
 	return r
 }
+
+// Log returns the first 4096 failures that are not excused, in the order in which they
+// were seen, those that were ClosedIdle among them.
+func (r Result) Log() []Failure { return slices.Clone(r.log) }
 
 // Except returns a copy of r in which the failures of requests whose connection's
 // client-side address is in peers are Excused, and those that were ClosedIdle do not

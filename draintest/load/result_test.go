@@ -115,7 +115,7 @@ func TestExceptAt(t *testing.T) {
 // Failures beyond those kept count, and can't be excused.
 func TestLogIsBounded(t *testing.T) {
 	t.Parallel()
-	l := &Load{changed: make(chan struct{}), tally: tally{kinds: map[Kind]*kindTally{New: {}}, workers: map[string]int{}}}
+	l := &Load{client: &client{}, changed: make(chan struct{}), tally: tally{kinds: map[Kind]*kindTally{New: {}}, workers: map[string]int{}}}
 	for range maxLog + 5 {
 		l.tally.started++
 		l.tally.kinds[New].started++

@@ -21,7 +21,8 @@ type Process struct {
 	PID, PPID int
 	State     byte     // R running, S sleeping, D waiting, T stopped, t traced, Z zombie
 	Comm      string   // name of the executable, at most 15 bytes
-	Args      []string // command line; nil for a zombie
+	Start     uint64   // ticks of the clock (1/100 s) from boot to its start: no other process has both this and PID
+	Args      []string // command line; nil for a zombie, and from List
 }
 
 // String returns the process in one line.
@@ -49,7 +50,29 @@ func parseStat(line []byte) (Process, error) {
 	if err != nil {
 		return Process{}, fmt.Errorf("procs: bad parent in stat line %.80q", line)
 	}
-	return Process{PID: pid, PPID: ppid, State: rest[0][0], Comm: string(line[open+1 : end])}, nil
+	p := Process{PID: pid, PPID: ppid, State: rest[0][0], Comm: string(line[open+1 : end])}
+	const start = 22 - 3 // rest begins with the third field
+	if len(rest) > start {
+		if p.Start, err = strconv.ParseUint(string(rest[start]), 10, 64); err != nil {
+			return Process{}, fmt.Errorf("procs: bad start time in stat line %.200q", line)
+		}
+	}
+	return p, nil
+}
+
+// parsePSS reads the proportional set size, in bytes, from /proc/PID/smaps_rollup: the
+// line "Pss:    1234 kB".
+func parsePSS(b []byte) (int64, error) {
+	for line := range bytes.Lines(b) {
+		if rest, ok := bytes.CutPrefix(line, []byte("Pss:")); ok {
+			kb, err := strconv.ParseInt(string(bytes.TrimSpace(bytes.TrimSuffix(bytes.TrimSpace(rest), []byte("kB")))), 10, 53)
+			if err != nil || kb < 0 {
+				return 0, fmt.Errorf("procs: bad line in smaps_rollup: %.80q", line)
+			}
+			return kb << 10, nil
+		}
+	}
+	return 0, errors.New("procs: no Pss in smaps_rollup")
 }
 
 // A tcpSocket is one line of /proc/net/tcp or tcp6, see proc_pid_net(5).
@@ -59,7 +82,10 @@ type tcpSocket struct {
 	inode  string         // "0" for one that is in an accept queue
 }
 
-const tcpEstablished = 1
+const (
+	tcpEstablished = 1
+	tcpListen      = 10
+)
 
 // parseTCP reads "sl: local remote st tx:rx tr:when retrnsmt uid timeout inode …".
 func parseTCP(line string) (tcpSocket, error) {

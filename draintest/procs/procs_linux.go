@@ -28,15 +28,13 @@ func Subreaper() error {
 	return nil
 }
 
-// Descendants returns the children of process pid, their children and so on,
-// zombies too, by pid. Children whose parent ended while it looked may be missing:
-// where that matters, be the [Subreaper] and look again.
-func Descendants(pid int) ([]Process, error) {
+// List returns all processes, without their Args.
+func List() ([]Process, error) {
 	stats, err := filepath.Glob("/proc/[0-9]*/stat")
 	if err != nil {
 		return nil, err
 	}
-	children := map[int][]Process{}
+	all := make([]Process, 0, len(stats))
 	for _, path := range stats {
 		line, err := os.ReadFile(path)
 		if err != nil {
@@ -46,6 +44,50 @@ func Descendants(pid int) ([]Process, error) {
 		if err != nil {
 			return nil, err
 		}
+		all = append(all, p)
+	}
+	return all, nil
+}
+
+// Args returns a process's command line. It is empty for a zombie.
+func Args(pid int) ([]string, error) { return strs(pid, "cmdline") }
+
+// Environ returns the environment that a process was started with, as "NAME=value".
+func Environ(pid int) ([]string, error) { return strs(pid, "environ") }
+
+// strs reads a file of strings that end with a zero.
+func strs(pid int, name string) ([]string, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", pid, name))
+	if err != nil {
+		return nil, fmt.Errorf("procs: %s of process %d: %w", name, pid, err)
+	}
+	if len(b) == 0 {
+		return nil, nil
+	}
+	return strings.Split(strings.TrimSuffix(string(b), "\x00"), "\x00"), nil
+}
+
+// Memory returns the proportional set size of a process in bytes: its own memory, and its
+// share of what it has in common with others, so that the sum over processes counts
+// nothing twice. See proc_pid_smaps(5).
+func Memory(pid int) (int64, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+	if err != nil {
+		return 0, fmt.Errorf("procs: memory of process %d: %w", pid, err)
+	}
+	return parsePSS(b)
+}
+
+// Descendants returns the children of process pid, their children and so on,
+// zombies too, by pid. Children whose parent ended while it looked may be missing:
+// where that matters, be the [Subreaper] and look again.
+func Descendants(pid int) ([]Process, error) {
+	all, err := List()
+	if err != nil {
+		return nil, err
+	}
+	children := map[int][]Process{}
+	for _, p := range all {
 		children[p.PPID] = append(children[p.PPID], p)
 	}
 	found := slices.Clone(children[pid])
@@ -53,13 +95,40 @@ func Descendants(pid int) ([]Process, error) {
 		found = append(found, children[found[i].PID]...)
 	}
 	for i := range found {
-		cmdline, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", found[i].PID))
-		if err == nil && len(cmdline) > 0 {
-			found[i].Args = strings.Split(strings.TrimSuffix(string(cmdline), "\x00"), "\x00")
-		}
+		found[i].Args, _ = Args(found[i].PID) // it may have ended since
 	}
 	slices.SortFunc(found, func(a, b Process) int { return cmp.Compare(a.PID, b.PID) })
 	return found, nil
+}
+
+// Standing returns the sockets on this machine that do not come and go with clients, as the
+// links in /proc/PID/fd say: "socket:[4711]". Those are TCP's that listen, all of UDP, and
+// unix sockets but for those that were accepted, whose path proc_pid_net(5) shows.
+func Standing() (map[string]bool, error) {
+	found := map[string]bool{}
+	tables := []string{"tcp", "tcp6", "udp", "udp6"}
+	for _, table := range append(tables, tables...) { // see Peers
+		err := eachLine("/proc/net/"+table, func(line string) error {
+			if table[0] == 't' && !strings.Contains(line, " 0A ") { // one of many that were closed
+				return nil
+			}
+			s, err := parseTCP(line)
+			if err == nil && (s.state == tcpListen || table[0] == 'u') {
+				found["socket:["+s.inode+"]"] = true
+			}
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return found, eachLine("/proc/net/unix", func(line string) error {
+		// Num RefCount Protocol Flags Type St Inode Path; St 3 is connected.
+		if f := strings.Fields(line); len(f) == 7 || len(f) > 7 && f[5] != "03" {
+			found["socket:["+f[6]+"]"] = true
+		}
+		return nil
+	})
 }
 
 // FDs returns the open descriptors of process pid and what each is open on, as
@@ -142,7 +211,7 @@ func allStopped(pid int) (bool, error) {
 
 // Peers returns the addresses of the other ends of the established TCP connections
 // that process pid has a descriptor of, in the form of net.Addr.String: for a
-// worker, its clients. They fit [Result.ExceptAt]. Connections that nobody
+// worker, its clients. They fit ExceptAt of package load's Result. Connections that nobody
 // has accepted yet belong to no process and are not among them.
 //
 // The answer is exact only while the process is stopped, see [Freeze].
@@ -172,22 +241,29 @@ func Peers(pid int) (map[string]bool, error) {
 }
 
 func addPeers(peers map[string]bool, path string, sockets map[string]bool) error {
+	return eachLine(path, func(line string) error {
+		s, err := parseTCP(line)
+		if err == nil && s.state == tcpEstablished && sockets[s.inode] {
+			peers[s.remote.String()] = true
+		}
+		return err
+	})
+}
+
+// eachLine reads a table of the network's, which has a heading.
+func eachLine(path string, do func(line string) error) error {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) && strings.HasSuffix(path, "6") {
 		return nil // a kernel without IPv6
 	} else if err != nil {
-		return fmt.Errorf("procs: TCP connections: %w", err)
+		return fmt.Errorf("procs: sockets: %w", err)
 	}
 	defer f.Close()
 	lines := bufio.NewScanner(f)
 	lines.Scan() // the heading
 	for lines.Scan() {
-		s, err := parseTCP(lines.Text())
-		if err != nil {
+		if err := do(lines.Text()); err != nil {
 			return err
-		}
-		if s.state == tcpEstablished && sockets[s.inode] {
-			peers[s.remote.String()] = true
 		}
 	}
 	return lines.Err()

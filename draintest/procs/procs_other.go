@@ -10,6 +10,21 @@ func Subreaper() error { return ErrNotLinux }
 // Descendants needs Linux; here it returns [ErrNotLinux].
 func Descendants(pid int) ([]Process, error) { return nil, ErrNotLinux }
 
+// List needs Linux; here it returns [ErrNotLinux].
+func List() ([]Process, error) { return nil, ErrNotLinux }
+
+// Args needs Linux; here it returns [ErrNotLinux].
+func Args(pid int) ([]string, error) { return nil, ErrNotLinux }
+
+// Environ needs Linux; here it returns [ErrNotLinux].
+func Environ(pid int) ([]string, error) { return nil, ErrNotLinux }
+
+// Memory needs Linux; here it returns [ErrNotLinux].
+func Memory(pid int) (int64, error) { return 0, ErrNotLinux }
+
+// Standing needs Linux; here it returns [ErrNotLinux].
+func Standing() (map[string]bool, error) { return nil, ErrNotLinux }
+
 // FDs needs Linux; here it returns [ErrNotLinux].
 func FDs(pid int) (map[int]string, error) { return nil, ErrNotLinux }
 

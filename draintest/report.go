@@ -1,0 +1,96 @@
+package draintest
+
+import (
+	"time"
+
+	"github.com/handover-go/handover/draintest/load"
+)
+
+// Verdict is what a test has come to.
+type Verdict int
+
+// The verdicts. See the package's documentation.
+const (
+	Pass Verdict = iota
+	Fail
+	Untested
+)
+
+// String returns the verdict in lower case.
+func (v Verdict) String() string { return [...]string{"pass", "fail", "untested"}[v] }
+
+// A Finding is something that a test has found.
+type Finding struct {
+	Verdict Verdict // Fail or Untested
+	Name    string  // one word for programs: see judge.go
+	Round   int     // in which it was seen first; 0: before, after or in none
+	Text    string  // what, in words
+	Cause   string  // what usually causes it
+}
+
+// Round is one time that the action was done.
+type Round struct {
+	N         int
+	Began     time.Time     // the action
+	Action    time.Duration // how long it took
+	Err       string        // why it failed, or ""
+	Changed   time.Duration // until another process was seen; 0: never
+	By        string        // how: "process" or "answer"
+	Settled   time.Duration // until there were no more processes than before; 0: never
+	Answered  bool          // every kind of client was, after the action
+	Stayed    []*Life       // processes of before that are too many at its end
+	Failed    int           // requests, among them those that may
+	Idle      int           // idle connections that were closed
+	FDs       int           // open at its end in all processes, but for those of clients; 0: not known
+	Processes int           // alive at its end
+}
+
+// Report is what a test has seen.
+type Report struct {
+	Began    time.Time // the load
+	Took     time.Duration
+	Name     string // what was tested
+	Action   string
+	Rounds   []Round
+	Asked    int // rounds that were to be
+	Findings []Finding
+	Load     load.Result
+	Failures []load.Failure // the first 4096, by time, those that were ClosedIdle too
+	Timeline []Point
+	Lives    []*Life // all processes of the server's, by age
+
+	Processes int   // alive before the first round; 0: they are not watched
+	FDs       int   // open then, but for those of clients
+	Memory    int64 // the most that all of them had, in bytes
+	Ended     int   // the round in which the program has ended by itself, or 0
+	Exit      string
+	Zombies   []*Life // at the end
+	Left      []*Life // by the program, when it had been stopped
+	Watched   bool    // the server's processes were
+	Named     bool    // answers say whose they are (X-Worker)
+
+	cfg Config
+}
+
+// Verdict is that of the findings.
+func (r *Report) Verdict() Verdict {
+	v := Pass
+	for _, f := range r.Findings {
+		if f.Verdict == Fail {
+			return Fail
+		}
+		v = f.Verdict
+	}
+	return v
+}
+
+// round is the one of a time: 0 before the first.
+func (r *Report) round(t time.Time) int {
+	n := 0
+	for _, round := range r.Rounds {
+		if !t.Before(round.Began) {
+			n = round.N
+		}
+	}
+	return n
+}

@@ -1,0 +1,265 @@
+package draintest
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/handover-go/handover/draintest/procs"
+)
+
+// ErrStart: the program could not be started, or there is none to be found.
+var ErrStart = errors.New("draintest: no server to test")
+
+// envRun marks the program's processes.
+const envRun = "DRAINTEST_RUN"
+
+// stopTime is how long the program has to stop at the end.
+const stopTime = 30 * time.Second
+
+// subject is the server under test: its processes, as far as they are known.
+type subject struct {
+	cfg    Config
+	cmd    *exec.Cmd // nil: it was found running
+	exited chan struct{}
+	tree   *tree // nil: processes can't be watched
+	memory int64 // the most so far
+}
+
+// newSubject starts the program, or finds the server.
+func newSubject(cfg Config) (*subject, error) {
+	s := &subject{cfg: cfg}
+	var run [8]byte
+	rand.Read(run[:]) // never fails
+	mark := envRun + "=" + hex.EncodeToString(run[:])
+	if len(cfg.Command) > 0 {
+		if err := s.start(mark); err != nil {
+			return nil, err
+		}
+	}
+	if s.cmd != nil || cfg.PIDFile != "" {
+		s.tree = newTree(func(pid int) bool {
+			env, err := procs.Environ(pid)
+			return err == nil && s.cmd != nil && slices.Contains(env, mark)
+		}, os.Getpid(), 1)
+	}
+	if s.cmd == nil && cfg.PIDFile != "" {
+		if _, err := readPIDFile(cfg.PIDFile); err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrStart, err)
+		}
+	}
+	s.look()
+	return s, nil
+}
+
+func (s *subject) start(mark string) error {
+	// On other systems processes are not watched.
+	if err := procs.Subreaper(); err != nil && !errors.Is(err, procs.ErrNotLinux) {
+		return err
+	}
+	cmd := exec.Command(s.cfg.Command[0], s.cfg.Command[1:]...)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = s.cfg.Dir, s.cfg.Output, s.cfg.Output
+	cmd.Env = append(append(os.Environ(), s.cfg.Env...), mark)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is for the test
+	cmd.WaitDelay = time.Second                           // of others that keep its output open
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("%w: %w", ErrStart, err)
+	}
+	s.cmd, s.exited = cmd, make(chan struct{})
+	go func() {
+		defer close(s.exited)
+		_ = cmd.Wait() // ProcessState has it
+	}()
+	return nil
+}
+
+// watched tells whether there are processes to look at.
+func (s *subject) watched() bool { return s.tree != nil && len(s.tree.lives) > 0 }
+
+// root is the process that the PID file names, or that was started, or 0.
+func (s *subject) root() int {
+	if s.cfg.PIDFile != "" {
+		if pid, err := readPIDFile(s.cfg.PIDFile); err == nil {
+			return pid
+		}
+	}
+	if s.cmd != nil && !isClosed(s.exited) {
+		return s.cmd.Process.Pid
+	}
+	return 0
+}
+
+// main is the process to send signals to, or 0.
+func (s *subject) main() int {
+	if pid := s.root(); pid != 0 || s.tree == nil {
+		return pid
+	}
+	if l := s.tree.main(); l != nil {
+		return l.PID
+	}
+	return 0
+}
+
+// look notes who is there, and asks for those that have ended and are this process's.
+func (s *subject) look() {
+	if s.tree == nil {
+		return
+	}
+	all, err := procs.List()
+	if err != nil {
+		return // not Linux, or nothing to be known now
+	}
+	s.tree.look(time.Now(), all, s.root())
+	for _, l := range s.tree.lives {
+		if l.Args == nil && l.Ended.IsZero() {
+			l.Args, _ = procs.Args(l.PID)
+		}
+		if l.zombie && l.ppid == os.Getpid() && (s.cmd == nil || l.PID != s.cmd.Process.Pid) {
+			_, _ = unix.Wait4(l.PID, nil, unix.WNOHANG, nil)
+			l.zombie = false
+		}
+		if s.cmd != nil && l.PID == s.cmd.Process.Pid {
+			l.zombie = false // somebody waits for it
+		}
+	}
+}
+
+// measure looks at the memory.
+func (s *subject) measure() {
+	if s.tree == nil {
+		return
+	}
+	var sum int64
+	for _, l := range s.tree.alive() {
+		n, err := procs.Memory(l.PID)
+		if err != nil {
+			continue // it is somebody else's, or has ended
+		}
+		sum += n
+	}
+	s.memory = max(s.memory, sum)
+}
+
+// descriptors are those that all processes have open, but for what comes and goes with
+// clients; 0: not known.
+func (s *subject) descriptors() (n int) {
+	if s.tree == nil {
+		return 0
+	}
+	var open []string
+	for _, l := range s.tree.alive() {
+		fds, err := procs.FDs(l.PID)
+		if err != nil {
+			return 0 // it has ended just now, or is somebody else's
+		}
+		open = slices.AppendSeq(open, maps.Values(fds))
+	}
+	standing, err := procs.Standing()
+	if err != nil {
+		return 0
+	}
+	for _, target := range open {
+		if standing[target] || !strings.HasPrefix(target, "socket:") {
+			n++
+		}
+	}
+	return n
+}
+
+// gone tells whether the program has ended, and nothing is left of it.
+func (s *subject) gone() bool {
+	switch {
+	case s.cmd != nil && !isClosed(s.exited):
+		return false
+	case s.tree != nil && len(s.tree.lives) > 0:
+		return len(s.tree.alive()) == 0
+	}
+	return s.cmd != nil
+}
+
+// exit is how the program has.
+func (s *subject) exit() string {
+	if s.cmd == nil || !isClosed(s.exited) {
+		return ""
+	}
+	return s.cmd.ProcessState.String()
+}
+
+// stop ends what was started, and returns what was left of it after that.
+func (s *subject) stop() (left []*Life) {
+	if s.cmd == nil {
+		return nil
+	}
+	s.look()
+	if pid := s.main(); pid > 0 {
+		_ = syscall.Kill(pid, syscall.SIGTERM)
+	}
+	s.await(stopTime, s.gone)
+	if s.tree != nil {
+		left = s.tree.alive()
+	}
+	for range 100 { // those that are left may start others
+		if s.gone() {
+			break
+		}
+		if !isClosed(s.exited) {
+			_ = s.cmd.Process.Kill()
+		}
+		if s.tree != nil {
+			for _, l := range s.tree.alive() {
+				_ = syscall.Kill(l.PID, syscall.SIGKILL)
+			}
+		}
+		s.await(time.Second, s.gone)
+	}
+	<-s.exited
+	return left
+}
+
+// await looks again and again until it is done, for that long.
+func (s *subject) await(limit time.Duration, done func() bool) {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	tick := time.NewTicker(lookTime)
+	defer tick.Stop()
+	for s.look(); !done(); s.look() {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func readPIDFile(path string) (int, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return 0, err
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil || pid <= 0 {
+		return 0, fmt.Errorf("PID file %s: %.40q is no pid", path, b)
+	}
+	return pid, nil
+}
+
+func isClosed(ch <-chan struct{}) bool {
+	select {
+	case <-ch:
+		return true
+	default:
+		return false
+	}
+}

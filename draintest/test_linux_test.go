@@ -1,0 +1,141 @@
+package draintest_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/handover-go/handover/draintest"
+	"github.com/handover-go/handover/draintest/load"
+)
+
+func TestMain(m *testing.M) {
+	if mode := os.Getenv(envServer); mode != "" {
+		serverMain(mode)
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// freeAddr is an address on which nothing listens now, and that no client is given as
+// its own meanwhile: ip(7), ip_local_port_range.
+func freeAddr(t testing.TB) string {
+	t.Helper()
+	for range 100 {
+		ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(20_000)))
+		if err == nil {
+			defer ln.Close()
+			return ln.Addr().String()
+		}
+	}
+	t.Fatal("no free port")
+	return ""
+}
+
+// of is a test of one of this binary's servers.
+func of(t testing.TB, mode string, kinds ...load.Kind) draintest.Config {
+	t.Helper()
+	addr := freeAddr(t)
+	clients := map[load.Kind]int{}
+	for _, k := range kinds {
+		clients[k] = 2
+	}
+	return draintest.Config{
+		Command: []string{"/proc/self/exe"},
+		Env:     []string{envServer + "=" + mode, "DRAINTEST_ADDR=" + addr, "GORACE=atexit_sleep_ms=0"},
+		Load:    load.Config{Addr: addr, Rate: 20, Clients: clients, SlowMS: 100, StreamMS: 100, UploadMS: 100},
+		Action:  draintest.Signal(syscall.SIGHUP),
+		Rounds:  3,
+		Every:   500 * time.Millisecond,
+		Settle:  5 * time.Second,
+		Output:  t.Output(),
+		// This machine may be a busy one.
+		MaxBehind: 10 * time.Second,
+	}
+}
+
+// A server that is right passes, with every kind of client.
+func TestRight(t *testing.T) {
+	r := draintest.Run(t, of(t, "right", load.New, load.Slow, load.Upload, load.Stream, load.KeepAlive))
+	if !r.Watched || !r.Named || len(r.Rounds) != 3 || r.Processes < 3 || r.Memory == 0 || len(r.Timeline) == 0 {
+		t.Errorf("%+v", r)
+	}
+	t.Log(r)
+}
+
+// Each server that is wrong is found out, and what is wrong with it is named.
+func TestWrong(t *testing.T) {
+	all := []load.Kind{load.New, load.Slow, load.Upload, load.Stream}
+	for _, tc := range []struct {
+		mode    string
+		kinds   []load.Kind
+		finding string // name: part of its text
+		more    string // names of others that may be found: http.Server.Shutdown may lose a request
+	}{
+		{"refuses", all, "failed: refused", "failed"},
+		{"resets", all, "failed: failed: ", "failed"},
+		{"cuts", []load.Kind{load.Stream}, "failed: cut in the answer", "failed"},
+		{"idle", []load.Kind{load.KeepAlive}, "closed-idle: ", "failed"},
+		{"twice", []load.Kind{load.New}, "failed: duplicated", "failed"},
+		{"crosses", []load.Kind{load.New}, "failed: cross-talk", "failed"},
+		{"unready", []load.Kind{load.New}, "failed: wrong status", "failed"},
+		{"stays", all, "stayed: after rounds 1, 2, 3 ", "failed"},
+		{"leaks", all, "descriptors: more descriptors", "failed"},
+		{"ignores", all, "unchanged: in rounds 1, 2, 3 ", ""},
+		{"dies", all, "ended: the program has ended", "failed unchanged unanswered left"},
+		{"zombie", all, "zombies: ", "descriptors failed"},
+	} {
+		t.Run(tc.mode, func(t *testing.T) {
+			t.Parallel()
+			cfg := of(t, tc.mode, tc.kinds...)
+			cfg.Settle = 3 * time.Second
+			r, err := draintest.Test(t.Context(), cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			found := false
+			for _, f := range r.Findings {
+				is := strings.Contains(f.Name+": "+f.Text, tc.finding) || f.Name == "failed" && strings.Contains(f.Text, strings.TrimPrefix(tc.finding, "failed: "))
+				found = found || is && f.Verdict == draintest.Fail
+				if !is && !strings.Contains(" "+tc.more+" ", " "+f.Name+" ") {
+					t.Errorf("found, too: %s: %s", f.Name, f.Text)
+				}
+			}
+			if !found || r.Verdict() != draintest.Fail {
+				t.Errorf("%q was not found", tc.finding)
+			}
+			t.Log(r)
+		})
+	}
+}
+
+// Without anything that could be tested there is an error, and no report.
+func TestNoServer(t *testing.T) {
+	cfg := of(t, "right", load.New)
+	cfg.Command = []string{"/no/such/program"}
+	if _, err := draintest.Test(t.Context(), cfg); !errors.Is(err, draintest.ErrStart) {
+		t.Errorf("no program: %v", err)
+	}
+	cfg.Command = []string{"/bin/false"}
+	if _, err := draintest.Test(t.Context(), cfg); !errors.Is(err, draintest.ErrStart) {
+		t.Errorf("a program that ends: %v", err)
+	}
+	cfg.Command, cfg.PIDFile = nil, "/no/such/file"
+	if _, err := draintest.Test(t.Context(), cfg); !errors.Is(err, draintest.ErrStart) {
+		t.Errorf("no PID file: %v", err)
+	}
+	cfg.PIDFile, cfg.Action = "", draintest.Call("nothing", func(context.Context, int) error { return nil })
+	cfg.Load.WaitReady = time.Second
+	if _, err := draintest.Test(t.Context(), cfg); err == nil {
+		t.Error("no server, and no error")
+	}
+}
