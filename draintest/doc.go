@@ -25,8 +25,8 @@
 //
 // # How a change is seen
 //
-// By an X-Worker header in the answers, if there is one, with a value that was not there
-// before; and by the processes, on Linux: a new one in the program's tree. Who belongs to
+// By a header in the answers (X-Worker, or Load.WorkerHeader), if there is one, with a value
+// that was not there before; and by the processes, on Linux: a new one in the program's tree. Who belongs to
 // the tree is told by the parent, and, of a process whose parent has ended, by a
 // variable in the environment that it inherits from the program's start.
 //

@@ -84,6 +84,9 @@ func (r *Report) Verdict() Verdict {
 	return v
 }
 
+// lasted is how long the action took, and what came of it.
+func (x Round) lasted() time.Duration { return max(x.Action, x.Changed, x.Settled) }
+
 // round is the one of a time: 0 before the first.
 func (r *Report) round(t time.Time) int {
 	n := 0

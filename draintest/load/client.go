@@ -202,7 +202,7 @@ func (x *exchange) receive(l *link) (Class, string) {
 		return in.classify(err, "waiting for the answer", "in the answer's header")
 	}
 	in.limit = 0
-	x.failure.Worker = resp.Header.Get("X-Worker")
+	x.failure.Worker = resp.Header.Get(x.cfg.WorkerHeader)
 
 	// The body is not closed: Close would read what is left of it, and there is
 	// nothing else to free.

@@ -109,6 +109,10 @@ type Config struct {
 	// A Slow or Stream request may end early if there is no "{ms}" in its path.
 	Plain bool
 
+	// WorkerHeader is the header of an answer that says which process it is from.
+	// Default X-Worker.
+	WorkerHeader string
+
 	// Observe, if set, is called with every request when it has ended, and with every
 	// connection that is ClosedIdle: one call at a time, which should not take long.
 	Observe func(Request)
@@ -136,6 +140,7 @@ func (c Config) withDefaults() Config {
 	for kind, path := range kindPaths {
 		c.Path[Kind(kind)] = cmp.Or(c.Path[Kind(kind)], path)
 	}
+	c.WorkerHeader = cmp.Or(c.WorkerHeader, "X-Worker")
 	c.Status = cmp.Or(c.Status, http.StatusOK)
 	c.Rate = cmp.Or(c.Rate, 50)
 	c.Timeout = cmp.Or(c.Timeout, 30*time.Second)
@@ -216,6 +221,9 @@ func (c Config) Validate() error {
 	}
 	if c.Status < 200 || c.Status > 599 {
 		fault("Status: %d: must be that of a final answer, 200 to 599", c.Status)
+	}
+	if strings.ContainsFunc(c.WorkerHeader, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == ':' }) {
+		fault("WorkerHeader: %q: not the name of a header", c.WorkerHeader)
 	}
 	for name := range c.Header {
 		if slices.Contains(ownHeaders, http.CanonicalHeaderKey(name)) {

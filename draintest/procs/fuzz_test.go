@@ -29,3 +29,15 @@ func FuzzParseTCP(f *testing.F) {
 		}
 	})
 }
+
+func FuzzParsePSS(f *testing.F) {
+	f.Add([]byte("55d-7ff ---p 00000000 00:00 0 [rollup]\nRss:   1234 kB\nPss:    567 kB\nPss_Dirty: 1 kB\n"))
+	f.Add([]byte("Pss: -1 kB\n"))
+	f.Add([]byte("Pss:\n"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		n, err := parsePSS(text)
+		if err == nil && (n < 0 || n%1024 != 0 || !bytes.Contains(text, []byte("Pss:"))) {
+			t.Errorf("%q: %d", text, n)
+		}
+	})
+}

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -331,4 +332,90 @@ func TestKilledWorker(t *testing.T) {
 		t.Error(err)
 	}
 	t.Logf("%d connections, %d failed: %v", len(peers), r.Failures.Total(), r.Failures)
+}
+
+// What is known of this process, and of its sockets.
+func TestSelf(t *testing.T) {
+	all, err := List()
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(all, func(p Process) bool { return p.PID == os.Getpid() })
+	if i < 0 || all[i].PPID != os.Getppid() || all[i].Start == 0 {
+		t.Fatalf("this process is not in the list as it is: %+v", all)
+	}
+	if args, err := Args(os.Getpid()); err != nil || !slices.Equal(args, os.Args) {
+		t.Errorf("arguments %q, %v", args, err)
+	}
+	if env, err := Environ(os.Getpid()); err != nil || len(env) == 0 {
+		t.Errorf("environment %q, %v", env, err)
+	}
+	if n, err := Memory(os.Getpid()); err != nil || n < 1<<20 {
+		t.Errorf("%d bytes, %v", n, err)
+	}
+	const none = 1 << 30
+	_, err1 := Args(none)
+	_, err2 := Environ(none)
+	_, err3 := Memory(none)
+	for _, err := range []error{err1, err2, err3} {
+		if !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("of no process: %v", err)
+		}
+	}
+}
+
+// Sockets of clients do not stand, others do.
+func TestStanding(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	var standing, passing []any
+	for network, addr := range map[string]string{"tcp": "127.0.0.1:0", "unix": path} {
+		ln, err := net.Listen(network, addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ln.Close()
+		c, err := net.Dial(network, ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		a, err := ln.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer a.Close()
+		standing, passing = append(standing, ln), append(passing, a)
+	}
+	u, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer u.Close()
+	standing = append(standing, u)
+	found, err := Standing()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, list := range [][]any{standing, passing} {
+		for _, s := range list {
+			if inode := inodeOf(t, s); found[inode] != (i == 0) {
+				t.Errorf("%T %s stands: %t", s, inode, found[inode])
+			}
+		}
+	}
+}
+
+func inodeOf(t *testing.T, s any) (inode string) {
+	t.Helper()
+	raw, err := s.(interface {
+		SyscallConn() (syscall.RawConn, error)
+	}).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = raw.Control(func(fd uintptr) { inode, err = os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd)) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return inode
 }
