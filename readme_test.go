@@ -2,6 +2,7 @@ package handover_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -184,6 +185,71 @@ func shell(t *testing.T, dir, command string) {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%s: %v\n%s", command, err, out)
 	}
+}
+
+// TestReadmeDraintest types the README's tests of restarts: of this project's own service,
+// and of nginx.
+func TestReadmeDraintest(t *testing.T) {
+	nginx, err := exec.LookPath("nginx")
+	if err != nil {
+		t.Skip("nginx is not installed (Debian: apt-get install nginx-light)")
+	}
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	commands := regexp.MustCompile("(?m)^./handover draintest .*$").FindAllString(string(readme), -1)
+	if len(commands) != 2 {
+		t.Fatalf("the README has %d tests of restarts, not 2", len(commands))
+	}
+	dir := t.TempDir()
+	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
+	shell(t, ".", "go build ./cmd/handover && mv handover "+dir)
+	draintest := func(command string) (out string, code int) {
+		t.Helper()
+		// On a busy machine the load has holes.
+		cmd := exec.Command("sh", "-c", "exec "+command+" --rounds 2 --max-behind 1m")
+		cmd.Dir = dir
+		cmd.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"), "GORACE=atexit_sleep_ms=0")
+		b, err := cmd.CombinedOutput()
+		if cmd.ProcessState == nil {
+			t.Fatal(err)
+		}
+		return string(b), cmd.ProcessState.ExitCode()
+	}
+	addr := freeAddr(t)
+	own := strings.Replace(commands[0], " -- ", " --rounds 2 --max-behind 1m -- ", 1)
+	own = strings.ReplaceAll(own, "127.0.0.1:8080", addr) + " --listen http=tcp://" + addr + " #"
+	if out, code := draintest(own); code != 0 || !strings.Contains(out, "PASS: ./handover run ") {
+		t.Errorf("exit code %d\n%s", code, out)
+	}
+
+	// The package's nginx has a configuration of its own.
+	addr = freeAddr(t)
+	conf, pid := filepath.Join(dir, "nginx.conf"), filepath.Join(dir, "nginx.pid")
+	err = errors.Join(
+		os.WriteFile(conf, fmt.Appendf(nil, `
+worker_processes 2;
+pid %s;
+error_log stderr;
+events {}
+http { access_log off; server { listen %s; location / { return 200 "hello"; } } }
+`, pid, addr), 0o644),
+		os.WriteFile(filepath.Join(dir, "nginx"), fmt.Appendf(nil, "#!/bin/sh\nexec %s -p %s -c %s \"$@\"\n", nginx, dir, conf), 0o755))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := startCommand(t, exec.Command(filepath.Join(dir, "nginx"), "-g", "daemon off;"))
+	awaitFile(t, pid)
+	theirs := strings.NewReplacer("http://127.0.0.1/", "http://"+addr+"/", "/run/nginx.pid", pid).Replace(commands[1])
+	for command, want := range map[string]int{theirs: 1, theirs + " --allow-closed-idle -1 --allow-failed -1": 0} {
+		out, code := draintest(command)
+		if code != want || want == 1 && !strings.Contains(out, "closed while idle") {
+			t.Errorf("%s: exit code %d\n%s", command, code, out)
+		}
+	}
+	s.pid = s.cmd.Process.Pid
+	s.stop()
 }
 
 // TestReadmeNode runs the README's program in another language by the README's own

@@ -92,6 +92,7 @@ func draintestCommand() *cobra.Command {
 	f.DurationVar(&o.slow, "slow", 300*time.Millisecond, "how long slow requests take: {ms} of their path")
 	f.DurationVar(&o.stream, "stream", 300*time.Millisecond, "how long streams take: {ms} of their path")
 	f.DurationVar(&o.upload, "upload", 300*time.Millisecond, "how long uploads take")
+	f.DurationVar(&cfg.MaxBehind, "max-behind", draintest.DefaultMaxBehind, "how late this machine may be with a request")
 	f.IntVar(&o.clients, "clients", 4, "clients of each kind")
 	f.Float64Var(&cfg.Load.Rate, "rate", 20, "requests a second of each client")
 	f.DurationVar(&cfg.Load.Timeout, "timeout", 30*time.Second, "time for one request")
@@ -114,6 +115,12 @@ func (o *draintestOptions) apply(cmd *cobra.Command, cfg *draintest.Config) erro
 	changed := cmd.Flags().Changed
 	if len(cfg.Command) == 0 && !changed("url") && !changed("socket") {
 		return errors.New("nothing to test: give a program (handover draintest [flags] -- program args…), or the --url of one that runs")
+	}
+	if len(cfg.Command) == 0 && cfg.PIDFile == "" && o.action == "" {
+		return errors.New("to which process? Give its --pid-file, or a shell command with --action")
+	}
+	if cfg.Rounds < 1 {
+		return fmt.Errorf("--rounds %d: at least 1 is needed", cfg.Rounds)
 	}
 	u, err := url.Parse(o.url)
 	if err != nil || u.Scheme != "http" || u.Host == "" || u.User != nil || u.Fragment != "" {
