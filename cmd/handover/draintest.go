@@ -116,15 +116,15 @@ func (o *draintestOptions) apply(cmd *cobra.Command, cfg *draintest.Config) erro
 	if len(cfg.Command) == 0 && !changed("url") && !changed("socket") {
 		return errors.New("nothing to test: give a program (handover draintest [flags] -- program args…), or the --url of one that runs")
 	}
+	u, err := url.Parse(o.url)
+	if err != nil || u.Scheme != "http" || u.Host == "" || u.User != nil || u.Fragment != "" {
+		return fmt.Errorf("--url %q: want http://host:port/path", o.url)
+	}
 	if len(cfg.Command) == 0 && cfg.PIDFile == "" && o.action == "" {
 		return errors.New("to which process? Give its --pid-file, or a shell command with --action")
 	}
 	if cfg.Rounds < 1 {
 		return fmt.Errorf("--rounds %d: at least 1 is needed", cfg.Rounds)
-	}
-	u, err := url.Parse(o.url)
-	if err != nil || u.Scheme != "http" || u.Host == "" || u.User != nil || u.Fragment != "" {
-		return fmt.Errorf("--url %q: want http://host:port/path", o.url)
 	}
 	l := &cfg.Load
 	l.Addr, l.Host = u.Host, cmp.Or(o.host, u.Host)
