@@ -88,28 +88,36 @@ func (s *subject) start(mark string) error {
 // watched tells whether there are processes to look at.
 func (s *subject) watched() bool { return s.tree != nil && len(s.tree.lives) > 0 }
 
-// root is the process that the PID file names, or that was started, or 0.
+// root is the process that was started, or, of a server that was found running, the one
+// that the PID file names; 0 if there is none.
 func (s *subject) root() int {
-	if s.cfg.PIDFile != "" {
-		if pid, err := readPIDFile(s.cfg.PIDFile); err == nil {
-			return pid
-		}
-	}
-	if s.cmd != nil && !isClosed(s.exited) {
-		return s.cmd.Process.Pid
-	}
-	return 0
-}
-
-// main is the process to send signals to, or 0.
-func (s *subject) main() int {
-	if pid := s.root(); pid != 0 || s.tree == nil {
+	if s.cmd == nil {
+		pid, _ := readPIDFile(s.cfg.PIDFile)
 		return pid
 	}
-	if l := s.tree.main(); l != nil {
+	if isClosed(s.exited) {
+		return 0
+	}
+	return s.cmd.Process.Pid
+}
+
+// main is the process to send signals to, or 0. Of a program that was started it is one
+// that is known to be its own: a PID file may be an old one.
+func (s *subject) main() int {
+	root := s.root()
+	if s.cmd == nil || s.tree == nil {
+		return root
+	}
+	named, _ := readPIDFile(s.cfg.PIDFile)
+	for _, l := range s.tree.alive() {
+		if l.PID == named {
+			return named
+		}
+	}
+	if l := s.tree.main(); root == 0 && l != nil {
 		return l.PID
 	}
-	return 0
+	return root
 }
 
 // look notes who is there, and asks for those that have ended and are this process's.
@@ -243,6 +251,7 @@ func (s *subject) await(limit time.Duration, done func() bool) {
 	}
 }
 
+// readPIDFile returns the pid in a file, or 0 with an error. No path is no file.
 func readPIDFile(path string) (int, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {

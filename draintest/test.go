@@ -117,7 +117,8 @@ func (t *test) rounds(ctx context.Context) {
 	t.await(ctx, t.cfg.Settle, t.answered(t.recorder.answered())) // some, before the first
 	s, r := t.subject, t.report
 	r.Watched = s.watched()
-	r.Named = len(t.recorder.workers) > 0
+	_, _, _, worker := t.recorder.counts()
+	r.Named = worker != ""
 	if r.Watched {
 		r.Processes, r.FDs = len(s.tree.alive()), s.descriptors()
 	}
