@@ -340,20 +340,20 @@ func TestTakersHang(t *testing.T) {
 	gate.open(t)
 	s := startService(t, 2, "TEST_GATE="+gate.path)
 	gate.close()
-	drains, hangs := s.workers()[0], s.workers()[1]
-	var clients []keeper
+	byPID := map[int][]keeper{}
 	for _, c := range keep(t, s.addr, 60) {
 		who, err := c.ask()
-		if err != nil {
-			t.Fatal(err)
+		pid, perr := strconv.Atoi(match(who, `pid=(\d+)`))
+		if err != nil || perr != nil {
+			t.Fatalf("%q, %v", who, err)
 		}
-		if has("pid=" + strconv.Itoa(drains))(who) {
-			clients = append(clients, c)
-		}
+		byPID[pid] = append(byPID[pid], c)
 	}
-	if len(clients) < 10 {
-		t.Fatalf("%d of 60 connections are with one of two workers", len(clients))
+	drains, hangs := s.workers()[0], s.workers()[1]
+	if len(byPID[hangs]) > len(byPID[drains]) { // more than the queue holds
+		drains, hangs = hangs, drains
 	}
+	clients := byPID[drains]
 	freeze(t, hangs)
 	from := s.mark()
 	if err := syscall.Kill(drains, syscall.SIGTERM); err != nil {

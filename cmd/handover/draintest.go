@@ -39,6 +39,7 @@ Clients are of the kinds
   slow        a request that is in flight for a while (--slow-path; {ms} is how long)
   upload      a body that is sent in pieces (--upload-path)
   stream      a long answer (--stream-path; {ms} is how long)
+  connect     a connection on which nothing is sent: for servers of any protocol
 By default there are new and keepalive, and those that have a path.
 
 Exit codes: 0 passed, 1 failed, 2 not tested: a bad command line, no server, no
@@ -157,7 +158,7 @@ func (o *draintestOptions) apply(cmd *cobra.Command, cfg *draintest.Config) erro
 // applyKinds says how many clients there are of each kind.
 func (o *draintestOptions) applyKinds(l *load.Config) error {
 	l.Clients = map[load.Kind]int{}
-	all := []load.Kind{load.New, load.KeepAlive, load.Slow, load.Upload, load.Stream}
+	all := []load.Kind{load.New, load.KeepAlive, load.Slow, load.Upload, load.Stream, load.Connect}
 	names := o.kinds
 	if len(names) == 0 {
 		names = []string{load.New.String(), load.KeepAlive.String()}

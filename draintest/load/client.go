@@ -135,6 +135,9 @@ func (x *exchange) run(l *link) (Class, string) {
 	if err := conn.SetDeadline(deadline); err != nil {
 		return Other, "setting a deadline: " + err.Error()
 	}
+	if x.failure.Kind == Connect {
+		return x.connectOnly(l)
+	}
 	// An answer says more about why a request could not be sent than the error
 	// does, so there is a look for one in any case.
 	sendErr := x.send(conn)
@@ -145,6 +148,25 @@ func (x *exchange) run(l *link) (Class, string) {
 		return ioClass(sendErr, false), "sending the request: " + sendErr.Error()
 	}
 	return class, detail
+}
+
+// connectOnly ends this side, and waits for the end of the other. A server that does not
+// care about that is left.
+func (x *exchange) connectOnly(l *link) (Class, string) {
+	half, ok := l.conn.(interface{ CloseWrite() error })
+	if !ok {
+		return Other, fmt.Sprintf("%T has no sides", l.conn)
+	}
+	err := half.CloseWrite()
+	if err == nil {
+		x.setTailDeadline(l.conn)
+		_, err = io.Copy(io.Discard, l.conn)
+	}
+	x.answered = time.Now()
+	if x.left = isTimeout(err); err != nil && !x.left {
+		return ioClass(err, false), "waiting for the end: " + err.Error()
+	}
+	return 0, ""
 }
 
 func (x *exchange) send(conn net.Conn) error {
@@ -282,11 +304,7 @@ func (x *exchange) judge(body []byte, size int64) string {
 // drainTail reads on to the end of the connection, which the server was asked to
 // close. A reset instead of an end takes nothing from the client any more.
 func (x *exchange) drainTail(conn net.Conn, br *bufio.Reader) (Class, string) {
-	deadline := x.failure.Began.Add(x.cfg.Timeout)
-	if grace := time.Now().Add(closeGrace); grace.Before(deadline) {
-		deadline = grace
-	}
-	conn.SetReadDeadline(deadline) // fails only where the read fails as well
+	x.setTailDeadline(conn)
 	_, err := br.Peek(1)
 	if err == nil {
 		more, _ := br.Peek(br.Buffered())
@@ -294,6 +312,15 @@ func (x *exchange) drainTail(conn net.Conn, br *bufio.Reader) (Class, string) {
 	}
 	x.left = isTimeout(err)
 	return 0, ""
+}
+
+// setTailDeadline is for reading to the end of a connection.
+func (x *exchange) setTailDeadline(conn net.Conn) {
+	deadline := x.failure.Began.Add(x.cfg.Timeout)
+	if grace := time.Now().Add(closeGrace); grace.Before(deadline) {
+		deadline = grace
+	}
+	conn.SetReadDeadline(deadline) // fails only where the read fails as well
 }
 
 // staysOpen says what is wrong with the end of an answer after which there is to be

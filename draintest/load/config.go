@@ -27,14 +27,19 @@ const (
 	// KeepAlive is GET / again and again on one connection, which the server must
 	// leave open, in use and idle. A client has one request under way.
 	KeepAlive
+	// Connect sends nothing: it connects, ends its own side, and the server is to end the
+	// other one in order. What it says before that, a greeting for example, is not looked
+	// at, so that this is for servers of any protocol.
+	Connect
 	numKinds
 )
 
-var kindNames = [numKinds]string{"new", "slow", "upload", "stream", "keepalive"}
+var kindNames = [numKinds]string{"new", "slow", "upload", "stream", "keepalive", "connect"}
 
-var kindPaths = [numKinds]string{"/", "/slow?ms={ms}", "/upload", "/stream?ms={ms}", "/"}
+var kindPaths = [numKinds]string{"/", "/slow?ms={ms}", "/upload", "/stream?ms={ms}", "/", "/"}
 
-// String returns the kind in lower case: "new", "slow", "upload", "stream", "keepalive".
+// String returns the kind in lower case: "new", "slow", "upload", "stream", "keepalive",
+// "connect".
 func (k Kind) String() string {
 	if k < 0 || k >= numKinds {
 		return fmt.Sprintf("kind(%d)", int(k))

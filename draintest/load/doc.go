@@ -2,7 +2,7 @@
 // whether one of them noticed. Package draintest makes a test with a verdict of it.
 //
 // [Start] begins a [Load]: clients of several kinds ([New], [Slow], [Upload],
-// [Stream], [KeepAlive]) that send requests at a fixed rate. [Load.Stop] ends it and returns
+// [Stream], [KeepAlive], [Connect]) that send requests at a fixed rate. [Load.Stop] ends it and returns
 // the [Result]; [Result.Check] is nil only if there were requests, each is
 // accounted for and none failed.
 //
@@ -15,6 +15,7 @@
 //   - A [KeepAlive] client has one connection for all its requests. An answer that
 //     ends it is a failure, and one that the server closes between two requests,
 //     which is seen at once, is counted ([Result.ClosedIdle]).
+//   - A [Connect] client sends nothing, and the server must end the connection in order.
 //   - The load is open loop: requests have an intended time, and latency counts
 //     from it. A server that stalls does not slow its clients down and so hide
 //     the stall.
