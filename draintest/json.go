@@ -29,6 +29,7 @@ type (
 		BehindMS    float64        `json:"behindMs"`
 		Failures    []jsonFailure  `json:"failures"` // the first 4096
 		Timeline    []jsonPoint    `json:"timeline"`
+		Histogram   []jsonBar      `json:"histogram"` // of good answers
 		Processes   []jsonProcess  `json:"processes"`
 		Before      jsonState      `json:"before"` // the first round
 		MemoryPeak  int64          `json:"memoryPeakBytes"`
@@ -92,6 +93,10 @@ type (
 		P99        float64 `json:"p99Ms"`
 		Max        float64 `json:"maxMs"`
 	}
+	jsonBar struct {
+		UpToMS float64 `json:"uptoMs"`
+		Count  int     `json:"count"`
+	}
 	jsonProcess struct {
 		PID     int      `json:"pid"`
 		Args    []string `json:"args"`
@@ -108,7 +113,7 @@ func (r *Report) MarshalJSON() ([]byte, error) {
 		RoundsAsked: r.Asked, Requests: counts("", r.Load.Counts), Workers: r.Load.Workers, ClosedIdle: r.Load.ClosedIdle,
 		BehindMS: millis(r.Load.Behind), Before: jsonState{r.Processes, r.FDs}, MemoryPeak: r.Memory,
 		Findings: []jsonFinding{}, Rounds: []jsonRound{}, Kinds: []jsonCounts{}, Failures: []jsonFailure{},
-		Timeline: []jsonPoint{}, Processes: []jsonProcess{},
+		Timeline: []jsonPoint{}, Histogram: []jsonBar{}, Processes: []jsonProcess{},
 	}
 	for _, f := range r.Findings {
 		doc.Findings = append(doc.Findings, jsonFinding{f.Verdict.String(), f.Name, f.Round, f.Text, f.Cause})
@@ -127,6 +132,9 @@ func (r *Report) MarshalJSON() ([]byte, error) {
 	for _, p := range r.Timeline {
 		doc.Timeline = append(doc.Timeline, jsonPoint{millis(p.At), p.Kind.String(), p.OK, p.Failed, p.ClosedIdle,
 			millis(p.P50), millis(p.P99), millis(p.Max)})
+	}
+	for _, b := range r.Latency {
+		doc.Histogram = append(doc.Histogram, jsonBar{millis(b.UpTo), b.Count})
 	}
 	for _, l := range r.Lives {
 		p := jsonProcess{PID: l.PID, Args: l.Args, FromMS: at(l.First)}

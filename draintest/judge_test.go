@@ -30,6 +30,7 @@ func good() *Report {
 	r.Load = load.Result{Counts: c, ByKind: map[load.Kind]load.Counts{load.New: c}, Workers: map[string]int{"1": 10}}
 	r.Lives = []*Life{{PID: 7, Args: []string{"./shop", "--all"}, First: at(-5)}, {PID: 8, Args: []string{"worker"}, First: at(-4), Ended: at(60)}}
 	r.Timeline = []Point{{At: 0, Kind: load.New, OK: 10, P50: time.Millisecond, P99: 2 * time.Millisecond, Max: 3 * time.Millisecond}}
+	r.Latency = []Bar{{time.Millisecond, 4}, {1250 * time.Microsecond, 6}}
 	return r
 }
 
@@ -269,6 +270,16 @@ func TestRecorder(t *testing.T) {
 	}
 	if p := line[0]; p.P50 < 25*time.Millisecond || p.P50 > 75*time.Millisecond || p.P99 < 90*time.Millisecond {
 		t.Errorf("p50 %v, p99 %v of 0 to 99 ms", p.P50, p.P99)
+	}
+	sum := 0
+	for i, b := range r.histogram() {
+		sum += b.Count
+		if i > 0 && b.UpTo <= r.histogram()[i-1].UpTo {
+			t.Errorf("bar %d ends at %v", i, b.UpTo)
+		}
+	}
+	if sum != 1000 || barOf(0) != 0 || barOf(firstBar) != 0 || barOf(firstBar+1) != 1 || barOf(firstBar*5/4) != 1 {
+		t.Errorf("%d in the histogram", sum)
 	}
 	if first, ok := r.firstSince(at(100)); !ok || !first.Equal(at(251)) {
 		t.Errorf("%v, %t", first, ok)

@@ -1,6 +1,7 @@
 package draintest
 
 import (
+	"math"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -35,6 +36,7 @@ type recorder struct {
 	good    map[load.Kind]int
 	workers map[string]time.Time // X-Worker: when it was first seen
 	last    string
+	hist    []int // good answers by bar, see barOf
 	failed  int
 	idle    int
 }
@@ -69,7 +71,13 @@ func (r *recorder) observe(q load.Request) {
 	switch {
 	case q.Failure == nil:
 		r.good[q.Kind]++
-		p.add(q.Ended.Sub(q.Intended))
+		latency := q.Ended.Sub(q.Intended)
+		p.add(latency)
+		bar := barOf(latency)
+		for len(r.hist) <= bar {
+			r.hist = append(r.hist, 0)
+		}
+		r.hist[bar]++
 	case q.Failure.Class == load.ClosedIdle:
 		r.idle++
 		p.ClosedIdle++
@@ -77,6 +85,37 @@ func (r *recorder) observe(q load.Request) {
 		r.failed++
 		p.Failed++
 	}
+}
+
+// Bar is a part of a histogram of latencies.
+type Bar struct {
+	UpTo  time.Duration // more than the bar before
+	Count int
+}
+
+// A bar of a histogram ends a quarter more than the one before it, from 100 µs on.
+const (
+	firstBar  = 100 * time.Microsecond
+	barFactor = 1.25
+)
+
+func barOf(d time.Duration) int {
+	if d <= firstBar {
+		return 0
+	}
+	return int(math.Ceil(math.Log(float64(d)/float64(firstBar))/math.Log(barFactor) - 1e-9))
+}
+
+// histogram is that of all good answers, without the bars on the left that are empty.
+func (r *recorder) histogram() (bars []Bar) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i, n := range r.hist {
+		if n > 0 || bars != nil {
+			bars = append(bars, Bar{time.Duration(float64(firstBar) * math.Pow(barFactor, float64(i))).Round(10 * time.Microsecond), n})
+		}
+	}
+	return bars
 }
 
 // add counts a good answer. Of many, any is as likely to be kept.

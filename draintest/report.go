@@ -57,6 +57,7 @@ type Report struct {
 	Load     load.Result
 	Failures []load.Failure // the first 4096, by time, those that were ClosedIdle too
 	Timeline []Point
+	Latency  []Bar   // histogram of the good answers
 	Lives    []*Life // all processes of the server's, by age
 
 	Processes int   // alive before the first round; 0: they are not watched

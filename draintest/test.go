@@ -315,7 +315,8 @@ func (t *test) end(ctx context.Context) {
 	for _, e := range t.excuses {
 		*result = result.ExceptAt(e.at, e.peers)
 	}
-	r.Load, r.Failures, r.Timeline = *result, result.Log(), t.recorder.timeline()
+	r.Load, r.Failures = *result, result.Log()
+	r.Timeline, r.Latency = t.recorder.timeline(), t.recorder.histogram()
 	slices.SortStableFunc(r.Failures, func(a, b load.Failure) int { return a.When.Compare(b.When) })
 	r.Took = time.Since(r.Began)
 	for _, f := range r.Failures {

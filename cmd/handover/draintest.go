@@ -48,15 +48,15 @@ done anything.`
 
 // draintestOptions are flags of "handover draintest".
 type draintestOptions struct {
-	url, socket, host                string
-	signal, action                   string
-	killWorker, ids, quiet, output   bool
-	kinds                            []string
-	paths                            map[load.Kind]*string
-	headers                          []string
-	clients                          int
-	slow, stream, upload             time.Duration
-	jsonFile, junitFile, allowClosed string
+	url, socket, host              string
+	signal, action                 string
+	killWorker, ids, quiet, output bool
+	kinds                          []string
+	paths                          map[load.Kind]*string
+	headers                        []string
+	clients                        int
+	slow, stream, upload           time.Duration
+	jsonFile, junitFile, htmlFile  string
 }
 
 func draintestCommand() *cobra.Command {
@@ -106,6 +106,7 @@ func draintestCommand() *cobra.Command {
 	f.IntVar(&cfg.MaxClosedIdle, "allow-closed-idle", 0, "how many idle connections may be closed; -1: any number")
 	f.StringVar(&o.jsonFile, "json", "", "write the report to this file, as JSON")
 	f.StringVar(&o.junitFile, "junit", "", "write the report to this file, as JUnit's XML")
+	f.StringVar(&o.htmlFile, "html", "", "write the report to this file, as a page to look at")
 	f.BoolVar(&o.output, "output", false, "show what the program prints as it does (default: its last lines, unless it passes)")
 	f.BoolVar(&o.quiet, "quiet", false, "no progress")
 	return cmd
@@ -210,7 +211,7 @@ func (o *draintestOptions) theAction() (draintest.Action, error) {
 // run tests, and tells.
 func (o *draintestOptions) run(cfg draintest.Config) error {
 	// What can't be written is known before the test.
-	for _, name := range []string{o.jsonFile, o.junitFile} {
+	for _, name := range []string{o.jsonFile, o.junitFile, o.htmlFile} {
 		if name == "" {
 			continue
 		}
@@ -269,6 +270,7 @@ func (o *draintestOptions) write(r *draintest.Report) error {
 	}
 	file(o.jsonFile, func(w io.Writer) error { return json.NewEncoder(w).Encode(r) })
 	file(o.junitFile, r.WriteJUnit)
+	file(o.htmlFile, r.WriteHTML)
 	return errors.Join(errs...)
 }
 
