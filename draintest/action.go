@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"strings"
 	"syscall"
-	"time"
 )
 
 // An Action is what is done to a server in each round.
@@ -41,10 +40,20 @@ func Shell(command string) Action {
 		if pid > 0 {
 			cmd.Env = append(os.Environ(), fmt.Sprint("DRAINTEST_PID=", pid))
 		}
-		cmd.WaitDelay = time.Second // of children that keep its output open
-		out, err := cmd.CombinedOutput()
+		// All that it has started ends with it, when its time is over.
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+		cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+		// A file, since what it leaves running, such as a server, may print on.
+		out, err := os.CreateTemp("", "draintest")
 		if err != nil {
-			return fmt.Errorf("draintest: %s: %w%s", command, err, lastLines(out))
+			return err
+		}
+		defer out.Close()
+		defer os.Remove(out.Name())
+		cmd.Stdout, cmd.Stderr = out, out
+		if err := cmd.Run(); err != nil {
+			b, _ := os.ReadFile(out.Name())
+			return fmt.Errorf("draintest: %s: %w%s", command, err, lastLines(b))
 		}
 		return nil
 	}}

@@ -48,6 +48,10 @@ type Config struct {
 	// More than that is a hole in the load, and no Pass. Default 500 ms.
 	MaxBehind time.Duration
 
+	// Proxied says that the address is that of something in front of the server. Otherwise
+	// one of the server's processes has to have the socket that listens there.
+	Proxied bool
+
 	// Unchanged is for an action that changes no process.
 	Unchanged bool
 

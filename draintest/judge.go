@@ -41,26 +41,30 @@ func judge(r *Report, interrupted error) (found []Finding) {
 	fail := func(name string, round int, cause, format string, args ...any) {
 		add(Fail, name, round, cause, format, args...)
 	}
+	done := r.Rounds
+	if interrupted != nil && len(done) > 0 {
+		done = done[:len(done)-1] // the last one may not have had its time
+	}
 	if r.Ended > 0 {
 		fail(foundEnded, r.Ended, "it took the action for a stop, or crashed; its last output says why",
 			"the program has ended: %s", r.Exit)
 	}
 	found = append(found, judgeLoad(r)...)
-	for _, round := range r.Rounds {
+	for _, round := range done {
 		if round.Err != "" {
 			fail(foundAction, round.N, "", "the action failed: %s", round.Err)
 		}
 	}
-	if bad := only(r.Rounds, func(x Round) bool { return x.Changed == 0 }); len(bad) > 0 && !r.cfg.Unchanged && (r.Watched || r.Named) {
+	if bad := only(done, func(x Round) bool { return x.Changed == 0 }); len(bad) > 0 && !r.cfg.Unchanged && (r.Watched || r.Named) {
 		fail(foundUnchanged, bad[0], "the signal is ignored or goes to the wrong process, the action only reloads a configuration in the same process, or the new process could not start",
 			"in %s no other process came to serve within %v", rounds(bad), r.cfg.Settle)
 	}
-	if bad := only(r.Rounds, func(x Round) bool { return len(x.Stayed) > 0 }); len(bad) > 0 {
+	if bad := only(done, func(x Round) bool { return len(x.Stayed) > 0 }); len(bad) > 0 {
 		fail(foundStayed, bad[0], "the old process waits for connections that never end, or was never told to stop",
 			"after %s processes of before were still there when %v had passed: %s", rounds(bad), r.cfg.Settle,
 			pids(r.Rounds[bad[0]-1].Stayed))
 	}
-	if bad := only(r.Rounds, func(x Round) bool { return !x.Answered }); len(bad) > 0 && r.Ended == 0 {
+	if bad := only(done, func(x Round) bool { return !x.Answered }); len(bad) > 0 && r.Ended == 0 {
 		fail(foundUnanswered, bad[0], "the new process does not serve, or not everything",
 			"after %s not every kind of client was answered", rounds(bad))
 	}

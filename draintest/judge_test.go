@@ -102,6 +102,10 @@ func TestJudge(t *testing.T) {
 		{what: "no requests", wrong: func(r *Report) { r.Load = load.Result{} }, found: "untested no-requests 0: there were no requests"},
 		{what: "interrupted", wrong: func(r *Report) { r.Rounds = r.Rounds[:1] }, stopped: errors.New("Ctrl-C"),
 			found: "untested interrupted 0: the test was ended after 1 of 3 rounds: Ctrl-C"},
+		{what: "interrupted in a round", wrong: func(r *Report) {
+			r.Rounds = r.Rounds[:2]
+			r.Rounds[1] = Round{N: 2, Began: at(1000), Err: "killed", Stayed: []*Life{life}}
+		}, stopped: errors.New("Ctrl-C"), found: "untested interrupted 0: the test was ended after 2 of 3 rounds: Ctrl-C"},
 		{what: "nothing to be seen", wrong: func(r *Report) {
 			r.Watched, r.Named = false, false
 			for i := range r.Rounds {

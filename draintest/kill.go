@@ -48,6 +48,7 @@ func (t *test) kill(ctx context.Context) (excuse, error) {
 		return excuse{}, errors.New("draintest: no process serves besides the main one")
 	}
 	if err := procs.Freeze(ctx, victim.PID); err != nil {
+		_ = syscall.Kill(victim.PID, syscall.SIGCONT)
 		return excuse{}, err
 	}
 	e := excuse{at: time.Now()}

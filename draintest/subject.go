@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"os/exec"
@@ -34,8 +35,10 @@ type subject struct {
 	cfg    Config
 	cmd    *exec.Cmd // nil: it was found running
 	exited chan struct{}
-	tree   *tree // nil: processes can't be watched
-	memory int64 // the most so far
+	output *os.File      // what the program's processes print
+	copied chan struct{} // closed when all of that has gone to Config.Output
+	tree   *tree         // nil: processes can't be watched
+	memory int64         // the most so far
 }
 
 // newSubject starts the program, or finds the server.
@@ -56,12 +59,64 @@ func newSubject(cfg Config) (*subject, error) {
 		}, os.Getpid(), 1)
 	}
 	if s.cmd == nil && cfg.PIDFile != "" {
-		if _, err := readPIDFile(cfg.PIDFile); err != nil {
+		pid, err := readPIDFile(cfg.PIDFile)
+		if err == nil {
+			err = notOurs(pid)
+		}
+		if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrStart, err)
 		}
 	}
 	s.look()
 	return s, nil
+}
+
+// notOurs refuses a process that this one descends from: it is no server that is tested.
+func notOurs(pid int) error {
+	all, err := procs.List()
+	if err != nil {
+		return nil // not Linux
+	}
+	parents := map[int]int{}
+	for _, p := range all {
+		parents[p.PID] = p.PPID
+	}
+	for up := os.Getpid(); up > 0; up = parents[up] {
+		if up == pid {
+			return fmt.Errorf("the PID file names process %d, from which this one descends", pid)
+		}
+	}
+	return nil
+}
+
+// serves checks that one of the server's processes has a socket that listens at the
+// address: else somebody else answers. What can't be known is no error.
+func (s *subject) serves() error {
+	if !s.watched() || s.cfg.Proxied {
+		return nil
+	}
+	network, address := "tcp", s.cfg.Load.Addr
+	if path, ok := strings.CutPrefix(address, "unix:"); ok {
+		network, address = "unix", path
+	}
+	listeners, err := procs.Listeners(network, address)
+	if err != nil || len(listeners) == 0 {
+		return nil // on another machine, or in another network namespace
+	}
+	s.look()
+	for _, l := range s.tree.alive() {
+		fds, err := procs.FDs(l.PID)
+		if err != nil {
+			return nil // somebody else's
+		}
+		for _, target := range fds {
+			if listeners[target] {
+				return nil
+			}
+		}
+	}
+	return fmt.Errorf("%w: %s is answered by another process than the server's %s (if it is a proxy in front of it, say so)",
+		ErrStart, s.cfg.Load.Addr, pids(s.tree.alive()))
 }
 
 func (s *subject) start(mark string) error {
@@ -70,14 +125,26 @@ func (s *subject) start(mark string) error {
 		return err
 	}
 	cmd := exec.Command(s.cfg.Command[0], s.cfg.Command[1:]...)
-	cmd.Dir, cmd.Stdout, cmd.Stderr = s.cfg.Dir, s.cfg.Output, s.cfg.Output
+	// The pipe outlives this process's child: those after it print into it, too.
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	cmd.Dir, cmd.Stdout, cmd.Stderr = s.cfg.Dir, w, w
 	cmd.Env = append(append(os.Environ(), s.cfg.Env...), mark)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is for the test
-	cmd.WaitDelay = time.Second                           // of others that keep its output open
 	if err := cmd.Start(); err != nil {
+		r.Close()
 		return fmt.Errorf("%w: %w", ErrStart, err)
 	}
 	s.cmd, s.exited = cmd, make(chan struct{})
+	s.output, s.copied = r, make(chan struct{})
+	go func() {
+		defer close(s.copied)
+		_, _ = io.Copy(s.cfg.Output, r)
+		_, _ = io.Copy(io.Discard, r) // the program is not to be stopped by a writer that fails
+	}()
 	go func() {
 		defer close(s.exited)
 		_ = cmd.Wait() // ProcessState has it
@@ -233,6 +300,10 @@ func (s *subject) stop() (left []*Life) {
 		s.await(time.Second, s.gone)
 	}
 	<-s.exited
+	// Who is left, and not known, may have it.
+	_ = s.output.SetReadDeadline(time.Now().Add(time.Second))
+	<-s.copied
+	s.output.Close()
 	return left
 }
 

@@ -55,6 +55,11 @@ func Test(ctx context.Context, cfg Config) (*Report, error) {
 	t := &test{cfg: cfg, subject: s, recorder: rec, load: l, report: &Report{
 		Began: time.Now(), Name: name(cfg), Action: cfg.Action.String(), Asked: cfg.Rounds, cfg: cfg,
 	}}
+	if err := s.serves(); err != nil {
+		l.Stop()
+		s.stop()
+		return nil, err
+	}
 	t.rounds(ctx)
 	t.end(ctx)
 	return t.report, nil
@@ -116,6 +121,7 @@ type rate struct {
 func (t *test) rounds(ctx context.Context) {
 	t.await(ctx, t.cfg.Settle, t.answered(t.recorder.answered())) // some, before the first
 	s, r := t.subject, t.report
+	t.await(ctx, t.cfg.Settle, t.steady()) // a server may start its workers one by one
 	r.Watched = s.watched()
 	_, _, _, worker := t.recorder.counts()
 	r.Named = worker != ""
@@ -195,6 +201,29 @@ func (t *test) act(ctx context.Context) error {
 	}
 }
 
+// steadyTime is how long nothing may have changed about a server's processes for it to have
+// started, and newTime how long a process has to live to be one that serves, where that is
+// all that is known of it.
+const (
+	steadyTime = time.Second
+	newTime    = 500 * time.Millisecond
+)
+
+// steady is a condition: no process has come or gone for a while.
+func (t *test) steady() func() bool {
+	return func() bool {
+		if t.subject.tree == nil {
+			return true
+		}
+		for _, l := range t.subject.tree.lives {
+			if time.Since(l.First) < steadyTime || !l.Ended.IsZero() && time.Since(l.Ended) < steadyTime {
+				return false
+			}
+		}
+		return true
+	}
+}
+
 // changed tells whether another process serves, by all that the server shows.
 func (t *test) changed(r *Round) bool {
 	if r.Changed > 0 {
@@ -209,10 +238,14 @@ func (t *test) changed(r *Round) bool {
 		at, r.By = first, "answer"
 	}
 	if t.report.Watched {
-		// One that is still there at the next look is no helper of a moment.
+		// One that is still there after a while is no helper of a moment.
+		least := lookTime
+		if !t.report.Named {
+			least = newTime
+		}
 		young := t.subject.tree.since(r.Began)
-		young = slices.DeleteFunc(young, func(l *Life) bool { return time.Since(l.First) < lookTime })
-		if len(young) == 0 {
+		young = slices.DeleteFunc(young, func(l *Life) bool { return time.Since(l.First) < least })
+		if len(young) == 0 || !t.report.Named && !t.subject.tree.endedSince(r.Began) {
 			return false
 		}
 		if !t.report.Named {

@@ -1,13 +1,18 @@
 package draintest_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -90,6 +95,7 @@ func TestWrong(t *testing.T) {
 		{"unready", []load.Kind{load.New}, "failed: wrong status", "failed"},
 		{"stays", all, "stayed: after rounds 1, 2, 3 ", "failed"},
 		{"leaks", all, "descriptors: more descriptors", "failed"},
+		{"helper", all, "unchanged: in rounds 1, 2, 3 ", ""},
 		{"ignores", all, "unchanged: in rounds 1, 2, 3 ", ""},
 		{"dies", all, "ended: the program has ended", "failed unchanged unanswered left"},
 		{"zombie", all, "zombies: ", "descriptors failed"},
@@ -98,6 +104,9 @@ func TestWrong(t *testing.T) {
 			t.Parallel()
 			cfg := of(t, tc.mode, tc.kinds...)
 			cfg.Settle = 3 * time.Second
+			if tc.mode == "helper" {
+				cfg.Load.WorkerHeader = "X-None" // a new process is all that can be seen
+			}
 			r, err := draintest.Test(t.Context(), cfg)
 			if err != nil {
 				t.Fatal(err)
@@ -118,6 +127,34 @@ func TestWrong(t *testing.T) {
 	}
 }
 
+// TestSomebodyElse: a server that was forgotten answers, and not the one that is tested.
+func TestSomebodyElse(t *testing.T) {
+	forgotten := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Request-Id", r.Header.Get("X-Request-Id"))
+	}))
+	defer forgotten.Close()
+	cfg := of(t, "right", load.New)
+	cfg.Load.Addr = forgotten.Listener.Addr().String()
+	if _, err := draintest.Test(t.Context(), cfg); !errors.Is(err, draintest.ErrStart) || !strings.Contains(err.Error(), "is answered by another process") {
+		t.Error(err)
+	}
+}
+
+// TestSolo: a server of one process, whose successors outlive it, and print.
+func TestSolo(t *testing.T) {
+	var out lockedBuffer
+	cfg := of(t, "solo", load.New, load.KeepAlive)
+	cfg.Output, cfg.Every = &out, 1500*time.Millisecond
+	r := draintest.Run(t, cfg)
+	pids := map[string]bool{}
+	for _, line := range strings.Fields(out.String()) {
+		pids[line] = true
+	}
+	if len(pids) != 4 || r.Processes != 1 || len(r.Lives) < 4 {
+		t.Errorf("%d processes have printed, not 4\n%v", len(pids), r)
+	}
+}
+
 // Without anything that could be tested there is an error, and no report.
 func TestNoServer(t *testing.T) {
 	cfg := of(t, "right", load.New)
@@ -133,9 +170,35 @@ func TestNoServer(t *testing.T) {
 	if _, err := draintest.Test(t.Context(), cfg); !errors.Is(err, draintest.ErrStart) {
 		t.Errorf("no PID file: %v", err)
 	}
+	cfg.PIDFile = filepath.Join(t.TempDir(), "pid")
+	for pid, is := range map[int]string{1: "descends", os.Getpid(): "descends", os.Getppid(): "descends", -1: "is no pid"} {
+		if err := os.WriteFile(cfg.PIDFile, fmt.Append(nil, pid), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := draintest.Test(t.Context(), cfg); !errors.Is(err, draintest.ErrStart) || !strings.Contains(err.Error(), is) {
+			t.Errorf("a PID file with %d: %v", pid, err)
+		}
+	}
 	cfg.PIDFile, cfg.Action = "", draintest.Call("nothing", func(context.Context, int) error { return nil })
 	cfg.Load.WaitReady = time.Second
 	if _, err := draintest.Test(t.Context(), cfg); err == nil {
 		t.Error("no server, and no error")
 	}
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }

@@ -124,6 +124,16 @@ func (t *tree) since(when time.Time) (list []*Life) {
 	return list
 }
 
+// endedSince tells whether one that was there before a time has ended after it.
+func (t *tree) endedSince(when time.Time) bool {
+	for _, l := range t.lives {
+		if l.First.Before(when) && l.Ended.After(when) {
+			return true
+		}
+	}
+	return false
+}
+
 // main is the process that the others descend from: the oldest whose parent is not among
 // those that live, or nil.
 func (t *tree) main() *Life {

@@ -18,10 +18,14 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/oklog/run"
 	"golang.org/x/sys/unix"
 
 	"github.com/handover-go/handover"
+	"github.com/handover-go/handover/drain"
 	"github.com/handover-go/handover/internal/demo"
+	"github.com/handover-go/handover/signals"
+	"github.com/handover-go/handover/upgrader"
 )
 
 // The test binary is a server, too, that is restarted by HUP in a way that DRAINTEST_SERVER
@@ -38,7 +42,9 @@ func serverMain(mode string) {
 		}, demo.App)
 	}
 	var err error
-	if os.Getenv("DRAINTEST_CHILD") != "" {
+	if mode == "solo" {
+		err = serveSolo(addr)
+	} else if os.Getenv("DRAINTEST_CHILD") != "" {
 		err = serveWrong(mode, addr)
 	} else {
 		err = superviseWrong(mode, addr)
@@ -47,6 +53,32 @@ func serverMain(mode string) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+}
+
+// serveSolo is a service of one process, which says its pid again and again.
+func serveSolo(addr string) error {
+	up, err := upgrader.New(upgrader.Config{Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return err
+	}
+	ln, err := up.Listen("http", "tcp", addr)
+	if err != nil {
+		return err
+	}
+	go func() {
+		for ; ; time.Sleep(100 * time.Millisecond) {
+			fmt.Println(os.Getpid())
+		}
+	}()
+	quiet := slog.New(slog.DiscardHandler)
+	var g run.Group
+	g.Add(drain.Actor(&http.Server{Handler: wrongHandler("", new(atomic.Bool))}, ln, drain.Config{Successor: up, Logger: quiet}))
+	g.Add(up.Actor())
+	g.Add(signals.Actor(context.Background(), signals.Map{syscall.SIGHUP: up.Upgrade, syscall.SIGTERM: signals.Stop}, signals.Logger(quiet)))
+	if err := g.Run(); err != nil && !errors.Is(err, signals.ErrStop) {
+		return err
+	}
+	return nil
 }
 
 // superviseWrong holds the socket, and at each HUP changes one child for another.
@@ -80,6 +112,11 @@ func superviseWrong(mode, addr string) error {
 		before := child
 		switch mode {
 		case "ignores":
+			continue
+		case "helper": // of a moment
+			if err := exec.Command("sleep", "0.3").Run(); err != nil {
+				return err
+			}
 			continue
 		case "dies":
 			if round == 3 {

@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,9 +13,11 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"os/signal"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -86,6 +89,7 @@ func draintestCommand() *cobra.Command {
 	f.DurationVar(&cfg.Every, "every", draintest.DefaultEvery, "shortest time from one round to the next")
 	f.DurationVar(&cfg.Settle, "settle", draintest.DefaultSettle, "how long a round may take")
 	f.BoolVar(&cfg.Unchanged, "unchanged", false, "the action changes no process")
+	f.BoolVar(&cfg.Proxied, "proxied", false, "the URL is that of a proxy in front of the server")
 	f.StringSliceVar(&o.kinds, "kinds", nil, "kinds of clients")
 	f.StringVar(o.paths[load.Slow], "slow-path", "", "what slow clients ask for")
 	f.StringVar(o.paths[load.Upload], "upload-path", "", "what upload clients post to")
@@ -115,6 +119,12 @@ func draintestCommand() *cobra.Command {
 // apply makes a configuration of the flags, or says which can't work.
 func (o *draintestOptions) apply(cmd *cobra.Command, cfg *draintest.Config) error {
 	changed := cmd.Flags().Changed
+	// In a Config 0 is the default; a person who types it means something else.
+	for _, name := range []string{"every", "settle", "rate", "timeout", "wait-ready", "max-behind", "slow", "stream", "upload", "status"} {
+		if f := cmd.Flags().Lookup(name); f.Changed && strings.Trim(f.Value.String(), "0.hms") == "" {
+			return fmt.Errorf("--%s %s: must not be 0", name, f.Value)
+		}
+	}
 	if len(cfg.Command) == 0 && !changed("url") && !changed("socket") {
 		return errors.New("nothing to test: give a program (handover draintest [flags] -- program args…), or the --url of one that runs")
 	}
@@ -215,13 +225,18 @@ func (o *draintestOptions) run(cfg draintest.Config) error {
 		if name == "" {
 			continue
 		}
-		f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE, 0o644)
+		// An old one is not to be taken for this test's.
+		f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
 		if err != nil {
 			return &exit{2, err}
 		}
 		f.Close()
 	}
-	ctx, stop := interruptible()
+	// A closed terminal, or a reader that has gone, is no reason to leave a server behind.
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
+	pipe := make(chan os.Signal, 1)
+	signal.Notify(pipe, syscall.SIGPIPE)
+	defer signal.Stop(pipe)
 	defer stop()
 	var printed lastLines
 	cfg.Output = &printed

@@ -77,6 +77,7 @@ func parsePSS(b []byte) (int64, error) {
 
 // A tcpSocket is one line of /proc/net/tcp or tcp6, see proc_pid_net(5).
 type tcpSocket struct {
+	local  netip.AddrPort
 	remote netip.AddrPort // IPv4 in IPv6 is unmapped, as net prints it
 	state  uint64         // TCP_ESTABLISHED is 1
 	inode  string         // "0" for one that is in an accept queue
@@ -93,6 +94,10 @@ func parseTCP(line string) (tcpSocket, error) {
 	if len(f) < 10 {
 		return tcpSocket{}, fmt.Errorf("procs: not a line of /proc/net/tcp: %.120q", line)
 	}
+	local, err := parseHexAddr(f[1])
+	if err != nil {
+		return tcpSocket{}, err
+	}
 	remote, err := parseHexAddr(f[2])
 	if err != nil {
 		return tcpSocket{}, err
@@ -101,7 +106,7 @@ func parseTCP(line string) (tcpSocket, error) {
 	if err != nil {
 		return tcpSocket{}, fmt.Errorf("procs: bad TCP state %.20q", f[3])
 	}
-	return tcpSocket{remote: remote, state: state, inode: f[9]}, nil
+	return tcpSocket{local: local, remote: remote, state: state, inode: f[9]}, nil
 }
 
 // parseHexAddr reads "0100007F:1F90": words of 32 bits as this machine holds

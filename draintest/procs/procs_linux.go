@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -129,6 +130,46 @@ func Standing() (map[string]bool, error) {
 		}
 		return nil
 	})
+}
+
+// Listeners returns the sockets of this machine that listen at an address, in the form of
+// the links in /proc/PID/fd: for a unix socket those of its path, for TCP those of the
+// address's port, whatever addresses they are bound to. The network is "tcp" or "unix".
+func Listeners(network, address string) (map[string]bool, error) {
+	found := map[string]bool{}
+	if network == "unix" {
+		return found, eachLine("/proc/net/unix", func(line string) error {
+			// Num RefCount Protocol Flags Type St Inode Path; this flag is __SO_ACCEPTCON.
+			if f := strings.Fields(line); len(f) > 7 && f[3] == "00010000" && line[strings.Index(line, f[6])+len(f[6])+1:] == address {
+				found["socket:["+f[6]+"]"] = true
+			}
+			return nil
+		})
+	}
+	_, text, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	port, err := strconv.ParseUint(text, 10, 16)
+	if err != nil {
+		return nil, fmt.Errorf("procs: port of %s: %w", address, err)
+	}
+	for _, table := range []string{"tcp", "tcp6", "tcp", "tcp6"} { // see Peers
+		err := eachLine("/proc/net/"+table, func(line string) error {
+			if !strings.Contains(line, " 0A ") { // one of many that were closed
+				return nil
+			}
+			s, err := parseTCP(line)
+			if err == nil && s.state == tcpListen && s.local.Port() == uint16(port) {
+				found["socket:["+s.inode+"]"] = true
+			}
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return found, nil
 }
 
 // FDs returns the open descriptors of process pid and what each is open on, as

@@ -385,6 +385,10 @@ func TestStanding(t *testing.T) {
 		}
 		defer a.Close()
 		standing, passing = append(standing, ln), append(passing, a)
+		at, err := Listeners(network, ln.Addr().String())
+		if err != nil || len(at) != 1 || !at[inodeOf(t, ln)] {
+			t.Errorf("at %s listens %v, %v", ln.Addr(), at, err)
+		}
 	}
 	u, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {

@@ -25,6 +25,9 @@ func Memory(pid int) (int64, error) { return 0, ErrNotLinux }
 // Standing needs Linux; here it returns [ErrNotLinux].
 func Standing() (map[string]bool, error) { return nil, ErrNotLinux }
 
+// Listeners needs Linux; here it returns [ErrNotLinux].
+func Listeners(network, address string) (map[string]bool, error) { return nil, ErrNotLinux }
+
 // FDs needs Linux; here it returns [ErrNotLinux].
 func FDs(pid int) (map[int]string, error) { return nil, ErrNotLinux }
 
