@@ -76,7 +76,7 @@ func TestTraps(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Of which package: the one that was named last in the row.
-	words := regexp.MustCompile(`\|\n\|[^|]*\||(?:[a-z]+ )?Test\w+`).FindAllString(string(doc), -1)
+	words := regexp.MustCompile(`\|\n\|[^|]*\||(?:[a-z/]+ )?Test\w+`).FindAllString(string(doc), -1)
 	dir, named := ".", 0
 	for _, w := range words {
 		pkg, name, ok := strings.Cut(w, " Test")
