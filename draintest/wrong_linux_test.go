@@ -193,6 +193,10 @@ func serveWrong(mode, addr string) error {
 	<-term
 	draining.Store(true)
 	switch mode {
+	case "twice", "crosses", "unready":
+		time.Sleep(300 * time.Millisecond) // some requests come here
+	}
+	switch mode {
 	case "resets": // whoever has just been accepted
 		ln.Close()
 		srv.Close()
