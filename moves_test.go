@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -18,11 +17,7 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/handover-go/handover/draintest/load"
-	"github.com/handover-go/handover/internal/moving"
-	"github.com/handover-go/handover/workerset"
 )
 
 // These are tests of connections that clients keep while processes come and go: none
@@ -109,39 +104,12 @@ func (s *service) exits(from int, pid string) {
 
 // A set is rolled, and scaled down to one worker and up again.
 func TestKeptOverRollsAndScaling(t *testing.T) {
-	ln, fd := heldSocket(t)
-	give, take, err := moving.Pair()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Close(give)
-	defer unix.Close(take)
-	set, err := workerset.New(workerset.Config{
-		Name:    "set",
-		Program: workerset.Program{Env: append(os.Environ(), "GORACE=atexit_sleep_ms=0")},
-		Groups: []workerset.Group{{Name: "web", Count: 4,
-			Queues: map[string]workerset.Queue{"http": {Give: give, Take: take}}}},
-		Sockets: map[string]int{"http": fd},
-		Logger:  slog.New(slog.NewTextHandler(t.Output(), nil)),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan error, 1)
-	go func() { done <- set.Run() }()
-	defer func() {
-		set.Stop()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	}()
+	h := startHeldSet(t, 4)
+	set := h.set
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	if err := set.Ready(ctx); err != nil {
-		t.Fatal(err)
-	}
 	l, err := load.Start(ctx, load.Config{
-		Addr: ln.Addr().String(), Rate: keepingRate, WaitReady: 10 * time.Second, SlowMS: 100, Clients: keeping,
+		Addr: h.ln.Addr().String(), Rate: keepingRate, WaitReady: 10 * time.Second, SlowMS: 100, Clients: keeping,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -13,7 +13,7 @@ import (
 // These are tests of connections that do not move, and of those that end by themselves
 // where they have moved to.
 
-// has waited: no old worker is left.
+// awaitExits waits until all of these workers have exited.
 func (s *service) awaitExits(from int, pids []int) {
 	s.t.Helper()
 	for _, pid := range pids {

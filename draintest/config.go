@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/handover-go/handover/draintest/load"
@@ -127,6 +128,9 @@ func (c Config) Validate() error {
 	}
 	if c.Action.needsPID && len(c.Command) == 0 && c.PIDFile == "" {
 		fault("Action: %s: of which process? Set Command or PIDFile", c.Action)
+	}
+	if c.Action.kill && strings.HasPrefix(c.Load.Addr, "unix:") {
+		fault("Action: %s: who has which connection of a unix socket can't be seen", c.Action)
 	}
 	if c.Rounds < 1 {
 		fault("Rounds: %d: at least 1 is needed", c.Rounds)

@@ -229,6 +229,7 @@ func TestValidate(t *testing.T) {
 		"Command":          func(c *Config) { c.Command = []string{""} },
 		"Action: none":     func(c *Config) { c.Action = Action{} },
 		"of which process": func(c *Config) { c.Command = nil },
+		"unix socket":      func(c *Config) { c.Load.Addr, c.Action = "unix:/s", KillWorker() },
 		"Rounds":           func(c *Config) { c.Rounds = -1 },
 		"Every":            func(c *Config) { c.Every = -1 },
 		"Settle":           func(c *Config) { c.Settle = -1 },
@@ -263,6 +264,7 @@ func TestParseSignal(t *testing.T) {
 func TestRecorder(t *testing.T) {
 	t.Parallel()
 	r := newRecorder()
+	r.began = began
 	for i := range 1000 {
 		r.observe(load.Request{Kind: load.New, Intended: began, Ended: at(i % 100), Worker: "a"})
 	}

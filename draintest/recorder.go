@@ -30,8 +30,9 @@ type Point struct {
 
 // recorder notes what clients see.
 type recorder struct {
+	began time.Time // the load; set before it does
+
 	mu      sync.Mutex
-	began   time.Time
 	points  map[pointKey]*Point
 	good    map[load.Kind]int
 	workers map[string]time.Time // X-Worker: when it was first seen
@@ -53,9 +54,6 @@ func newRecorder() *recorder {
 func (r *recorder) observe(q load.Request) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.began.IsZero() {
-		r.began = q.Intended
-	}
 	key := pointKey{max(0, int(q.Intended.Sub(r.began)/bucket)), q.Kind}
 	p := r.points[key]
 	if p == nil {

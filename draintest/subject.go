@@ -115,7 +115,7 @@ func (s *subject) serves() error {
 			}
 		}
 	}
-	return fmt.Errorf("%w: %s is answered by another process than the server's %s (if it is a proxy in front of it, say so)",
+	return fmt.Errorf("%w: %s is answered by another process than the server's %s (a proxy in front of it? Say so by --proxied, or Config.Proxied)",
 		ErrStart, s.cfg.Load.Addr, pids(s.tree.alive()))
 }
 

@@ -1,7 +1,6 @@
 package draintest
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -47,13 +46,13 @@ func Test(ctx context.Context, cfg Config) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	l, err := begin(ctx, s)
+	l, err := begin(ctx, s, rec)
 	if err != nil {
 		s.stop()
 		return nil, err
 	}
 	t := &test{cfg: cfg, subject: s, recorder: rec, load: l, report: &Report{
-		Began: time.Now(), Name: name(cfg), Action: cfg.Action.String(), Asked: cfg.Rounds, cfg: cfg,
+		Began: rec.began, Name: name(cfg), Action: cfg.Action.String(), Asked: cfg.Rounds, cfg: cfg,
 	}}
 	if err := s.serves(); err != nil {
 		l.Stop()
@@ -66,7 +65,7 @@ func Test(ctx context.Context, cfg Config) (*Report, error) {
 }
 
 // begin starts the load when the server answers.
-func begin(ctx context.Context, s *subject) (*load.Load, error) {
+func begin(ctx context.Context, s *subject, rec *recorder) (*load.Load, error) {
 	starting, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	began, done := make(chan struct{}), make(chan struct{})
@@ -87,6 +86,7 @@ func begin(ctx context.Context, s *subject) (*load.Load, error) {
 	}
 	cfg := s.cfg.Load
 	cfg.WaitReady = 0
+	rec.began = time.Now()
 	return load.Start(ctx, cfg)
 }
 
@@ -224,9 +224,10 @@ func (t *test) steady() func() bool {
 	}
 }
 
-// changed tells whether another process serves, by all that the server shows.
+// changed tells whether another process serves, by all that the server shows, or that there
+// is nothing to wait for.
 func (t *test) changed(r *Round) bool {
-	if r.Changed > 0 {
+	if r.Changed > 0 || t.cfg.Unchanged || !t.report.Watched && !t.report.Named {
 		return true
 	}
 	var at time.Time
@@ -251,9 +252,6 @@ func (t *test) changed(r *Round) bool {
 		if !t.report.Named {
 			at, r.By = young[0].First, "process"
 		}
-	}
-	if at.IsZero() {
-		return t.cfg.Unchanged // nothing can be seen
 	}
 	r.Changed = max(1, at.Sub(r.Began))
 	return true
@@ -330,25 +328,18 @@ func (t *test) look() {
 // end stops the load and the program, and judges.
 func (t *test) end(ctx context.Context) {
 	r := t.report
-	stopped := make(chan load.Result, 1)
-	go func() { stopped <- t.load.Stop() }()
-	var result *load.Result
-	t.await(context.Background(), t.cfg.Load.Timeout+time.Minute, func() bool {
-		select {
-		case res := <-stopped:
-			result = &res
-		default:
-		}
-		return result != nil
-	})
-	if result == nil { // it never takes so long
-		res := <-stopped
-		result = &res
-	}
+	var result load.Result
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		result = t.load.Stop() // requests under way end within their timeout
+	}()
+	t.await(context.Background(), t.cfg.Load.Timeout, func() bool { return isClosed(stopped) })
+	<-stopped
 	for _, e := range t.excuses {
-		*result = result.ExceptAt(e.at, e.peers)
+		result = result.ExceptAt(e.at, e.peers)
 	}
-	r.Load, r.Failures = *result, result.Log()
+	r.Load, r.Failures = result, result.Log()
 	r.Timeline, r.Latency = t.recorder.timeline(), t.recorder.histogram()
 	slices.SortStableFunc(r.Failures, func(a, b load.Failure) int { return a.When.Compare(b.When) })
 	r.Took = time.Since(r.Began)
@@ -368,5 +359,5 @@ func (t *test) end(ctx context.Context) {
 	} else {
 		s.stop()
 	}
-	r.Findings = judge(r, cmp.Or(context.Cause(ctx), nil))
+	r.Findings = judge(r, context.Cause(ctx))
 }

@@ -86,8 +86,8 @@ func superviseWrong(mode, addr string) error {
 	signals := make(chan os.Signal, 10)
 	signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM)
 	var held *os.File
-	if mode != "refuses" {
-		ln, err := listenAgain(addr)
+	if mode != "refuses" && mode != "resets" {
+		ln, err := net.Listen("tcp", addr)
 		if err != nil {
 			return err
 		}
@@ -177,7 +177,13 @@ func serveWrong(mode, addr string) error {
 	var err error
 	switch mode {
 	case "refuses":
-		ln, err = listenAgain(addr)
+		ln, err = net.Listen("tcp", addr)
+	case "resets": // each child has a socket of its own, and a queue
+		lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) (err error) {
+			cerr := c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1) })
+			return errors.Join(err, cerr)
+		}}
+		ln, err = lc.Listen(context.Background(), "tcp", addr)
 	default:
 		ln, err = net.FileListener(os.NewFile(4, "listener"))
 	}
@@ -188,6 +194,9 @@ func serveWrong(mode, addr string) error {
 	signal.Notify(term, syscall.SIGTERM)
 	var draining atomic.Bool
 	srv := &http.Server{Handler: wrongHandler(mode, &draining)}
+	if mode == "resets" {
+		ln = lazy{ln, &draining}
+	}
 	go func() { _ = srv.Serve(ln) }()
 	ready.Close()
 	<-term
@@ -197,26 +206,34 @@ func serveWrong(mode, addr string) error {
 		time.Sleep(300 * time.Millisecond) // some requests come here
 	}
 	switch mode {
-	case "resets": // whoever has just been accepted
+	case "resets": // who waits in the queue
+		time.Sleep(200 * time.Millisecond)
 		ln.Close()
-		srv.Close()
+		time.Sleep(200 * time.Millisecond) // those that were accepted are answered
 	case "cuts":
 		ln.Close()
 		time.Sleep(10 * time.Millisecond)
 	default:
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
-		// Without this, a request that is on its way on a new connection is lost, too.
 		ln.Close()
-		time.Sleep(50 * time.Millisecond)
+		time.Sleep(50 * time.Millisecond) // Shutdown loses what has just been accepted
 		_ = srv.Shutdown(ctx)
 	}
 	return nil
 }
 
-// listenAgain is for an address that was in use just now.
-func listenAgain(addr string) (net.Listener, error) {
-	return net.Listen("tcp", addr)
+// lazy is a listener that accepts one more when it drains, and then no more.
+type lazy struct {
+	net.Listener
+	draining *atomic.Bool
+}
+
+func (l lazy) Accept() (net.Conn, error) {
+	if l.draining.Load() {
+		select {}
+	}
+	return l.Listener.Accept()
 }
 
 func wrongHandler(mode string, draining *atomic.Bool) http.Handler {
