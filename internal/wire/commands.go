@@ -1,9 +1,11 @@
 package wire
 
+import "encoding/json"
+
 // Version is the version of the commands below. A worker says it in its State;
 // nobody refuses another, since unknown fields and commands are skipped and a
 // field never changes its meaning.
-const Version = 1
+const Version = 2
 
 // Commands between a parent and a worker. They begin with NODE_ so that Node
 // keeps them from a program's message handler.
@@ -22,6 +24,12 @@ const (
 	CmdMoves    = "NODE_HANDOVER_MOVES" // parent → worker: a Moves
 	// CmdConnect comes with the other end of a connection: a Connect.
 	CmdConnect = "NODE_HANDOVER_CONNECT"
+	// CmdMessage, both ways, comes with its files: a Message.
+	CmdMessage = "NODE_HANDOVER_MESSAGE"
+	CmdDone    = "NODE_HANDOVER_DONE"  // worker → parent: a Result, of a message that it was given
+	CmdAgain   = "NODE_HANDOVER_AGAIN" // worker → parent: an Again, of one that it has not begun with and won't
+	CmdSent    = "NODE_HANDOVER_SENT"  // parent → worker: a Result, of a message that it has sent
+	CmdMail    = "NODE_HANDOVER_MAIL"  // worker → parent: a Mail, before a State that was asked for with it
 )
 
 // Environment variables of a worker.
@@ -144,6 +152,96 @@ const (
 type Connect struct {
 	Cmd    string `json:"cmd"`
 	Socket string `json:"socket"`
+}
+
+// Message is a message of the application's. Its files come with it.
+type Message struct {
+	Cmd string `json:"cmd"`
+	// N is its number: on the way to the parent one of the sender's, on the way to a
+	// worker one of the parent's. They count from 1.
+	N    int     `json:"n"`
+	To   Address `json:"to,omitzero"`   // on the way to the parent
+	From Sender  `json:"from,omitzero"` // on the way to a worker
+	Type string  `json:"type"`
+	// Data is any JSON value.
+	Data  json.RawMessage `json:"data,omitempty"`
+	Files int             `json:"files,omitempty"` // how many come with it
+}
+
+// Address says who is to get a message.
+type Address struct {
+	To    To     `json:"to"`
+	Group string `json:"group,omitempty"`
+	Slot  int    `json:"slot,omitempty"`
+}
+
+// To is a kind of address.
+type To string
+
+// The kinds. Group, and Any for one worker of it, name a group or, with none, mean that
+// of the sender.
+const (
+	ToParent To = "parent"
+	ToSlot   To = "slot"
+	ToGroup  To = "group"
+	ToAny    To = "any"
+	ToAll    To = "all"
+)
+
+// Sender is who sent a message: a worker, or with the zero value the parent.
+type Sender struct {
+	Group      string `json:"group,omitempty"`
+	Slot       int    `json:"slot,omitempty"`
+	ID         int    `json:"id,omitempty"`
+	Generation int    `json:"generation,omitempty"`
+}
+
+// Result is what became of a message.
+type Result struct {
+	Cmd string `json:"cmd"`
+	N   int    `json:"n"`
+	// Data is the handler's answer.
+	Data json.RawMessage `json:"data,omitempty"`
+	// Why is why there is none, and Text says it to people.
+	Why  Why    `json:"why,omitempty"`
+	Text string `json:"text,omitempty"`
+}
+
+// Why is the reason for a message not having been handled well. What is unknown is
+// WhyLost.
+type Why string
+
+const (
+	WhyHandler   Why = "handler"   // its handler returned an error
+	WhyUnhandled Why = "unhandled" // nobody there handles messages of that type
+	WhyAddress   Why = "address"   // there is nobody of that address
+	WhyGone      Why = "gone"      // whoever was to get it is gone for good, and has not begun with it
+	WhyLost      Why = "lost"      // whoever had it has died: it may or may not have been handled
+	WhyRefused   Why = "refused"   // it is not as it has to be
+)
+
+// Again gives a message back.
+type Again struct {
+	Cmd string `json:"cmd"`
+	N   int    `json:"n"`
+}
+
+// Mail is what a worker has to say of its messages to a parent that may have missed
+// something.
+type Mail struct {
+	Cmd string `json:"cmd"`
+	// Sent are those of its own whose result it waits for, Have those that it was given
+	// and is not done with, Done some that it was done with lately.
+	Sent []int `json:"sent,omitempty"`
+	Have []int `json:"have,omitempty"`
+	Done []int `json:"done,omitempty"`
+}
+
+// Who asks a worker for its state.
+type Who struct {
+	Cmd string `json:"cmd"`
+	// Mail: and before that for its Mail.
+	Mail bool `json:"mail,omitempty"`
 }
 
 // Order is a command without content.

@@ -67,3 +67,24 @@ func (c *Conn) SyscallConn() (syscall.RawConn, error) { return nil, errNoChannel
 
 // Close returns nil.
 func (c *Conn) Close() error { return nil }
+
+// Outbox cannot be had on this system.
+type Outbox struct{}
+
+// NewOutbox returns one whose methods fail.
+func NewOutbox(c *Conn, rest []byte, spawn func(func()), room func()) *Outbox { return &Outbox{} }
+
+// Put fails.
+func (o *Outbox) Put(v any, files ...*os.File) error { return errNoChannel }
+
+// Urge fails.
+func (o *Outbox) Urge(v any, files ...*os.File) error { return errNoChannel }
+
+// Halt returns nil.
+func (o *Outbox) Halt() (rest []byte) { return nil }
+
+// Unhalt does nothing.
+func (o *Outbox) Unhalt(rest []byte) {}
+
+// Gone returns false.
+func Gone(err error) bool { return false }

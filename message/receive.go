@@ -1,0 +1,213 @@
+package message
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"runtime/debug"
+	"slices"
+
+	"github.com/handover-go/handover/internal/wire"
+)
+
+// This file is the side of an endpoint that the link calls. It is for the packages of
+// this module.
+
+// Result takes in what became of a message that was sent from here.
+func (e *Endpoint) Result(r wire.Result) {
+	e.mu.Lock()
+	s := e.sent[r.N]
+	if s == nil {
+		e.mu.Unlock()
+		return // said twice, by two parents
+	}
+	e.forget(r.N, s)
+	e.mu.Unlock()
+	s.settle(r.Data, failure(s.to, s.typ, r))
+}
+
+// forget makes room.
+func (e *Endpoint) forget(n int, s *Sent) {
+	delete(e.sent, n)
+	e.bytes -= s.size
+	e.files -= len(s.files)
+	close(e.room)
+	e.room = make(chan struct{})
+}
+
+// Receive takes in a message, and owns its files. It does not wait.
+func (e *Endpoint) Receive(m wire.Message, files []*os.File) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.stopped {
+		closeAll(files)
+		e.link.Again(m.N)
+		return
+	}
+	from := Sender{Group: m.From.Group, Slot: m.From.Slot, ID: m.From.ID, Generation: m.From.Generation}
+	l := e.lanes[m.From]
+	if l == nil {
+		l = &lane{}
+		e.lanes[m.From] = l
+	}
+	l.queue = append(l.queue, received{n: m.N, m: Message{Type: m.Type, From: from, Data: m.Data, Files: files}})
+	if l.running == 0 {
+		e.begin(m.From, l)
+	}
+}
+
+// begin starts the goroutine that handles what is in a lane.
+func (e *Endpoint) begin(from wire.Sender, l *lane) {
+	l.running = l.queue[0].n
+	e.busy++
+	e.wg.Go(func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		for len(l.queue) > 0 && !e.stopped {
+			r := l.queue[0]
+			l.queue = l.queue[1:]
+			l.running = r.n
+			h := e.handlers[r.m.Type]
+			e.mu.Unlock()
+			result := e.handle(h, &r.m)
+			result.Cmd, result.N = wire.CmdDone, r.n
+			e.mu.Lock()
+			if e.done = append(e.done, r.n); len(e.done) > remembered {
+				e.done = e.done[1:]
+			}
+			e.link.Done(result)
+		}
+		l.running = 0
+		delete(e.lanes, from) // it is empty: Stop takes out what it ends
+		if e.busy--; e.busy == 0 {
+			close(e.quiet)
+			e.quiet = make(chan struct{})
+		}
+	})
+}
+
+// handle calls a handler.
+func (e *Endpoint) handle(h Handler, m *Message) (r wire.Result) {
+	if h == nil {
+		closeAll(m.Files)
+		return wire.Result{Why: wire.WhyUnhandled}
+	}
+	var answer any
+	var err error
+	func() {
+		defer func() {
+			if p := recover(); p != nil {
+				err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+			}
+		}()
+		answer, err = h(e.ctx, m)
+	}()
+	if err == nil {
+		r.Data, err = marshal(answer)
+	}
+	if err != nil {
+		text := err.Error()
+		return wire.Result{Why: wire.WhyHandler, Text: text[:min(len(text), 16<<10)]}
+	}
+	return r
+}
+
+// Stop lets no handler begin any more, and gives back what waits for one.
+func (e *Endpoint) Stop() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.stopped = true
+	for from, l := range e.lanes {
+		for _, r := range l.queue {
+			closeAll(r.m.Files)
+			e.link.Again(r.n)
+		}
+		l.queue = nil
+		if l.running == 0 {
+			delete(e.lanes, from)
+		}
+	}
+}
+
+// Unstop takes Stop back.
+func (e *Endpoint) Unstop() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.stopped = false
+}
+
+// Quiet waits until no handler runs, or ctx ends.
+func (e *Endpoint) Quiet(ctx context.Context) error {
+	for {
+		e.mu.Lock()
+		busy, quiet := e.busy, e.quiet
+		e.mu.Unlock()
+		if busy == 0 {
+			return nil
+		}
+		select {
+		case <-quiet:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// Busy is how many handlers run.
+func (e *Endpoint) Busy() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.busy
+}
+
+// Close ends the endpoint: what is under way fails with ErrClosed and why, and the
+// contexts of handlers that still run end. It does not wait for them.
+func (e *Endpoint) Close(why error) {
+	e.Stop()
+	e.mu.Lock()
+	if e.closed == nil {
+		e.closed = ErrClosed
+		if why != nil {
+			e.closed = fmt.Errorf("%w: %w", ErrClosed, why)
+		}
+	}
+	sent := e.sent
+	e.sent, e.bytes, e.files = map[int]*Sent{}, 0, 0
+	close(e.room)
+	e.room = make(chan struct{})
+	err := e.closed
+	e.mu.Unlock()
+	e.cancel()
+	for _, s := range sent {
+		s.settle(nil, err)
+	}
+}
+
+// ErrAlone is why an endpoint without a parent is closed.
+var ErrAlone = errors.New("this process has no parent, and hence nobody to talk to")
+
+// Mail is what there is to say to a parent that may have missed something.
+func (e *Endpoint) Mail() wire.Mail {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	mail := wire.Mail{Cmd: wire.CmdMail, Sent: slices.Sorted(maps.Keys(e.sent)), Done: slices.Clone(e.done)}
+	for _, l := range e.lanes {
+		if l.running != 0 {
+			mail.Have = append(mail.Have, l.running)
+		}
+		for _, r := range l.queue {
+			mail.Have = append(mail.Have, r.n)
+		}
+	}
+	slices.Sort(mail.Have)
+	mail.Have = slices.Compact(mail.Have)
+	return mail
+}
+
+func closeAll(files []*os.File) {
+	for _, f := range files {
+		f.Close()
+	}
+}
