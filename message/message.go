@@ -187,7 +187,6 @@ type Message struct {
 	From Sender
 	Data json.RawMessage // any JSON value
 	// Files came with it. They are the handler's to close: also if it returns an error.
-	// Sockets are non-blocking.
 	Files []*os.File
 }
 

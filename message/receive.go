@@ -185,6 +185,9 @@ func (e *Endpoint) Close(why error) {
 	}
 }
 
+// Wait waits until no handler runs any more and none will, after Close.
+func (e *Endpoint) Wait() { e.wg.Wait() }
+
 // ErrAlone is why an endpoint without a parent is closed.
 var ErrAlone = errors.New("this process has no parent, and hence nobody to talk to")
 

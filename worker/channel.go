@@ -23,19 +23,23 @@ func (w *Worker) changed() {
 	}
 }
 
-// speak sends the state whenever it has changed, and at the end once more: nobody
-// else sends, so that the last word is the last. An error means that the parent is
-// gone: listen acts on that.
+// speak sends the state whenever it has changed, and at the end once more, and the
+// messages before it: nobody else sends, so that the last word is the last. An error
+// means that the parent is gone: listen acts on that.
 func (w *Worker) speak() {
 	beats, stop := w.heartbeat()
 	defer stop()
 	for last := false; !last; {
 		select {
+		case <-w.mail.more:
+			w.sendMail()
+			continue
 		case <-w.dirty:
 		case <-beats:
 		case <-w.quit:
 			last = true
 		}
+		w.sendMail()
 		w.mu.Lock()
 		s := w.stateLocked()
 		w.mu.Unlock()
@@ -74,6 +78,7 @@ func (w *Worker) listen() {
 				return
 			}
 			w.log.Warn("the parent is gone: draining", "error", err)
+			w.post.Close(ErrNoParent)
 			w.release()
 			w.moves(wire.MoveTake) // like all others, who drain, too: nothing may stay queued
 			w.beginDrain(0, false)
@@ -98,6 +103,24 @@ func (w *Worker) obey(line []byte) error {
 	if err != nil {
 		return err
 	}
+	switch cmd {
+	case wire.CmdMessage:
+		var m wire.Message
+		if err := json.Unmarshal(line, &m); err != nil {
+			return err
+		}
+		files, err := w.conn.TakeFiles(m.Files)
+		if err != nil {
+			return err
+		}
+		w.post.Receive(m, files)
+	case wire.CmdSent:
+		var r wire.Result
+		if err := json.Unmarshal(line, &r); err != nil {
+			return err
+		}
+		w.post.Result(r)
+	}
 	if cmd == wire.CmdConnect {
 		var c wire.Connect
 		if err := json.Unmarshal(line, &c); err != nil {
@@ -114,6 +137,13 @@ func (w *Worker) obey(line []byte) error {
 	}
 	switch cmd {
 	case wire.CmdWho:
+		var who wire.Who
+		if err := json.Unmarshal(line, &who); err != nil {
+			return err
+		}
+		if who.Mail {
+			w.mail.put(letter{v: w.post.Mail()})
+		}
 		w.changed()
 	case wire.CmdGo:
 		w.goAhead()

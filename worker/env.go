@@ -14,6 +14,7 @@ import (
 	"github.com/handover-go/handover/drain"
 	"github.com/handover-go/handover/internal/listen"
 	"github.com/handover-go/handover/internal/wire"
+	"github.com/handover-go/handover/message"
 )
 
 // Env names the environment variable that says who a worker is:
@@ -65,6 +66,7 @@ func newWorker(ctx context.Context, cfg Config) (*Worker, error) {
 		ending:  make(chan struct{}),
 	}
 	w.ctx, w.stop = context.WithCancel(context.WithoutCancel(ctx))
+	w.mail.more = make(chan struct{}, 1)
 	w.state = wire.State{
 		Cmd: wire.CmdState, Version: wire.Version, Pid: os.Getpid(),
 		ID: 1, Group: "main", Slot: 1, Generation: 1, Phase: wire.PhaseStarting,
@@ -75,8 +77,10 @@ func newWorker(ctx context.Context, cfg Config) (*Worker, error) {
 		if err := w.ownSockets(); err != nil {
 			return nil, bad("%w", err)
 		}
+		w.post = message.NewAlone(w.state.Group)
 		return w, nil
 	}
+	w.post = message.New(&w.mail)
 	chanFd, who := os.Getenv(wire.Env), os.Getenv(Env)
 	os.Unsetenv(wire.Env)
 	os.Unsetenv(Env)

@@ -32,6 +32,7 @@ import (
 	"github.com/handover-go/handover/drain"
 	"github.com/handover-go/handover/internal/listen"
 	"github.com/handover-go/handover/internal/wire"
+	"github.com/handover-go/handover/message"
 	"github.com/handover-go/handover/signals"
 )
 
@@ -92,6 +93,9 @@ type Worker struct {
 	cfg   Config
 	log   *slog.Logger
 	conn  *wire.Conn // nil without a parent
+	post  *message.Endpoint
+	mail  outgoing // of post
+	mute  bool     // handlers of messages have not come to their end
 	eager bool       // may accept as soon as it is ready, without the parent's word
 	ctx   context.Context
 	stop  context.CancelFunc
@@ -156,6 +160,7 @@ func Run(ctx context.Context, cfg Config, app App) error {
 		return err
 	}
 	defer w.stop()
+	defer w.closeMessages()
 
 	var listening, speaking, stopping sync.WaitGroup
 	if w.conn != nil {
@@ -230,6 +235,7 @@ func (w *Worker) finish() {
 		}
 	}
 	w.beginDrain(0, false) // idle without a drain: what there was to drain is drained
+	w.endMessages()
 	w.phase(wire.PhaseDrained)
 	select {
 	case <-w.mayExit:

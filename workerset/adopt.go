@@ -3,6 +3,7 @@ package workerset
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"os"
 	"slices"
@@ -61,6 +62,10 @@ func (s *Set) adopt(e Estate) {
 			s.log.Warn("the history of the previous parent can't be read", "error", err)
 		}
 	}
+	post := s.takePost(e)
+	if post.Residue == nil {
+		post.Residue = st.Residue
+	}
 	for _, g := range s.groups {
 		gs, ok := st.Groups[g.Name]
 		if !ok {
@@ -78,12 +83,13 @@ func (s *Set) adopt(e Estate) {
 		if !ok {
 			continue
 		}
-		in, err := s.adoptOne(identity, e, st)
+		in, err := s.adoptOne(identity, e, st, post)
 		if err != nil {
 			s.log.Error("a worker of the previous parent could not be taken over, it drains", "worker", identity, "error", err)
 			continue
 		}
 		in.group.members = append(in.group.members, in)
+		s.byKey[in.key] = in
 		s.follow(in)
 		s.apply(in, lifecycle.Adopted)
 		switch {
@@ -95,6 +101,8 @@ func (s *Set) adopt(e Estate) {
 			s.apply(in, lifecycle.Lost)
 		}
 	}
+	s.roles()
+	s.adoptPost(post, e)
 	for name := range e.Files {
 		s.log.Warn("a descriptor of the previous parent belongs to nothing, it is closed", "name", name)
 	}
@@ -116,7 +124,7 @@ func (s *Set) retrace(in *incarnation, state string) {
 
 // adoptOne makes an incarnation of the estate's descriptors of one worker, and takes
 // them out of the estate.
-func (s *Set) adoptOne(identity string, e Estate, st estateState) (in *incarnation, err error) {
+func (s *Set) adoptOne(identity string, e Estate, st estateState, post postState) (in *incarnation, err error) {
 	take := func(kind string) *os.File {
 		f := e.Files[kind+identity]
 		delete(e.Files, kind+identity)
@@ -126,7 +134,7 @@ func (s *Set) adoptOne(identity string, e Estate, st estateState) (in *incarnati
 	now := time.Now()
 	in = &incarnation{
 		key: s.nextKey(), state: lifecycle.Spawning, since: now, began: now, readyAt: ws.Ready,
-		adopted: true, stale: true, told: toldUnknown, torn: tear(st.Residue[identity]),
+		adopted: true, stale: true, told: toldUnknown, torn: tear(post.Residue[identity]),
 		nth: ws.Nth, paid: ws.Paid,
 		cause: ws.Cause, reason: ws.Reason, blamedAt: ws.Blamed,
 		dismissed: ws.Dismissed, terminated: ws.Terminated, killed: ws.Killed,
@@ -152,8 +160,14 @@ func (s *Set) adoptOne(identity string, e Estate, st estateState) (in *incarnati
 		pidfd.Close()
 	}
 	if channel != nil {
-		var cerr error
-		if in.conn, cerr = wire.Resume(channel, wire.Residue{Bytes: st.Residue[identity]}); cerr != nil {
+		res := wire.Residue{Bytes: post.Residue[identity]}
+		for i := 0; e.Files[fmt.Sprintf("%s%d/%s", kindResidue, i, identity)] != nil; i++ {
+			res.Files = append(res.Files, take(fmt.Sprintf("%s%d/", kindResidue, i)))
+		}
+		conn, cerr := wire.Resume(channel, res)
+		if cerr == nil {
+			s.connectTo(in, conn, post.Rest[identity])
+		} else {
 			s.log.Error("the channel of a worker can't be used", "worker", identity, "error", cerr)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/handover-go/handover/internal/lifecycle"
+	"github.com/handover-go/handover/internal/router"
 	"github.com/handover-go/handover/internal/wire"
 )
 
@@ -20,7 +21,9 @@ import (
 type Estate struct {
 	// Files are named KIND:GROUP/SLOT/ID/GENERATION/PID, KIND being pidfd, channel,
 	// crash, and, of a program with a path, notify, stdout and stderr. A worker of
-	// this binary without a channel has lost it, and drains.
+	// this binary without a channel has lost it, and drains. What is under way of
+	// messages is in a file "post", their own files are post:LETTER/INDEX, and those
+	// that have come with the beginning of a line residue:INDEX/GROUP/….
 	Files map[string]*os.File
 	State json.RawMessage
 }
@@ -37,17 +40,22 @@ const (
 	kindPidfd   = "pidfd:"
 	kindNotify  = "notify:"
 	kindCrash   = "crash:"
+	kindResidue = "residue:"
+	kindPost    = "post:"
+	namePost    = "post"
 )
 
 // estateVersion counts what was added.
-const estateVersion = 2
+const estateVersion = 3
 
 // estateState is versioned by adding fields only. All of it may be missing.
 type estateState struct {
 	Version int                    `json:"v"`
 	Groups  map[string]groupState  `json:"groups"`
 	Workers map[string]workerState `json:"workers,omitempty"` // by identity
-	Residue map[string][]byte      `json:"residue,omitempty"` // by identity: the part of a line that was read
+	// Residue is, by identity, the part of a line that was read, for versions up to 2:
+	// if it is short. All of it is in the file "post".
+	Residue map[string][]byte `json:"residue,omitempty"`
 }
 
 type groupState struct {
@@ -86,10 +94,6 @@ type workerState struct {
 	Printed map[string][]byte `json:"printed,omitempty"` // by stream: of an unfinished line
 }
 
-// maxResidue bounds what is handed on of an unfinished line. A worker that is in
-// the middle of a longer one loses its channel, and drains.
-const maxResidue = 64 << 10
-
 // Yield stops deciding and returns copies of everything that another process
 // needs to decide instead. From then on the set does nothing, until Resume or
 // Abandon; a Stop or Kill that comes meanwhile is carried out by Resume. The files
@@ -105,7 +109,7 @@ func (s *Set) Yield(ctx context.Context) (Estate, error) {
 			err = errors.New("workerset: given away already")
 		default:
 			if err = s.yield(&e); err != nil {
-				s.resume()
+				s.resume(false)
 			}
 		}
 	})
@@ -117,6 +121,7 @@ func (s *Set) Yield(ctx context.Context) (Estate, error) {
 }
 
 func (s *Set) yield(e *Estate) error {
+	s.pausePost()
 	// What was notified of and read, is acted on: nobody else will hear of it. Workers
 	// that have ended go meanwhile.
 	for _, g := range s.groups {
@@ -128,20 +133,22 @@ func (s *Set) yield(e *Estate) error {
 		}
 	}
 	s.yielded, s.yieldedAt = true, time.Now()
-	st := estateState{
-		Version: estateVersion, Groups: map[string]groupState{},
-		Workers: map[string]workerState{}, Residue: map[string][]byte{},
-	}
+	st := estateState{Version: estateVersion, Groups: map[string]groupState{}, Workers: map[string]workerState{}}
+	var post postState
 	for _, g := range s.groups {
 		if !g.dropped {
 			st.Groups[g.Name] = groupState{Count: g.Count, Configured: g.configured, Restarts: g.restarts, Failures: g.failures, BudgetFull: g.budget.Full}
 		}
 		for _, in := range g.members {
-			if err := s.give(in, e, &st); err != nil {
+			if err := s.give(in, e, &post); err != nil {
 				return fmt.Errorf("give worker %s away: %w", in.name(), err)
 			}
 			st.Workers[in.identity()] = in.handedOn()
 		}
+	}
+	st.Residue = post.small()
+	if err := s.givePost(e, post); err != nil {
+		return fmt.Errorf("give the messages away: %w", err)
 	}
 	var err error
 	e.State, err = json.Marshal(st)
@@ -176,7 +183,7 @@ func (in *incarnation) handedOn() workerState {
 
 // give puts one worker into the estate. One whose channel can't be read any more
 // goes without: whoever gets it has to know that it is there, and to end it.
-func (s *Set) give(in *incarnation, e *Estate, st *estateState) error {
+func (s *Set) give(in *incarnation, e *Estate, post *postState) error {
 	add := func(c syscall.Conn, kind string) error {
 		f, err := dupFile(c, kind+in.identity())
 		if err == nil {
@@ -206,18 +213,19 @@ func (s *Set) give(in *incarnation, e *Estate, st *estateState) error {
 	if in.conn == nil {
 		return nil
 	}
+	in.rest = in.out.Halt()
 	res, err := in.conn.Halt()
 	if err != nil {
 		return nil // it has been closed, or failed
 	}
 	in.residue = &res
 	s.quiet(in.reader)
-	if len(res.Bytes) > maxResidue || len(res.Files) > 0 {
-		return nil
+	for i, f := range in.residue.Files { // of a line of which the end is missing
+		if err := add(f, fmt.Sprintf("%s%d/", kindResidue, i)); err != nil {
+			return err
+		}
 	}
-	if len(res.Bytes) > 0 {
-		st.Residue[in.identity()] = res.Bytes
-	}
+	post.halves(in.identity(), in.residue.Bytes, in.rest)
 	return add(in.conn, kindChannel)
 }
 
@@ -239,13 +247,18 @@ func (s *Set) quiet(reader <-chan struct{}) {
 func (s *Set) Resume() {
 	_ = s.do(context.Background(), func() {
 		if s.yielded {
-			s.resume()
+			s.resume(true)
 		}
 	})
 }
 
-func (s *Set) resume() {
+// resume goes on. In doubt, another process may have decided meanwhile.
+func (s *Set) resume(doubt bool) {
 	s.yielded = false
+	s.post.endpoint.Unstop()
+	if doubt {
+		s.post.Doubt()
+	}
 	s.shift(time.Since(s.yieldedAt)) // nobody looked whether it was in time
 	held := s.held
 	s.held = nil
@@ -258,6 +271,12 @@ func (s *Set) resume() {
 				in.torn = tear(in.residue.Bytes)
 				in.conn.Unhalt(*in.residue)
 				in.residue = nil
+				in.out.Unhalt(in.rest)
+				if doubt && len(in.rest) > 0 {
+					// Whether the other one has written that is not known.
+					s.garbage(in, errors.New("a line to it may have been cut"))
+				}
+				in.rest = nil
 				s.read(in)
 			}
 			if in.inbox != nil && in.dead == nil {
@@ -267,7 +286,10 @@ func (s *Set) resume() {
 			for _, st := range in.streams {
 				s.pass(in, st)
 			}
-			in.tell(wire.Order{Cmd: wire.CmdWho})
+			in.tell(wire.Who{Cmd: wire.CmdWho, Mail: doubt})
+			if in.foreign() {
+				s.post.Mail(router.Peer(in.key), wire.Mail{})
+			}
 			in.told = toldUnknown
 		}
 	}

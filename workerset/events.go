@@ -10,6 +10,7 @@ import (
 
 	"github.com/handover-go/handover/internal/launch"
 	"github.com/handover-go/handover/internal/lifecycle"
+	"github.com/handover-go/handover/internal/router"
 	"github.com/handover-go/handover/internal/sdnotify"
 	"github.com/handover-go/handover/internal/wire"
 )
@@ -38,6 +39,7 @@ type event struct {
 	lost   error          // the channel ended, or carried garbage
 	note   *sdnotify.Note // a notification
 	probed bool           // it was asked over HTTP; lost says why that is no answer
+	room   bool           // its channel takes more
 	died   bool           // the process has ended
 	status launch.Status  // with died
 }
@@ -47,11 +49,14 @@ func (s *Set) handle(ev event) {
 	in := ev.in
 	switch {
 	case s.yielded:
-		s.held = append(s.held, ev)
+		s.hold(ev)
 	case in.state == lifecycle.Exited:
 		if ev.note != nil {
 			ev.note.Done()
 		}
+	case ev.room:
+		s.quick = true
+		s.post.Wake(router.Peer(in.key))
 	case ev.note != nil:
 		s.note(in, ev.note)
 	case ev.probed && ev.lost != nil:
@@ -74,6 +79,22 @@ func (s *Set) handle(ev event) {
 	default:
 		s.garbage(in, ev.lost)
 	}
+}
+
+// hold keeps an event until this set decides again, if it does. Messages are no
+// matter of decisions: whoever decides has to have them.
+func (s *Set) hold(ev event) {
+	if ev.line != nil && !ev.in.deaf {
+		if cmd, err := wire.Cmd(ev.line); err == nil && isMail(cmd) {
+			ev.in.torn = max(0, ev.in.torn-1)
+			if err := s.mail(ev.in, cmd, ev.line); err == nil {
+				return
+			} else {
+				ev = event{in: ev.in, lost: err}
+			}
+		}
+	}
+	s.held = append(s.held, ev)
 }
 
 // channelEnded tells the end of a channel from garbage on it. A line that the end
@@ -154,7 +175,14 @@ func (s *Set) message(in *incarnation, line []byte) {
 			says, err = false, nil
 		}
 	}
-	// Nothing that a worker says comes with descriptors.
+	if err == nil && isMail(cmd) {
+		s.quick = true
+		in.greeted = true
+		if err = s.mail(in, cmd, line); err == nil {
+			return
+		}
+	}
+	// Nothing else that a worker says comes with descriptors.
 	if n := in.conn.Pending(); err == nil && n > 0 {
 		err = fmt.Errorf("%d descriptors that no message announced", n)
 	}

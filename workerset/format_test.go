@@ -3,6 +3,7 @@
 package workerset
 
 import (
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"os"
@@ -16,6 +17,7 @@ import (
 	"github.com/handover-go/handover/internal/golden"
 	"github.com/handover-go/handover/internal/launch"
 	"github.com/handover-go/handover/internal/lifecycle"
+	"github.com/handover-go/handover/internal/router"
 	"github.com/handover-go/handover/internal/sdnotify"
 	"github.com/handover-go/handover/internal/wire"
 )
@@ -90,7 +92,7 @@ func given(t *testing.T) (e Estate, other *os.File) {
 	if in.inbox, err = sdnotify.NewInbox(); err != nil {
 		t.Fatal(err)
 	}
-	if in.crash, err = newCrashFile("crash"); err != nil {
+	if in.crash, err = memoryFile("crash"); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"stdout", "stderr"} {
@@ -103,8 +105,14 @@ func given(t *testing.T) (e Estate, other *os.File) {
 		in.streams = append(in.streams, st)
 	}
 	e.Files = map[string]*os.File{}
-	st := estateState{Residue: map[string][]byte{}}
-	if err := (&Set{}).give(in, &e, &st); err != nil {
+	s := &Set{post: newPost()}
+	in.out = wire.NewOutbox(in.conn, nil, s.wg.Go, func() {})
+	var post postState
+	err = s.give(in, &e, &post)
+	if err == nil {
+		err = s.givePost(&e, post)
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 	in.proc, in.residue = nil, nil // process closes the one, the other is empty
@@ -117,8 +125,10 @@ func TestFormat(t *testing.T) {
 	e, _ := given(t)
 	var names []string
 	for name := range e.Files {
-		i := strings.LastIndexByte(name, '/')
-		names = append(names, name[:i]+"/4711") // of any process
+		if i := strings.LastIndexByte(name, '/'); i >= 0 {
+			name = name[:i] + "/4711" // of any process
+		}
+		names = append(names, name)
 	}
 	slices.Sort(names)
 	golden.Check(t, "estate.json", [][]byte{golden.JSON(t, today())})
@@ -126,7 +136,40 @@ func TestFormat(t *testing.T) {
 	for state := lifecycle.Spawning; state <= lifecycle.Exited; state++ {
 		states = append(states, state.String())
 	}
+	golden.Check(t, "post.json", [][]byte{golden.JSON(t, todaysPost())})
 	golden.Check(t, "names.jsonl", [][]byte{golden.JSON(t, names), golden.JSON(t, states)})
+}
+
+// todaysPost are messages under way: one that waits, one that a worker has and whose
+// other copy has failed, and a result.
+func todaysPost() postState {
+	web := func(slot int) wire.Sender { return wire.Sender{Group: "web", Slot: slot, ID: 3 - slot, Generation: 4} }
+	has := web(2)
+	return postState{
+		Router: router.State{Last: 9, Letters: []router.LetterState{
+			{
+				ID: 3, From: web(1), N: 7, To: wire.Address{To: wire.ToSlot, Group: "web", Slot: 3}, Type: "take", Files: 1,
+				Parcels: []router.ParcelState{{N: 4, Box: router.Box{Group: "web", Slot: 3}}},
+			},
+			{
+				ID: 5, N: 2, To: wire.Address{To: wire.ToAll}, Type: "news", Data: json.RawMessage(`{"a":1}`),
+				Parcels: []router.ParcelState{{N: 6, Box: router.Box{Group: "web", Slot: 2}, Given: &has}},
+				Result:  &wire.Result{Cmd: wire.CmdDone, N: 5, Why: wire.WhyHandler, Text: "no"},
+			},
+		}, Results: []router.ResultsState{{To: web(1), Results: []wire.Result{{Cmd: wire.CmdSent, N: 6, Data: json.RawMessage(`12`)}}}}},
+		Residue: map[string][]byte{ofWeb1: []byte(lineHalf)}, Rest: map[string][]byte{ofWeb2: []byte(`half"}` + "\n")},
+	}
+}
+
+// TestReadPost: what a later version adds is skipped.
+func TestReadPost(t *testing.T) {
+	t.Parallel()
+	now := golden.Lines(t, "post.json")[0]
+	for _, text := range [][]byte{now, golden.Later(now, "router", "last", "letters", "parcels", "n")} {
+		if got := golden.Read[postState](t, text); !reflect.DeepEqual(got, todaysPost()) {
+			t.Errorf("means\n%+v, not\n%+v", got, todaysPost())
+		}
+	}
 }
 
 // estates are the state as the first version wrote it, as it is written today, and as a
@@ -207,12 +250,15 @@ func TestAdoptFormats(t *testing.T) {
 				e.Files[name].Close() // it did not have these
 				delete(e.Files, name)
 			}
-			_, identity, _ = strings.Cut(name, ":")
+			if _, of, ok := strings.Cut(name, ":"); ok {
+				identity = of
+			}
 		}
 		pid := identity[strings.LastIndexByte(identity, '/'):]
 		st := golden.Read[estateState](t, []byte(strings.ReplaceAll(string(text), "/4711", pid)))
-		s := &Set{log: slog.New(slog.DiscardHandler)}
-		in, err := s.adoptOne(identity, e, st)
+		s := &Set{log: slog.New(slog.DiscardHandler), post: newPost()}
+		s.takePost(e)
+		in, err := s.adoptOne(identity, e, st, postState{Residue: st.Residue})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -75,7 +75,8 @@ type incarnation struct {
 	crash   *os.File // what the Go runtime writes when it dies
 	dump    string   // and has written
 
-	conn    *wire.Conn // nil for one that was adopted without
+	conn    *wire.Conn   // nil for one that was adopted without
+	out     *wire.Outbox // of conn
 	proc    *launch.Process
 	reader  chan struct{}  // closed when the goroutine that reads has ended
 	deaf    bool           // its channel has ended, or was given up
@@ -83,6 +84,7 @@ type incarnation struct {
 	settle  time.Time      // when not to wait for the other of these two any more; zero: not waiting
 	torn    int            // which of the next lines, from 1, another parent may have begun to read; 0: none
 	residue *wire.Residue  // while the set is given away
+	rest    []byte         // then: what is not out of a line to it
 }
 
 func (in *incarnation) name() string { return fmt.Sprintf("%s/%d", in.group.Name, in.slot) }
@@ -180,12 +182,18 @@ func (in *incarnation) close() {
 	}
 }
 
-// tell sends one message without waiting. A worker that does not read, or that is
+// tell sends one command without waiting. A worker that does not read, or that is
 // gone, is found out by its deadlines.
 func (in *incarnation) tell(v any) {
-	if in.conn != nil {
-		_ = in.conn.TrySend(v)
+	if in.out != nil {
+		_ = in.out.Urge(v)
 	}
+}
+
+// connect makes conn in's channel, on which a line may be half out.
+func (s *Set) connectTo(in *incarnation, conn *wire.Conn, rest []byte) {
+	in.conn = conn
+	in.out = wire.NewOutbox(conn, rest, s.wg.Go, func() { s.send(event{in: in, room: true}) })
 }
 
 func (in *incarnation) signal(sig syscall.Signal) {

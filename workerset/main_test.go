@@ -72,12 +72,13 @@ const patience = 30 * time.Second
 // harness is a set that runs, and all that it says.
 type harness struct {
 	*recorder
-	t     *testing.T
-	set   *workerset.Set
-	sock  int // the listening socket "http"
-	addr  string
-	out   string        // the file that the workers write to
-	ended chan struct{} // closed when Run has returned
+	t         *testing.T
+	set       *workerset.Set
+	sock      int // the listening socket "http"
+	addr      string
+	out       string        // the file that the workers write to
+	notesFile string        // and that of talk
+	ended     chan struct{} // closed when Run has returned
 }
 
 // newSet makes a set of one group "web" that serves one socket; change makes

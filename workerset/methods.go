@@ -352,7 +352,7 @@ func (s *Set) Refresh(ctx context.Context) {
 		}
 		for _, g := range s.groups {
 			for _, in := range g.members {
-				if in.conn != nil && !in.deaf && !in.foreign() && in.conn.TrySend(wire.Order{Cmd: wire.CmdWho}) == nil {
+				if in.conn != nil && !in.deaf && !in.foreign() && in.out.Urge(wire.Who{Cmd: wire.CmdWho}) == nil {
 					asked[in] = in.words
 				}
 			}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/handover-go/handover/internal/lifecycle"
+	"github.com/handover-go/handover/internal/router"
 	"github.com/handover-go/handover/internal/wire"
 )
 
@@ -110,6 +111,7 @@ func (s *Set) start(g *group, n int) {
 	in.hungAfter = g.HungAfter
 	g.nextID++
 	g.members = append(g.members, in)
+	s.byKey[in.key] = in
 	if err := s.spawn(in); err != nil {
 		s.log.Error("worker could not be started", "worker", in.name(), "error", err)
 		s.blame(in, wire.CauseSpawn, err.Error())
@@ -124,6 +126,8 @@ func (s *Set) start(g *group, n int) {
 func (s *Set) remove(in *incarnation) {
 	g := in.group
 	g.members = slices.DeleteFunc(g.members, func(m *incarnation) bool { return m == in })
+	delete(s.byKey, in.key)
+	s.post.End(router.Peer(in.key))
 	in.close()
 }
 
@@ -162,7 +166,7 @@ func (s *Set) apply(in *incarnation, ev lifecycle.Event) {
 		in.deadline = now.Add(in.timeout())
 	}
 	if effect.Has(lifecycle.Ask) {
-		in.tell(wire.Order{Cmd: wire.CmdWho})
+		in.tell(wire.Who{Cmd: wire.CmdWho})
 	}
 	if effect.Has(lifecycle.SendGo) {
 		in.tell(wire.Order{Cmd: wire.CmdGo})

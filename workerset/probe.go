@@ -59,7 +59,7 @@ func (s *Set) connect(in *incarnation) (net.Conn, error) {
 	}
 	defer ours.Close()
 	defer theirs.Close()
-	if err := in.conn.TrySend(wire.Connect{Cmd: wire.CmdConnect, Socket: in.group.Sockets[0]}, theirs); err != nil {
+	if err := in.out.Urge(wire.Connect{Cmd: wire.CmdConnect, Socket: in.group.Sockets[0]}, theirs); err != nil {
 		return nil, err
 	}
 	return net.FileConn(ours)

@@ -54,6 +54,9 @@ type Set struct {
 	report    Report
 	fatal     error // why the set stops by itself
 	lastKey   int
+	byKey     map[int]*incarnation
+	post      *post
+	quick     bool // nothing has happened but messages
 }
 
 type group struct {
@@ -108,6 +111,8 @@ func New(cfg Config) (*Set, error) {
 		kill:      make(chan struct{}, 1),
 		quit:      make(chan struct{}),
 		committed: !cfg.Trial,
+		byKey:     map[int]*incarnation{},
+		post:      newPost(),
 	}
 	for _, g := range cfg.Groups {
 		s.groups = append(s.groups, newGroup(g))
@@ -131,15 +136,22 @@ func (s *Set) Run() error {
 	s.print = newPrinter(s.cfg.Output, s.cfg.Stdout, s.cfg.Stderr)
 	defer s.print.close()
 	s.plan()
+	s.roles()
 	for !s.ended() {
 		s.wake()
 		next := s.nextDeadline()
 		timer.Reset(time.Until(next))
+		s.quick = false
 		select {
 		case fn := <-s.cmds:
 			fn()
 		case ev := <-s.events:
 			s.handle(ev)
+		case <-s.post.poke:
+			s.quick = true
+			if !s.yielded {
+				s.post.listen()
+			}
 		case <-s.stop:
 			s.stopLater()
 		case <-s.kill:
@@ -150,10 +162,15 @@ func (s *Set) Run() error {
 			s.shift(late)
 		}
 		s.deadlines()
-		s.plan()
-		s.moves()
+		if !s.quick {
+			s.plan()
+			s.moves()
+			s.roles()
+		}
+		s.deliver()
 	}
 	close(s.quit)
+	s.post.endpoint.Close(s.fatal)
 	for _, g := range s.groups {
 		for _, in := range g.members {
 			in.close()
@@ -163,6 +180,8 @@ func (s *Set) Run() error {
 		st.close()
 	}
 	s.wg.Wait()
+	s.post.endpoint.Wait()
+	s.post.closeFiles()
 	s.wake()
 	for _, w := range s.waiters {
 		w.done <- ErrEnded

@@ -109,10 +109,12 @@ func (b *birth) open() error {
 		ours.Close()
 		return err
 	}
-	if in.conn, err = wire.NewConn(ours); err != nil {
+	conn, err := wire.NewConn(ours)
+	if err != nil {
 		return err
 	}
-	if in.crash, err = newCrashFile("crash:" + in.name()); err != nil {
+	s.connectTo(in, conn, nil)
+	if in.crash, err = memoryFile("crash:" + in.name()); err != nil {
 		return err
 	}
 	fd, err := launch.Fd(in.crash)

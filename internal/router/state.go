@@ -236,3 +236,16 @@ func set(numbers []int) map[int]bool {
 	}
 	return m
 }
+
+// Doubts reports whether a worker has still to tell its Mail.
+func (r *Router) Doubts(p Peer) bool {
+	pr := r.peers[p]
+	return pr != nil && pr.unheard
+}
+
+// Wake says that there is room on the way to a peer again.
+func (r *Router) Wake(p Peer) {
+	if r.peers[p] != nil {
+		r.dirty[p] = true
+	}
+}

@@ -8,4 +8,4 @@ import (
 	"github.com/handover-go/handover/internal/launch"
 )
 
-func newCrashFile(string) (*os.File, error) { return nil, launch.ErrUnsupported }
+func memoryFile(string) (*os.File, error) { return nil, launch.ErrUnsupported }

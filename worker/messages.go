@@ -1,0 +1,91 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/handover-go/handover/internal/wire"
+	"github.com/handover-go/handover/message"
+)
+
+// ErrNoParent is why messages fail when every parent is gone. The error is also a
+// message.ErrClosed.
+var ErrNoParent = errors.New("worker: the parent is gone")
+
+// Messages is this worker's place in the exchange of messages between the processes of
+// the service. It gets messages from when it is ready, so that handlers are best set
+// before that, and may send from the start. When it drains it gets no more; what it has
+// begun to handle is finished within the drain's time, and what it has not goes to its
+// successor. Without a parent it is alone: the only slot of the group "main".
+func (w *Worker) Messages() *message.Endpoint { return w.post }
+
+// closeMessages ends the exchange.
+func (w *Worker) closeMessages() {
+	w.post.Close(nil)
+	if !w.mute {
+		w.post.Wait()
+	}
+}
+
+// outgoing are messages on their way to the channel. It is bounded by the endpoint's
+// window, and the parent's.
+type outgoing struct {
+	mu   sync.Mutex
+	list []letter
+	more chan struct{} // cap 1
+}
+
+type letter struct {
+	v     any
+	files []*os.File
+}
+
+func (o *outgoing) put(l letter) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.list = append(o.list, l)
+	select {
+	case o.more <- struct{}{}:
+	default:
+	}
+}
+
+// Message, Done and Again are message.Link.
+func (o *outgoing) Message(m wire.Message, files []*os.File) { o.put(letter{v: m, files: files}) }
+func (o *outgoing) Done(r wire.Result)                       { o.put(letter{v: r}) }
+func (o *outgoing) Again(n int)                              { o.put(letter{v: wire.Again{Cmd: wire.CmdAgain, N: n}}) }
+
+// sendMail sends what there is. An error that is not the channel's is the message's, and
+// its result.
+func (w *Worker) sendMail() {
+	w.mail.mu.Lock()
+	list := w.mail.list
+	w.mail.list = nil
+	w.mail.mu.Unlock()
+	for _, l := range list {
+		err := w.conn.Send(l.v, l.files...)
+		for tries := 0; errors.Is(err, syscall.ETOOMANYREFS) && tries < 100; tries++ {
+			time.Sleep(10 * time.Millisecond) // the user has too many on their way to somebody
+			err = w.conn.Send(l.v, l.files...)
+		}
+		if m, ok := l.v.(wire.Message); ok && err != nil && !wire.Gone(err) && !errors.Is(err, wire.ErrBroken) {
+			w.post.Result(wire.Result{N: m.N, Why: wire.WhyRefused, Text: err.Error()})
+		}
+	}
+}
+
+// endMessages lets what is being handled come to its end, in the drain's time, and gives
+// the rest back.
+func (w *Worker) endMessages() {
+	w.post.Stop()
+	ctx, cancel := context.WithTimeout(context.Background(), w.drainTimeout())
+	defer cancel()
+	if err := w.post.Quiet(ctx); err != nil {
+		w.mute = true
+		w.log.Error("messages are still being handled at the end of the drain: exiting without their results", "handlers", w.post.Busy())
+	}
+}
