@@ -132,7 +132,7 @@ func (w *Worker) obey(line []byte) error {
 		}
 		w.deliver(c.Socket, files[0])
 	}
-	if w.conn.Pending() > 0 {
+	if w.conn.Pending() > 0 && w.conn.Buffered() == 0 {
 		return errors.New("descriptors that no message announced")
 	}
 	switch cmd {

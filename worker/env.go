@@ -105,6 +105,7 @@ func newWorker(ctx context.Context, cfg Config) (*Worker, error) {
 	if w.conn, err = wire.NewConn(f); err != nil {
 		return nil, bad("%s=%q: %w", wire.Env, chanFd, err)
 	}
+	w.mail.conn = w.conn
 	if err := parseWho(who, &w.state); err != nil {
 		return nil, bad("%s=%q: %w", Env, who, err)
 	}

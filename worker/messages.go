@@ -34,8 +34,10 @@ func (w *Worker) closeMessages() {
 // outgoing are messages on their way to the channel. It is bounded by the endpoint's
 // window, and the parent's.
 type outgoing struct {
+	conn *wire.Conn
 	mu   sync.Mutex
 	list []letter
+	busy bool          // speak has taken some, and is sending them
 	more chan struct{} // cap 1
 }
 
@@ -44,9 +46,13 @@ type letter struct {
 	files []*os.File
 }
 
+// put sends at once what the channel takes at once, and leaves the rest to speak.
 func (o *outgoing) put(l letter) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if !o.busy && len(o.list) == 0 && o.conn.TrySend(l.v, l.files...) == nil {
+		return
+	}
 	o.list = append(o.list, l)
 	select {
 	case o.more <- struct{}{}:
@@ -64,8 +70,13 @@ func (o *outgoing) Again(n int)                              { o.put(letter{v: w
 func (w *Worker) sendMail() {
 	w.mail.mu.Lock()
 	list := w.mail.list
-	w.mail.list = nil
+	w.mail.list, w.mail.busy = nil, true
 	w.mail.mu.Unlock()
+	defer func() {
+		w.mail.mu.Lock()
+		w.mail.busy = false
+		w.mail.mu.Unlock()
+	}()
 	for _, l := range list {
 		err := w.conn.Send(l.v, l.files...)
 		for tries := 0; errors.Is(err, syscall.ETOOMANYREFS) && tries < 100; tries++ {

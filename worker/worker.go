@@ -96,7 +96,7 @@ type Worker struct {
 	post  *message.Endpoint
 	mail  outgoing // of post
 	mute  bool     // handlers of messages have not come to their end
-	eager bool       // may accept as soon as it is ready, without the parent's word
+	eager bool     // may accept as soon as it is ready, without the parent's word
 	ctx   context.Context
 	stop  context.CancelFunc
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"syscall"
 	"time"
 
@@ -36,6 +37,7 @@ const (
 type event struct {
 	in     *incarnation
 	line   []byte         // a message
+	files  []*os.File     // that came with it
 	lost   error          // the channel ended, or carried garbage
 	note   *sdnotify.Note // a notification
 	probed bool           // it was asked over HTTP; lost says why that is no answer
@@ -54,6 +56,7 @@ func (s *Set) handle(ev event) {
 		if ev.note != nil {
 			ev.note.Done()
 		}
+		closeFiles(ev.files)
 	case ev.room:
 		s.quick = true
 		s.post.Wake(router.Peer(in.key))
@@ -69,8 +72,9 @@ func (s *Set) handle(ev event) {
 		in.dead = &ev.status
 		s.half(in)
 	case in.deaf: // on its way when the channel was given up
+		closeFiles(ev.files)
 	case ev.lost == nil:
-		s.message(in, ev.line)
+		s.message(in, ev.line, ev.files)
 	case in.foreign() && channelEnded(ev.lost) && in.dead == nil:
 		in.deaf = true // a program that has no use for it may close it
 	case channelEnded(ev.lost):
@@ -87,7 +91,7 @@ func (s *Set) hold(ev event) {
 	if ev.line != nil && !ev.in.deaf {
 		if cmd, err := wire.Cmd(ev.line); err == nil && isMail(cmd) {
 			ev.in.torn = max(0, ev.in.torn-1)
-			if err := s.mail(ev.in, cmd, ev.line); err == nil {
+			if err := s.mail(ev.in, cmd, ev.line, ev.files); err == nil {
 				return
 			} else {
 				ev = event{in: ev.in, lost: err}
@@ -156,7 +160,7 @@ func (s *Set) garbage(in *incarnation, err error) {
 }
 
 // message takes in one line of a worker.
-func (s *Set) message(in *incarnation, line []byte) {
+func (s *Set) message(in *incarnation, line []byte, files []*os.File) {
 	cmd, err := wire.Cmd(line)
 	var bad *wire.BadMessageError
 	if errors.As(err, &bad) && bad.JSON {
@@ -178,13 +182,11 @@ func (s *Set) message(in *incarnation, line []byte) {
 	if err == nil && isMail(cmd) {
 		s.quick = true
 		in.greeted = true
-		if err = s.mail(in, cmd, line); err == nil {
+		if err = s.mail(in, cmd, line, files); err == nil {
 			return
 		}
-	}
-	// Nothing else that a worker says comes with descriptors.
-	if n := in.conn.Pending(); err == nil && n > 0 {
-		err = fmt.Errorf("%d descriptors that no message announced", n)
+	} else {
+		closeFiles(files)
 	}
 	switch {
 	case err != nil:

@@ -130,12 +130,35 @@ func (s *Set) read(in *incarnation) {
 			ev := event{in: in, lost: err}
 			if err == nil {
 				ev.line = slices.Clone(line)
+				ev.files, ev.lost = in.files(line)
 			}
-			if !s.send(ev) || err != nil {
+			if !s.send(ev) {
+				closeFiles(ev.files)
+				return
+			}
+			if ev.lost != nil {
 				return
 			}
 		}
 	})
+}
+
+// files are the descriptors that a line announces. Only with more lines to come may
+// there be others.
+func (in *incarnation) files(line []byte) (files []*os.File, err error) {
+	if in.conn.Pending() == 0 {
+		return nil, nil
+	}
+	if n := announced(line); n > 0 {
+		if files, err = in.conn.TakeFiles(n); err != nil {
+			return nil, err
+		}
+	}
+	if n := in.conn.Pending(); n > 0 && in.conn.Buffered() == 0 {
+		closeFiles(files)
+		return nil, fmt.Errorf("%d descriptors that no message announced", n)
+	}
+	return files, nil
 }
 
 // pass starts the goroutine that passes on what in prints, until the pipe ends or

@@ -311,7 +311,7 @@ func (l *logBuffer) String() string {
 
 // heldSocket is a listening socket as a parent holds it, outside of the runtime's
 // poller.
-func heldSocket(t *testing.T) (fd int, addr string) {
+func heldSocket(t testing.TB) (fd int, addr string) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -68,7 +68,9 @@ func (l *parentLink) say(v said) {
 }
 
 // Message takes in what this process sends.
-func (l *parentLink) Message(m wire.Message, files []*os.File) { l.say(said{message: &m, files: files}) }
+func (l *parentLink) Message(m wire.Message, files []*os.File) {
+	l.say(said{message: &m, files: files})
+}
 
 // Done takes in what this process has handled.
 func (l *parentLink) Done(r wire.Result) { l.say(said{done: &r}) }
@@ -285,21 +287,31 @@ func isMail(cmd string) bool {
 	return false
 }
 
-// mail takes in a command about messages. An error is garbage.
-func (s *Set) mail(in *incarnation, cmd string, line []byte) error {
+// announced is how many descriptors come with a line.
+func announced(line []byte) int {
+	var m struct {
+		Cmd   string `json:"cmd"`
+		Files int    `json:"files"`
+	}
+	if json.Unmarshal(line, &m) != nil || m.Cmd != wire.CmdMessage {
+		return 0
+	}
+	return min(max(0, m.Files), message.MaxFiles)
+}
+
+// mail takes in a command about messages, and owns its files. An error is garbage.
+func (s *Set) mail(in *incarnation, cmd string, line []byte, files []*os.File) error {
 	p := router.Peer(in.key)
 	switch cmd {
 	case wire.CmdMessage:
 		var m wire.Message
 		if err := json.Unmarshal(line, &m); err != nil {
+			closeFiles(files)
 			return fmt.Errorf("%s: %w", cmd, err)
 		}
-		if m.Files < 0 || m.Files > message.MaxFiles {
-			return fmt.Errorf("%s: %d files, the most is %d", cmd, m.Files, message.MaxFiles)
-		}
-		files, err := in.takeFiles(m.Files)
-		if err != nil {
-			return fmt.Errorf("%s: %w", cmd, err)
+		if m.Files != len(files) {
+			closeFiles(files)
+			return fmt.Errorf("%s: %w: %d announced, %d here, the most is %d", cmd, wire.ErrMissingFiles, m.Files, len(files), message.MaxFiles)
 		}
 		if s.post.Doubts(p) { // of before: its Mail says whether it still matters
 			closeFiles(files)
@@ -335,21 +347,6 @@ func (s *Set) mail(in *incarnation, cmd string, line []byte) error {
 		s.post.Mail(p, m)
 	}
 	return nil
-}
-
-// takeFiles are the descriptors of the line that was read.
-func (in *incarnation) takeFiles(n int) ([]*os.File, error) {
-	res := in.residue
-	if res == nil {
-		return in.conn.TakeFiles(n)
-	}
-	// The channel was halted between the line and this.
-	if n > len(res.Files) {
-		return nil, fmt.Errorf("%w: %d announced, %d here", wire.ErrMissingFiles, n, len(res.Files))
-	}
-	files := res.Files[:n:n]
-	res.Files = res.Files[n:]
-	return files, nil
 }
 
 // finishTime is how long the parent's own handlers may take to come to their end before

@@ -182,6 +182,9 @@ func (s *Set) Run() error {
 	s.wg.Wait()
 	s.post.endpoint.Wait()
 	s.post.closeFiles()
+	for _, ev := range s.held {
+		closeFiles(ev.files)
+	}
 	s.wake()
 	for _, w := range s.waiters {
 		w.done <- ErrEnded

@@ -135,6 +135,16 @@ func talk(ctx context.Context, w *worker.Worker) error {
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		select {}
 	})
+	e.Handle("ignore", func(context.Context, *message.Message) (any, error) { return nil, nil })
+	count := 0
+	e.Handle("count", func(_ context.Context, m *message.Message) (any, error) {
+		if string(m.Data) != fmt.Sprint(count) {
+			return nil, fmt.Errorf("%s after %d", m.Data, count-1)
+		}
+		count++
+		return nil, nil
+	})
+	e.Handle("counted", func(context.Context, *message.Message) (any, error) { n := count; count = 0; return n, nil })
 	e.Handle("hold", func(ctx context.Context, m *message.Message) (any, error) {
 		fmt.Println("holds")
 		<-release

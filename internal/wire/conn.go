@@ -255,6 +255,15 @@ func (c *Conn) Pending() int {
 	return len(c.files)
 }
 
+// Buffered returns how many bytes were read and not delivered. Descriptors may have come
+// with them: the kernel gives what precedes the line that they belong to together with
+// its beginning. It is for the goroutine that reads.
+func (c *Conn) Buffered() int {
+	c.rmu.Lock()
+	defer c.rmu.Unlock()
+	return c.lines.w - c.lines.r
+}
+
 // SetReadDeadline sets the time after which Read fails with
 // os.ErrDeadlineExceeded; the zero time means never. What has arrived of a line
 // is kept.

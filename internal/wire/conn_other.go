@@ -44,6 +44,9 @@ func (c *Conn) TakeFiles(n int) ([]*os.File, error) { return nil, errNoChannel }
 // Pending returns 0.
 func (c *Conn) Pending() int { return 0 }
 
+// Buffered returns 0.
+func (c *Conn) Buffered() int { return 0 }
+
 // Send fails.
 func (c *Conn) Send(v any, files ...*os.File) error { return errNoChannel }
 
