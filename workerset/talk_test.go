@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"os/signal"
 	"strings"
 	"sync"
 	"syscall"
@@ -104,7 +105,8 @@ func post(ctx context.Context, e *message.Endpoint, to message.Address, typ stri
 // talk is a worker that does what messages say.
 func talk(ctx context.Context, w *worker.Worker) error {
 	e := w.Messages()
-	release := make(chan struct{}, 1)
+	usr := make(chan os.Signal, 1)
+	signal.Notify(usr, syscall.SIGUSR2)
 	log, err := os.OpenFile(os.Getenv(envLog), os.O_APPEND|os.O_WRONLY|os.O_CREATE, 0o600)
 	if err != nil {
 		return err
@@ -147,7 +149,7 @@ func talk(ctx context.Context, w *worker.Worker) error {
 	e.Handle("counted", func(context.Context, *message.Message) (any, error) { n := count; count = 0; return n, nil })
 	e.Handle("hold", func(ctx context.Context, m *message.Message) (any, error) {
 		fmt.Println("holds")
-		<-release
+		<-usr // until SIGUSR2
 		return "released", nil
 	})
 	e.Handle("fail worker", func(context.Context, *message.Message) (any, error) { w.Fail(errors.New("asked to")); return nil, nil })
@@ -183,8 +185,59 @@ func talk(ctx context.Context, w *worker.Worker) error {
 		})
 		return nil, err
 	})
+	echoed := 0
+	e.Handle("begin echo", func(_ context.Context, m *message.Message) (any, error) {
+		var o order
+		if err := m.Decode(&o); err != nil {
+			return nil, err
+		}
+		w.Go(func(context.Context) error {
+			var list []*message.Sent
+			for range o.Times {
+				sent, err := e.Post(context.Background(), parseAddress(o.To), o.Type, o.Data)
+				if err != nil {
+					return err
+				}
+				list = append(list, sent)
+			}
+			fmt.Println("echoes")
+			for _, sent := range list {
+				if answer, err := sent.Wait(context.Background()); err != nil || string(answer) != string(o.Data) {
+					return fmt.Errorf("%d bytes, %w", len(answer), err)
+				}
+				echoed++
+			}
+			fmt.Println("echoed", echoed)
+			return nil
+		})
+		return nil, nil
+	})
+	var started chan results
+	e.Handle("start", func(_ context.Context, m *message.Message) (any, error) {
+		var o order
+		err := m.Decode(&o)
+		first := 0
+		_ = json.Unmarshal(o.Data, &first)
+		started = make(chan results, 1)
+		w.Go(func(context.Context) error {
+			started <- post(context.Background(), e, parseAddress(o.To), o.Type, first, o.Times)
+			return nil
+		})
+		return nil, err
+	})
+	e.Handle("started", func(_ context.Context, m *message.Message) (any, error) {
+		r := <-started
+		started <- r // it may have to be said again
+		return r, nil
+	})
 	mux := http.NewServeMux()
 	mux.HandleFunc("/", func(rw http.ResponseWriter, r *http.Request) { fmt.Fprintln(rw, os.Getpid()) })
-	mux.HandleFunc("/release", func(rw http.ResponseWriter, r *http.Request) { release <- struct{}{} })
+	mux.HandleFunc("/hold", func(rw http.ResponseWriter, r *http.Request) {
+		rc := http.NewResponseController(rw)
+		_ = rc.EnableFullDuplex()
+		fmt.Fprintln(rw, os.Getpid())
+		_ = rc.Flush()
+		_, _ = io.Copy(io.Discard, r.Body)
+	})
 	return w.Serve(ctx, "http", &http.Server{Handler: w.Handler(mux)})
 }
