@@ -129,7 +129,7 @@ func (s *Set) half(in *incarnation) {
 
 // surelyServed: however a worker ends, it has not come to nothing.
 func (s *Set) surelyServed(in *incarnation) bool {
-	return in.state.Accepts() && !in.readyAt.IsZero() && (in.report.Served+in.report.MovedIn > 0 || time.Since(in.readyAt) >= youngFor)
+	return in.state.Accepts() && !in.readyAt.IsZero() && (in.served() > 0 || time.Since(in.readyAt) >= youngFor)
 }
 
 // halfEnded: the other half does not come.

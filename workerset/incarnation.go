@@ -49,6 +49,7 @@ type incarnation struct {
 	blamedAt       time.Time
 	report         wire.State // what it said last
 	words          int        // how often it has said something
+	handled        int        // messages that it was done with
 	exit           string     // how its process ended
 
 	program bool // it executes a program with a path of its own: foreign until it greets
@@ -95,6 +96,9 @@ func (in *incarnation) pid() int {
 	}
 	return in.proc.Pid
 }
+
+// served is how much it has done for others.
+func (in *incarnation) served() int { return in.report.Served + in.report.MovedIn + in.handled }
 
 // foreign reports whether it is a program that knows nothing of this package.
 func (in *incarnation) foreign() bool { return in.program && !in.greeted }

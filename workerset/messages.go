@@ -328,6 +328,7 @@ func (s *Set) mail(in *incarnation, cmd string, line []byte, files []*os.File) e
 		if err := json.Unmarshal(line, &r); err != nil {
 			return fmt.Errorf("%s: %w", cmd, err)
 		}
+		in.handled++
 		if !s.post.Doubts(p) {
 			s.post.Done(p, r)
 		}
