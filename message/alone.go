@@ -76,13 +76,14 @@ func (a *alone) Message(m wire.Message, files []*os.File) {
 }
 
 // Done is the result for the sender.
-func (a *alone) Done(r wire.Result) {
+func (a *alone) Done(r wire.Result) (out <-chan struct{}) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	n := a.sent[r.N]
 	delete(a.sent, r.N)
 	r.N = n
 	a.later(func() { a.e.Result(r) })
+	return nil
 }
 
 // Again: nobody else will handle it.

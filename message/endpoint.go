@@ -23,7 +23,9 @@ type Handler func(ctx context.Context, m *Message) (answer any, err error)
 // nor call the endpoint.
 type Link interface {
 	Message(m wire.Message, files []*os.File)
-	Done(r wire.Result)
+	// Done returns a channel that is closed when the result can't be lost any more by
+	// this process's death; nil if it can't already.
+	Done(r wire.Result) (out <-chan struct{})
 	Again(n int)
 }
 

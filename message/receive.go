@@ -77,7 +77,13 @@ func (e *Endpoint) begin(from wire.Sender, l *lane) {
 			if e.done = append(e.done, r.n); len(e.done) > remembered {
 				e.done = e.done[1:]
 			}
-			e.link.Done(result)
+			// If this process dies, others have to know that it has not begun with
+			// the next one before it was done with this.
+			if out := e.link.Done(result); out != nil {
+				e.mu.Unlock()
+				<-out
+				e.mu.Lock()
+			}
 		}
 		l.running = 0
 		delete(e.lanes, from) // it is empty: Stop takes out what it ends

@@ -25,6 +25,7 @@ func (w *Worker) Messages() *message.Endpoint { return w.post }
 
 // closeMessages ends the exchange.
 func (w *Worker) closeMessages() {
+	w.mail.end()
 	w.post.Close(nil)
 	if !w.mute {
 		w.post.Wait()
@@ -34,35 +35,50 @@ func (w *Worker) closeMessages() {
 // outgoing are messages on their way to the channel. It is bounded by the endpoint's
 // window, and the parent's.
 type outgoing struct {
-	conn *wire.Conn
-	mu   sync.Mutex
-	list []letter
-	busy bool          // speak has taken some, and is sending them
-	more chan struct{} // cap 1
+	conn  *wire.Conn
+	mu    sync.Mutex
+	list  []letter
+	busy  bool // speak has taken some, and is sending them
+	ended bool
+	more  chan struct{} // cap 1
 }
 
 type letter struct {
 	v     any
 	files []*os.File
+	out   chan struct{} // closed when it is out; may be nil
 }
 
 // put sends at once what the channel takes at once, and leaves the rest to speak.
-func (o *outgoing) put(l letter) {
+func (o *outgoing) put(l letter) (out <-chan struct{}) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if !o.busy && len(o.list) == 0 && o.conn.TrySend(l.v, l.files...) == nil {
-		return
+	if o.ended || !o.busy && len(o.list) == 0 && o.conn.TrySend(l.v, l.files...) == nil {
+		return nil
 	}
+	l.out = make(chan struct{})
 	o.list = append(o.list, l)
 	select {
 	case o.more <- struct{}{}:
 	default:
 	}
+	return l.out
+}
+
+// end drops what nobody sends any more.
+func (o *outgoing) end() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.ended = true
+	for _, l := range o.list {
+		close(l.out)
+	}
+	o.list = nil
 }
 
 // Message, Done and Again are message.Link.
 func (o *outgoing) Message(m wire.Message, files []*os.File) { o.put(letter{v: m, files: files}) }
-func (o *outgoing) Done(r wire.Result)                       { o.put(letter{v: r}) }
+func (o *outgoing) Done(r wire.Result) (out <-chan struct{}) { return o.put(letter{v: r}) }
 func (o *outgoing) Again(n int)                              { o.put(letter{v: wire.Again{Cmd: wire.CmdAgain, N: n}}) }
 
 // sendMail sends what there is. An error that is not the channel's is the message's, and
@@ -83,6 +99,7 @@ func (w *Worker) sendMail() {
 			time.Sleep(10 * time.Millisecond) // the user has too many on their way to somebody
 			err = w.conn.Send(l.v, l.files...)
 		}
+		close(l.out)
 		if m, ok := l.v.(wire.Message); ok && err != nil && !wire.Gone(err) && !errors.Is(err, wire.ErrBroken) {
 			w.post.Result(wire.Result{N: m.N, Why: wire.WhyRefused, Text: err.Error()})
 		}

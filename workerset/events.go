@@ -78,7 +78,7 @@ func (s *Set) handle(ev event) {
 	case in.foreign() && channelEnded(ev.lost) && in.dead == nil:
 		in.deaf = true // a program that has no use for it may close it
 	case channelEnded(ev.lost):
-		in.deaf = true
+		in.deaf, in.heard = true, true
 		s.half(in)
 	default:
 		s.garbage(in, ev.lost)

@@ -81,6 +81,7 @@ type incarnation struct {
 	proc    *launch.Process
 	reader  chan struct{}  // closed when the goroutine that reads has ended
 	deaf    bool           // its channel has ended, or was given up
+	heard   bool           // all that it has ever said was read
 	dead    *launch.Status // its process has ended
 	settle  time.Time      // when not to wait for the other of these two any more; zero: not waiting
 	torn    int            // which of the next lines, from 1, another parent may have begun to read; 0: none

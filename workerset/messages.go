@@ -73,7 +73,7 @@ func (l *parentLink) Message(m wire.Message, files []*os.File) {
 }
 
 // Done takes in what this process has handled.
-func (l *parentLink) Done(r wire.Result) { l.say(said{done: &r}) }
+func (l *parentLink) Done(r wire.Result) (out <-chan struct{}) { l.say(said{done: &r}); return nil }
 
 // Again takes a message back.
 func (l *parentLink) Again(n int) { l.say(said{again: n}) }
@@ -163,7 +163,7 @@ func (s *Set) roles() {
 	for _, g := range s.groups {
 		for _, in := range g.members {
 			if in.deaf && in.conn != nil && !in.foreign() {
-				s.post.End(router.Peer(in.key)) // whatever it still does, nobody hears of it
+				s.post.End(router.Peer(in.key), in.heard) // whatever it still does, nobody hears of it
 			} else {
 				s.post.Put(router.Peer(in.key), in.who(), in.phase())
 			}

@@ -127,7 +127,7 @@ func (s *Set) remove(in *incarnation) {
 	g := in.group
 	g.members = slices.DeleteFunc(g.members, func(m *incarnation) bool { return m == in })
 	delete(s.byKey, in.key)
-	s.post.End(router.Peer(in.key))
+	s.post.End(router.Peer(in.key), in.heard)
 	in.close()
 }
 

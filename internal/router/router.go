@@ -160,8 +160,11 @@ func (r *Router) box(key Box) *box {
 	return b
 }
 
-// End says that a worker is no more: of what it had nothing is known.
-func (r *Router) End(p Peer) {
+// End says that a worker is no more. If all that it has said was heard, it can have begun
+// with one parcel of each sender, the first that it was not done with: of that one
+// nothing is known, and the others are for its successor. Otherwise nothing is known of
+// any.
+func (r *Router) End(p Peer, heard bool) {
 	pr := r.peers[p]
 	if pr == nil {
 		return
@@ -175,9 +178,25 @@ func (r *Router) End(p Peer) {
 			l.from = nobody
 		}
 	}
-	r.lose(pr.given)
+	begun := map[wire.Sender]bool{}
+	for _, n := range slices.Sorted(maps.Keys(pr.given)) {
+		pc := pr.given[n]
+		if heard && begun[pc.letter.who] {
+			b.putBack(pc)
+			continue
+		}
+		begun[pc.letter.who] = true
+		r.done(pc, wire.Result{Why: wire.WhyLost})
+	}
 	r.wakeBox(b)
 	r.sweepBox(b)
+}
+
+// putBack is for a parcel that its peer has not begun with.
+func (b *box) putBack(pc *parcel) {
+	pc.given = nobody
+	i, _ := slices.BinarySearchFunc(b.queue, pc.n, func(q *parcel, n int) int { return cmp.Compare(q.n, n) })
+	b.queue = slices.Insert(b.queue, i, pc)
 }
 
 // lose ends parcels of which nothing is known any more.
@@ -460,9 +479,7 @@ func (r *Router) Again(p Peer, n int) {
 	}
 	pc := pr.given[n]
 	delete(pr.given, n)
-	pc.given = nobody
-	i, _ := slices.BinarySearchFunc(pc.box.queue, n, func(q *parcel, n int) int { return cmp.Compare(q.n, n) })
-	pc.box.queue = slices.Insert(pc.box.queue, i, pc)
+	pc.box.putBack(pc)
 	r.wakeBox(pc.box)
 	r.sweepBox(pc.box)
 }
