@@ -138,8 +138,8 @@ func (e *Endpoint) Post(ctx context.Context, to Address, typ string, data any, f
 	case err != nil:
 	case typ == "":
 		err = errors.New("it has no type")
-	case len(typ) > 256:
-		err = fmt.Errorf("its type has %d bytes, the most is 256", len(typ))
+	case len(typ) > wire.MessageTypeSize:
+		err = fmt.Errorf("its type has %d bytes, the most is %d", len(typ), wire.MessageTypeSize)
 	case len(files) > MaxFiles:
 		err = fmt.Errorf("%d files, the most is %d", len(files), MaxFiles)
 	}

@@ -30,13 +30,13 @@ import (
 const (
 	// Window is how many messages of one endpoint may be under way: sent, and their
 	// result not known. It is also the bound of the files with them.
-	Window = 64
+	Window = wire.MessageWindow
 	// WindowBytes bounds their data, in bytes. One message may always be under way.
-	WindowBytes = 4 << 20
+	WindowBytes = wire.MessageBytes
 	// MaxData is the most data of a message, and of an answer, in bytes of JSON.
 	MaxData = wire.MaxLine - 4096
 	// MaxFiles is how many files go with a message.
-	MaxFiles = 16
+	MaxFiles = wire.MessageFiles
 )
 
 // Reasons for a message that was not handled, or not well; use errors.Is on what Send,

@@ -20,12 +20,12 @@ import (
 )
 
 const (
-	// Window is how many letters of a peer may be under way, and how many parcels it
-	// may have.
-	Window = 64
+	// Window is how many letters of a peer may be under way, with how many files, and how
+	// many parcels it may have.
+	Window = wire.MessageWindow
 	// WindowBytes bounds the data of a peer's letters that are under way, except that
 	// there may always be one.
-	WindowBytes = 4 << 20
+	WindowBytes = wire.MessageBytes
 )
 
 // ErrOverrun: a peer sends more than it may.
@@ -78,6 +78,7 @@ type peer struct {
 	results []wire.Result
 	letters int // of its own, under way
 	bytes   int // of their data
+	files   int // with them
 }
 
 type box struct {
@@ -194,14 +195,19 @@ func (r *Router) Post(from Peer, m wire.Message) (id int, err error) {
 	if pr == nil {
 		return 0, fmt.Errorf("router: no peer %d", from)
 	}
-	if n := pr.letters + len(pr.results); n >= Window || pr.letters > 0 && pr.bytes+len(m.Data) > WindowBytes {
-		return 0, fmt.Errorf("router: %w: %d, and %d bytes", ErrOverrun, n, pr.bytes)
+	n := pr.letters + len(pr.results)
+	more := pr.bytes+len(m.Data) > WindowBytes || pr.files+m.Files > Window
+	if n >= Window || pr.letters > 0 && more {
+		return 0, fmt.Errorf("router: %w: %d, with %d bytes and %d files", ErrOverrun, n, pr.bytes, pr.files)
 	}
 	r.last++
 	l := &letter{id: r.last, from: from, who: pr.who, n: m.N, to: m.To, typ: m.Type, data: m.Data, files: m.Files}
 	r.letters[l.id] = l
-	pr.letters++
-	pr.bytes += len(l.data)
+	pr.count(l, 1)
+	if text := wrong(m); text != "" {
+		r.finish(l, wire.Result{Why: wire.WhyRefused, Text: text})
+		return l.id, nil
+	}
 	boxes, why := r.resolve(m.To)
 	l.left = len(boxes)
 	if len(boxes) == 0 {
@@ -217,6 +223,24 @@ func (r *Router) Post(from Peer, m wire.Message) (id int, err error) {
 		r.sweepBox(b)
 	}
 	return l.id, nil
+}
+
+// count notes that a peer has n letters like l more.
+func (pr *peer) count(l *letter, n int) {
+	pr.letters += n
+	pr.bytes += n * len(l.data)
+	pr.files += n * l.files
+}
+
+// wrong says what no Endpoint would send.
+func wrong(m wire.Message) string {
+	switch {
+	case len(m.Type) > wire.MessageTypeSize:
+		return fmt.Sprintf("its type has %d bytes, the most is %d", len(m.Type), wire.MessageTypeSize)
+	case m.Files < 0 || m.Files > wire.MessageFiles:
+		return fmt.Sprintf("%d files, the most is %d", m.Files, wire.MessageFiles)
+	}
+	return ""
 }
 
 // resolve says whose boxes an address means, or why there is none.
@@ -492,8 +516,7 @@ func (r *Router) finish(l *letter, res wire.Result) {
 	if pr == nil {
 		return
 	}
-	pr.letters--
-	pr.bytes -= len(l.data)
+	pr.count(l, -1)
 	res.Cmd, res.N = wire.CmdSent, l.n
 	if l.to.To == wire.ToGroup || l.to.To == wire.ToAll {
 		res.Data = nil

@@ -115,8 +115,7 @@ func (r *Router) Restore(st State) (letters map[int]int) {
 		r.letters[l.id] = l
 		if p, ok := known[ls.From]; ok {
 			l.from = p
-			r.peers[p].letters++
-			r.peers[p].bytes += len(l.data)
+			r.peers[p].count(l, 1)
 		}
 		if ls.Result != nil {
 			l.result = *ls.Result
@@ -197,8 +196,7 @@ func (r *Router) Mail(p Peer, mail wire.Mail) {
 			known[l.n] = true
 		default: // it has had its result
 			l.from = nobody
-			pr.letters--
-			pr.bytes -= len(l.data)
+			pr.count(l, -1)
 		}
 	}
 	for _, n := range mail.Sent {

@@ -32,6 +32,15 @@ const (
 	CmdMail    = "NODE_HANDOVER_MAIL"  // worker → parent: a Mail, before a State that was asked for with it
 )
 
+// Bounds of what one peer, a worker or the parent, may have under way: what it has sent
+// and has no result of. They are part of the protocol: who exceeds them is faulty.
+const (
+	MessageWindow   = 64      // messages, and also files with them
+	MessageBytes    = 4 << 20 // of data; there may always be one message
+	MessageFiles    = 16      // files with one message
+	MessageTypeSize = 256     // bytes of a type
+)
+
 // Environment variables of a worker.
 const (
 	Env          = "HANDOVER_CHANNEL_FD" // the number of its channel
@@ -178,8 +187,7 @@ type Address struct {
 // To is a kind of address.
 type To string
 
-// The kinds. Group, and Any for one worker of it, name a group or, with none, mean that
-// of the sender.
+// The kinds. Slot, Group, and Any for one worker of it, name a group.
 const (
 	ToParent To = "parent"
 	ToSlot   To = "slot"
