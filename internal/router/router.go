@@ -5,7 +5,9 @@
 // A letter is what somebody has sent, and a parcel is a letter's copy for one slot. A
 // parcel waits in its slot's box until a worker that serves there takes it, and is that
 // worker's until it is done with it. Every letter ends in one result for its sender:
-// the first of its parcels that was not handled well, or the answer.
+// the first of its parcels that was not handled well, or the answer. What a worker has
+// sent that has died is delivered, as far as there is room for it, and nobody hears of
+// it.
 package router
 
 import (
@@ -177,8 +179,43 @@ func (r *Router) End(p Peer) {
 		}
 	}
 	r.lose(pr.given)
+	r.trim()
 	r.wakeBox(b)
 	r.sweepBox(b)
+}
+
+// trim bounds what the dead have left: a slot whose workers send to somebody who never
+// comes, and die, must not fill this process. Of each slot's it keeps the youngest that
+// one peer could have sent, and withdraws the others.
+func (r *Router) trim() {
+	left := map[Box]*peer{}
+	for _, id := range slices.Backward(slices.Sorted(maps.Keys(r.letters))) {
+		l := r.letters[id]
+		if l.from != nobody {
+			continue
+		}
+		key := Box{l.who.Group, l.who.Slot}
+		if left[key] == nil {
+			left[key] = &peer{}
+		}
+		sum := left[key]
+		sum.count(l, 1)
+		if sum.letters > Window || sum.letters > 1 && (sum.bytes > WindowBytes || sum.files > Window) {
+			r.withdraw(l)
+		}
+	}
+}
+
+// withdraw takes a letter for which nobody waits out of the boxes.
+func (r *Router) withdraw(l *letter) {
+	for _, b := range r.boxes {
+		for _, pc := range slices.Clone(b.queue) {
+			if pc.letter == l {
+				b.remove(pc)
+				r.done(pc, wire.Result{Why: wire.WhyLost})
+			}
+		}
+	}
 }
 
 // lose ends parcels of which nothing is known any more.

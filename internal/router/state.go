@@ -153,6 +153,7 @@ func (r *Router) Restore(st State) (letters map[int]int) {
 	for _, pc := range lost {
 		r.done(pc, wire.Result{Why: wire.WhyLost})
 	}
+	r.trim()
 	for _, b := range r.boxes {
 		r.wakeBox(b)
 		r.sweepBox(b)
