@@ -107,6 +107,7 @@ type parcel struct {
 	letter *letter
 	box    *box
 	given  Peer // nobody: it waits
+	early  bool // it was given before its peer stopped taking any, or by another parent
 }
 
 // New returns a router in which there is only the parent.
@@ -142,6 +143,9 @@ func (r *Router) Put(p Peer, who wire.Sender, phase Phase) {
 		return
 	} else {
 		pr.phase = phase
+		for _, pc := range pr.given {
+			pc.early = true
+		}
 	}
 	b := r.peers[p].box
 	r.wakeBox(b)
@@ -438,28 +442,26 @@ func (r *Router) Next(p Peer) (it Item, ok bool) {
 	}}, true
 }
 
-// next is the first parcel that a peer may have: none of its sender is somebody else's,
-// who could handle it later than this one.
+// next is the first parcel that a peer may have: none of its sender is out that could
+// come back, or be handled, after this one.
 func (r *Router) next(p Peer, pr *peer) *parcel {
 	if pr.unheard || len(pr.given) >= Window || r.current(pr.box) != p {
 		return nil
 	}
 	for _, pc := range pr.box.queue {
-		if !r.elsewhere(p, pr.box, pc.letter.who) {
+		if !r.out(p, pr.box, pc.letter.who) {
 			return pc
 		}
 	}
 	return nil
 }
 
-// elsewhere: another peer of a box has a parcel of that sender.
-func (r *Router) elsewhere(p Peer, b *box, who wire.Sender) bool {
+// out: another peer of a box has a parcel of that sender, or this one has one that it may
+// give back although it takes parcels again.
+func (r *Router) out(p Peer, b *box, who wire.Sender) bool {
 	for _, q := range b.peers {
-		if q == p {
-			continue
-		}
 		for _, pc := range r.peers[q].given {
-			if pc.letter.who == who {
+			if pc.letter.who == who && (q != p || pc.early) {
 				return true
 			}
 		}
@@ -481,7 +483,7 @@ func (r *Router) Took(p Peer) {
 
 func (r *Router) give(pc *parcel, p Peer) {
 	pc.box.remove(pc)
-	pc.given = p
+	pc.given, pc.early = p, false
 	r.peers[p].given[pc.n] = pc
 }
 

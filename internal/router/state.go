@@ -129,8 +129,8 @@ func (r *Router) Restore(st State) (letters map[int]int) {
 			case ps.Given == nil:
 				pc.box.queue = append(pc.box.queue, pc)
 			case known[*ps.Given] != Parent:
-				pc.given = known[*ps.Given]
-				r.peers[pc.given].given[pc.n] = pc
+				r.give(pc, known[*ps.Given])
+				pc.early = true // that parent may have seen it leave
 			default:
 				lost = append(lost, pc)
 			}
@@ -218,6 +218,7 @@ func (r *Router) Mail(p Peer, mail wire.Mail) {
 		switch {
 		case have[pc.n]:
 			r.give(pc, p)
+			pc.early = true
 		case done[pc.n]:
 			pc.box.remove(pc)
 			gone[pc.n] = pc
