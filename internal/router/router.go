@@ -236,9 +236,12 @@ func (r *Router) Post(from Peer, m wire.Message) (id int, err error) {
 	if pr == nil {
 		return 0, fmt.Errorf("router: no peer %d", from)
 	}
-	n := pr.letters + len(pr.results)
-	more := pr.bytes+len(m.Data) > WindowBytes || pr.files+m.Files > Window
-	if n >= Window || pr.letters > 0 && more {
+	n, times := pr.letters+len(pr.results), 1
+	if pr.unheard {
+		times = 2 // some of those that are known may have had their results
+	}
+	more := pr.bytes+len(m.Data) > times*WindowBytes || pr.files+m.Files > times*Window
+	if n >= times*Window || pr.letters > 0 && more {
 		return 0, fmt.Errorf("router: %w: %d, with %d bytes and %d files", ErrOverrun, n, pr.bytes, pr.files)
 	}
 	r.last++
