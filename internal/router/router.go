@@ -184,7 +184,7 @@ func (r *Router) End(p Peer) {
 	}
 	r.lose(pr.given)
 	r.trim()
-	r.wakeBox(b)
+	r.wake() // what it has sent may have waited for its mail
 	r.sweepBox(b)
 }
 
@@ -401,6 +401,12 @@ func (r *Router) sweepBox(b *box) {
 	}
 }
 
+func (r *Router) wake() {
+	for _, b := range r.boxes {
+		r.wakeBox(b)
+	}
+}
+
 // wakeBox: its peer may have something to take.
 func (r *Router) wakeBox(b *box) {
 	if p := r.current(b); p != nobody && len(b.queue) > 0 {
@@ -452,6 +458,9 @@ func (r *Router) next(p Peer, pr *peer) *parcel {
 		return nil
 	}
 	for _, pc := range pr.box.queue {
+		if s := r.peers[pc.letter.from]; s != nil && s.unheard {
+			continue // it may have had the result
+		}
 		if !r.out(p, pr.box, pc.letter.who) {
 			return pc
 		}

@@ -198,6 +198,7 @@ func (r *Router) Mail(p Peer, mail wire.Mail) {
 		default: // it has had its result
 			l.from = nobody
 			pr.count(l, -1)
+			r.withdraw(l)
 		}
 	}
 	for _, n := range mail.Sent {
@@ -225,7 +226,7 @@ func (r *Router) Mail(p Peer, mail wire.Mail) {
 		}
 	}
 	r.lose(gone)
-	r.wakeBox(pr.box)
+	r.wake()
 	r.sweepBox(pr.box)
 }
 
