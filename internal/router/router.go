@@ -281,6 +281,8 @@ func wrong(m wire.Message) string {
 	switch {
 	case len(m.Type) > wire.MessageTypeSize:
 		return fmt.Sprintf("its type has %d bytes, the most is %d", len(m.Type), wire.MessageTypeSize)
+	case m.N < 1:
+		return fmt.Sprintf("its number is %d, they count from 1", m.N)
 	case m.Files < 0 || m.Files > wire.MessageFiles:
 		return fmt.Sprintf("%d files, the most is %d", m.Files, wire.MessageFiles)
 	}

@@ -23,7 +23,7 @@ type State struct {
 type LetterState struct {
 	ID      int             `json:"id"`
 	From    wire.Sender     `json:"from,omitzero"`
-	N       int             `json:"n"`
+	N       int             `json:"n,omitempty"` // 0: nobody waits for the result
 	To      wire.Address    `json:"to"`
 	Type    string          `json:"type"`
 	Data    json.RawMessage `json:"data,omitempty"`
@@ -76,6 +76,9 @@ func (r *Router) State() State {
 		parcels := byLetter[l]
 		slices.SortFunc(parcels, func(a, b ParcelState) int { return a.N - b.N })
 		ls := LetterState{ID: l.id, From: l.who, N: l.n, To: l.to, Type: l.typ, Data: l.data, Files: l.files, Parcels: parcels}
+		if l.from == nobody {
+			ls.N = 0
+		}
 		if l.result.Why != "" {
 			ls.Result = &l.result
 		}
@@ -113,7 +116,7 @@ func (r *Router) Restore(st State) (letters map[int]int) {
 		}
 		letters[ls.ID] = l.id
 		r.letters[l.id] = l
-		if p, ok := known[ls.From]; ok {
+		if p, ok := known[ls.From]; ok && ls.N > 0 {
 			l.from = p
 			r.peers[p].count(l, 1)
 		}
