@@ -113,13 +113,14 @@ func Slot(group string, slot int) Address {
 	return Address{wire.Address{To: wire.ToSlot, Group: group, Slot: slot}}
 }
 
-// Group is every slot of a group, the sender's own included.
+// Group is every slot of a group, the sender's own included, except those whose workers
+// are programs that know no messages.
 func Group(name string) Address { return Address{wire.Address{To: wire.ToGroup, Group: name}} }
 
 // Any is one slot of a group, in turn; one whose worker is ready, if there is one.
 func Any(group string) Address { return Address{wire.Address{To: wire.ToAny, Group: group}} }
 
-// All is every slot of every group, the sender's own included.
+// All is Group for every group.
 func All() Address { return Address{wire.Address{To: wire.ToAll}} }
 
 // String is the address for people, such as "web/1".

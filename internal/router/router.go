@@ -289,7 +289,8 @@ func wrong(m wire.Message) string {
 	return ""
 }
 
-// resolve says whose boxes an address means, or why there is none.
+// resolve says whose boxes an address means, and, if there are none, why. One to several
+// means those who may know what a message is.
 func (r *Router) resolve(to wire.Address) (boxes []*box, why wire.Why) {
 	group := func(name string) {
 		for n := 1; n <= r.counts[name]; n++ {
@@ -310,17 +311,14 @@ func (r *Router) resolve(to wire.Address) (boxes []*box, why wire.Why) {
 		for _, name := range slices.Sorted(maps.Keys(r.counts)) {
 			group(name)
 		}
-		return boxes, ""
+		return boxes, wire.WhyUnhandled
 	case wire.ToGroup, wire.ToAny:
 		if r.counts[to.Group] == 0 {
 			return nil, wire.WhyAddress
 		}
 		group(to.Group)
-		switch {
-		case to.To == wire.ToGroup:
-			return boxes, ""
-		case len(boxes) == 0:
-			return nil, wire.WhyUnhandled
+		if to.To == wire.ToGroup || len(boxes) == 0 {
+			return boxes, wire.WhyUnhandled
 		}
 		if ready := slices.DeleteFunc(slices.Clone(boxes), func(b *box) bool { return r.current(b) == nobody }); len(ready) > 0 {
 			boxes = ready
