@@ -122,7 +122,8 @@ func New() *Router {
 
 // Groups says how many slots there are of each group.
 func (r *Router) Groups(counts map[string]int) {
-	r.counts = counts
+	r.counts = maps.Clone(counts)
+	maps.DeleteFunc(r.turns, func(name string, _ int) bool { return counts[name] == 0 })
 	r.sweep()
 }
 
@@ -551,6 +552,9 @@ func (r *Router) done(pc *parcel, res wire.Result) {
 	}
 	l := pc.letter
 	l.left--
+	if l.to.To == wire.ToGroup || l.to.To == wire.ToAll {
+		res.Data = nil // an answer of one of several is of no use
+	}
 	if l.result.Why == "" {
 		l.result = res
 	}
@@ -569,9 +573,6 @@ func (r *Router) finish(l *letter, res wire.Result) {
 	}
 	pr.count(l, -1)
 	res.Cmd, res.N = wire.CmdSent, l.n
-	if l.to.To == wire.ToGroup || l.to.To == wire.ToAll {
-		res.Data = nil
-	}
 	pr.results = append(pr.results, res)
 	r.dirty[l.from] = true
 }
