@@ -44,6 +44,7 @@ type Endpoint struct {
 	room     chan struct{} // closed when something of that has become less
 	lanes    map[wire.Sender]*lane
 	done     []int // numbers of the last that were handled
+	forgot   int   // the highest of those before
 	busy     int   // handlers that run
 	quiet    chan struct{}
 	stopped  bool // no handler begins any more

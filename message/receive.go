@@ -75,6 +75,7 @@ func (e *Endpoint) begin(from wire.Sender, l *lane) {
 			result.Cmd, result.N = wire.CmdDone, r.n
 			e.mu.Lock()
 			if e.done = append(e.done, r.n); len(e.done) > remembered {
+				e.forgot = max(e.forgot, e.done[0])
 				e.done = e.done[1:]
 			}
 			e.link.Done(result)
@@ -192,7 +193,7 @@ var ErrAlone = errors.New("this process has no parent, and hence nobody to talk 
 func (e *Endpoint) Mail() wire.Mail {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	mail := wire.Mail{Cmd: wire.CmdMail, Sent: slices.Sorted(maps.Keys(e.sent)), Done: slices.Clone(e.done)}
+	mail := wire.Mail{Cmd: wire.CmdMail, Sent: slices.Sorted(maps.Keys(e.sent)), Done: slices.Clone(e.done), Forgot: e.forgot}
 	for _, l := range e.lanes {
 		if l.running != 0 {
 			mail.Have = append(mail.Have, l.running)

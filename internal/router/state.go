@@ -223,7 +223,7 @@ func (r *Router) Mail(p Peer, mail wire.Mail) {
 		case have[pc.n]:
 			r.give(pc, p)
 			pc.early = true
-		case done[pc.n]:
+		case done[pc.n] || pc.n <= mail.Forgot:
 			pc.box.remove(pc)
 			gone[pc.n] = pc
 		}

@@ -239,10 +239,12 @@ type Again struct {
 type Mail struct {
 	Cmd string `json:"cmd"`
 	// Sent are those of its own whose result it waits for, Have those that it was given
-	// and is not done with, Done some that it was done with lately.
-	Sent []int `json:"sent,omitempty"`
-	Have []int `json:"have,omitempty"`
-	Done []int `json:"done,omitempty"`
+	// and is not done with, Done some that it was done with lately. Of those with a number
+	// up to Forgot it may have been done with others.
+	Sent   []int `json:"sent,omitempty"`
+	Have   []int `json:"have,omitempty"`
+	Done   []int `json:"done,omitempty"`
+	Forgot int   `json:"forgot,omitempty"`
 }
 
 // Who asks a worker for its state.
