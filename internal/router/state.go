@@ -172,8 +172,12 @@ const gap = 1 << 24
 func (r *Router) Doubt() {
 	r.last += gap
 	for p, pr := range r.peers {
-		if p != Parent {
-			pr.unheard = true
+		if p == Parent {
+			continue
+		}
+		pr.unheard = true
+		for _, pc := range pr.given {
+			pc.early = true // the other one may have seen it leave
 		}
 	}
 }
