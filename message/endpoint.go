@@ -55,7 +55,7 @@ type Endpoint struct {
 // lane is what waits of one sender's messages.
 type lane struct {
 	queue   []received
-	running int // the number of the message that is being handled; 0: none
+	running int // the number of the message that is being handled; 0: none yet
 }
 
 type received struct {

@@ -51,16 +51,14 @@ func (e *Endpoint) Receive(m wire.Message, files []*os.File) {
 	if l == nil {
 		l = &lane{}
 		e.lanes[m.From] = l
+		defer e.begin(m.From, l)
 	}
 	l.queue = append(l.queue, received{n: m.N, m: Message{Type: m.Type, From: from, Data: m.Data, Files: files}})
-	if l.running == 0 {
-		e.begin(m.From, l)
-	}
 }
 
-// begin starts the goroutine that handles what is in a lane.
+// begin starts the goroutine that handles what is in a lane, which is there as long as
+// the lane.
 func (e *Endpoint) begin(from wire.Sender, l *lane) {
-	l.running = l.queue[0].n
 	e.busy++
 	e.wg.Go(func() {
 		e.mu.Lock()
@@ -80,7 +78,6 @@ func (e *Endpoint) begin(from wire.Sender, l *lane) {
 			}
 			e.link.Done(result)
 		}
-		l.running = 0
 		delete(e.lanes, from) // it is empty: Stop takes out what it ends
 		if e.busy--; e.busy == 0 {
 			close(e.quiet)
@@ -120,15 +117,12 @@ func (e *Endpoint) Stop() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.stopped = true
-	for from, l := range e.lanes {
+	for _, l := range e.lanes {
 		for _, r := range l.queue {
 			closeAll(r.m.Files)
 			e.link.Again(r.n)
 		}
 		l.queue = nil
-		if l.running == 0 {
-			delete(e.lanes, from)
-		}
 	}
 }
 
@@ -203,7 +197,6 @@ func (e *Endpoint) Mail() wire.Mail {
 		}
 	}
 	slices.Sort(mail.Have)
-	mail.Have = slices.Compact(mail.Have)
 	return mail
 }
 
