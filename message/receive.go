@@ -2,6 +2,7 @@ package message
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -86,31 +87,42 @@ func (e *Endpoint) begin(from wire.Sender, l *lane) {
 	})
 }
 
-// handle calls a handler.
+// handle calls a handler. Whatever that does ends here: in a goroutine of its own, since
+// runtime.Goexit, as by testing.T.FailNow, ends more than the handler.
 func (e *Endpoint) handle(h Handler, m *Message) (r wire.Result) {
 	if h == nil {
 		closeAll(m.Files)
 		return wire.Result{Why: wire.WhyUnhandled}
 	}
-	var answer any
-	var err error
-	func() {
+	failed := func(text string) wire.Result {
+		return wire.Result{Why: wire.WhyHandler, Text: text[:min(len(text), maxText)]}
+	}
+	r = failed("it ended its goroutine")
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
 		defer func() {
 			if p := recover(); p != nil {
-				err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+				r = failed(fmt.Sprintf("panic: %v\n%s", p, debug.Stack()))
 			}
 		}()
-		answer, err = h(e.ctx, m)
+		answer, err := h(e.ctx, m)
+		var data json.RawMessage
+		if err == nil {
+			data, err = marshal(answer)
+		}
+		if err != nil {
+			r = failed(err.Error())
+			return
+		}
+		r = wire.Result{Data: data}
 	}()
-	if err == nil {
-		r.Data, err = marshal(answer)
-	}
-	if err != nil {
-		text := err.Error()
-		return wire.Result{Why: wire.WhyHandler, Text: text[:min(len(text), 16<<10)]}
-	}
+	<-done
 	return r
 }
+
+// maxText is how many bytes of what a handler says about its failure go back.
+const maxText = 16 << 10
 
 // Stop lets no handler begin any more, and gives back what waits for one.
 func (e *Endpoint) Stop() {
