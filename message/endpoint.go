@@ -153,14 +153,18 @@ func (e *Endpoint) Post(ctx context.Context, to Address, typ string, data any, f
 		return nil, refused(to, typ, err)
 	}
 	full := func() error {
-		return fmt.Errorf("%w: %d messages: %w", ErrWindow, Window, context.Cause(ctx))
+		return fmt.Errorf("%w: %w", ErrWindow, context.Cause(ctx))
 	}
 	select {
-	case e.turn <- struct{}{}:
-		defer func() { <-e.turn }()
-	case <-ctx.Done():
-		return nil, full()
+	case e.turn <- struct{}{}: // also if ctx has ended: there may be room
+	default:
+		select {
+		case e.turn <- struct{}{}:
+		case <-ctx.Done():
+			return nil, full()
+		}
 	}
+	defer func() { <-e.turn }()
 	for {
 		s, room, err := e.post(to, typ, raw, files)
 		if s != nil || err != nil {

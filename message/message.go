@@ -57,8 +57,8 @@ var (
 	// ErrClosed: this endpoint has ended, or the parent is gone. Of a message that was
 	// under way nothing is known.
 	ErrClosed = errors.New("message: the endpoint has ended")
-	// ErrWindow: ctx ended while Window messages were under way. The message was not
-	// sent. It comes with ctx's error.
+	// ErrWindow: ctx ended while Window messages, or files, or WindowBytes were under way.
+	// The message was not sent. It comes with ctx's error.
 	ErrWindow = errors.New("message: too much is under way")
 )
 
