@@ -140,6 +140,10 @@ func (a Address) String() string {
 	return "nobody"
 }
 
+// maxGroup bounds the name of a group, in bytes: the line of a message has room for the
+// most data, and not for any address.
+const maxGroup = 256
+
 // validate says what is wrong with an address.
 func (a Address) validate() error {
 	switch a.a.To {
@@ -155,6 +159,9 @@ func (a Address) validate() error {
 	}
 	if a.a.Group == "" {
 		return errors.New("the address names no group")
+	}
+	if n := len(a.a.Group); n > maxGroup {
+		return fmt.Errorf("the address's group has %d bytes, the most is %d", n, maxGroup)
 	}
 	return nil
 }
