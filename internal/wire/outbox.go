@@ -139,22 +139,29 @@ func (o *Outbox) half(v bool) {
 
 // flush writes what waits here; it begins to wait for room if there is none.
 func (o *Outbox) flush() {
-	for o.err == nil && (len(o.rest) > 0 || len(o.urgent) > 0) {
-		if len(o.rest) == 0 {
-			o.rest, o.urgent = o.urgent[0], o.urgent[1:]
+	for o.err == nil && o.waits() {
+		line := o.rest
+		if len(line) == 0 {
+			line = o.urgent[0]
 		}
-		n, err := o.write(o.rest, nil)
+		n, err := o.write(line, nil)
 		switch {
 		case errors.Is(err, unix.EAGAIN):
 			o.wait()
 			return
 		case err != nil:
 			o.err = err
+			return
+		case len(o.rest) == 0:
+			o.urgent = o.urgent[1:]
 		}
-		o.rest = o.rest[n:]
+		o.rest = line[n:]
 		o.half(len(o.rest) > 0)
 	}
 }
+
+// waits reports whether anything waits here.
+func (o *Outbox) waits() bool { return len(o.rest) > 0 || len(o.urgent) > 0 }
 
 // wait starts the goroutine that writes when there is room, unless there is one.
 func (o *Outbox) wait() {
@@ -171,11 +178,11 @@ func (o *Outbox) wait() {
 			if o.halted {
 				return true
 			}
-			if len(o.rest) == 0 && len(o.urgent) == 0 {
+			if !o.waits() {
 				return writable(int(fd))
 			}
 			o.flush()
-			return o.err != nil || len(o.rest) == 0
+			return o.err != nil || !o.waits()
 		})
 		o.mu.Lock()
 		if err != nil && !o.halted && o.err == nil {
