@@ -45,6 +45,7 @@ func NewOutbox(c *Conn, rest []byte, spawn func(func()), room func()) *Outbox {
 	o := &Outbox{c: c, spawn: spawn, room: room, rest: rest}
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.half(len(rest) > 0)
 	o.flush()
 	return o
 }
