@@ -190,6 +190,9 @@ func (o *Outbox) wait() {
 			o.err = fmt.Errorf("wire: send: %w", os.ErrClosed)
 		}
 		o.waiting = nil
+		if !o.halted {
+			o.flush() // commands that came since there was room
+		}
 		tell := o.wanted && !o.halted && o.err == nil
 		o.wanted = o.wanted && o.halted
 		o.mu.Unlock()
