@@ -40,7 +40,7 @@ type Outbox struct {
 // NewOutbox writes to c, beginning with what another outbox had left of a line. It runs
 // a goroutine by spawn, such as sync.WaitGroup.Go, only while the peer does not read.
 // room is called from there once after Put has returned ErrFull, when it may be tried
-// again.
+// again, also if that will fail because the peer has gone.
 func NewOutbox(c *Conn, rest []byte, spawn func(func()), room func()) *Outbox {
 	o := &Outbox{c: c, spawn: spawn, room: room, rest: rest}
 	o.mu.Lock()
@@ -193,7 +193,7 @@ func (o *Outbox) wait() {
 		if !o.halted {
 			o.flush() // commands that came since there was room
 		}
-		tell := o.wanted && !o.halted && o.err == nil
+		tell := o.wanted && !o.halted && !errors.Is(o.err, os.ErrClosed)
 		o.wanted = o.wanted && o.halted
 		o.mu.Unlock()
 		if tell {
