@@ -193,8 +193,8 @@ func (o *Outbox) wait() {
 		if !o.halted {
 			o.flush() // commands that came since there was room
 		}
-		tell := o.wanted && !o.halted && !errors.Is(o.err, os.ErrClosed)
-		o.wanted = o.wanted && o.halted
+		tell := o.wanted && o.waiting == nil && !o.halted && !errors.Is(o.err, os.ErrClosed)
+		o.wanted = o.wanted && !tell
 		o.mu.Unlock()
 		if tell {
 			o.room()
