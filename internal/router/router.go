@@ -504,7 +504,8 @@ func (r *Router) give(pc *parcel, p Peer) {
 func (r *Router) Refuse(p Peer, text string) {
 	pr := r.peers[p]
 	if len(pr.results) > 0 {
-		pr.results[0] = wire.Result{Cmd: wire.CmdSent, N: pr.results[0].N, Why: wire.WhyRefused, Text: text}
+		// It is too long: whoever has handled the message has said too much.
+		pr.results[0] = wire.Result{Cmd: wire.CmdSent, N: pr.results[0].N, Why: wire.WhyHandler, Text: text}
 		return
 	}
 	if pc := r.next(p, pr); pc != nil {
