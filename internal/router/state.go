@@ -168,9 +168,16 @@ func (r *Router) Restore(st State) (letters map[int]int) {
 const gap = 1 << 24
 
 // Doubt says that another parent may have decided since State: what a worker has is not
-// known before it has told its Mail.
+// known before it has told its Mail. What that parent has given to workers that are not
+// known here can't be known at all: it must give them nothing before this one has let go.
 func (r *Router) Doubt() {
 	r.last += gap
+	own := r.peers[Parent].box
+	queue := own.queue
+	own.queue = nil
+	for _, pc := range queue {
+		r.done(pc, wire.Result{Why: wire.WhyLost}) // it may have handled them itself
+	}
 	for p, pr := range r.peers {
 		if p == Parent {
 			continue
