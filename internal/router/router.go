@@ -436,7 +436,7 @@ type Item struct {
 // Next is what is to be sent next to a peer, if anything is. It is sent by Took.
 func (r *Router) Next(p Peer) (it Item, ok bool) {
 	pr := r.peers[p]
-	if pr == nil {
+	if pr == nil || pr.unheard { // its mail would not know of what is on its way
 		return Item{}, false
 	}
 	if len(pr.results) > 0 {
@@ -455,7 +455,7 @@ func (r *Router) Next(p Peer) (it Item, ok bool) {
 // next is the first parcel that a peer may have: none of its sender is out that could
 // come back, or be handled, after this one.
 func (r *Router) next(p Peer, pr *peer) *parcel {
-	if pr.unheard || len(pr.given) >= Window || r.current(pr.box) != p {
+	if len(pr.given) >= Window || r.current(pr.box) != p {
 		return nil
 	}
 	for _, pc := range pr.box.queue {
