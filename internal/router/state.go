@@ -17,6 +17,7 @@ type State struct {
 	Last    int            `json:"last"` // number
 	Letters []LetterState  `json:"letters,omitempty"`
 	Results []ResultsState `json:"results,omitempty"`
+	Unheard []wire.Sender  `json:"unheard,omitempty"` // have been asked for their mail
 }
 
 // LetterState is a letter under way. Its files are known by its ID.
@@ -67,7 +68,11 @@ func (r *Router) State() State {
 		for _, pc := range r.peers[p].given {
 			note(pc)
 		}
-		if pr := r.peers[p]; p != Parent && len(pr.results) > 0 {
+		pr := r.peers[p]
+		if pr.unheard {
+			st.Unheard = append(st.Unheard, pr.who)
+		}
+		if p != Parent && len(pr.results) > 0 {
 			st.Results = append(st.Results, ResultsState{To: pr.who, Results: pr.results})
 		}
 	}
@@ -97,6 +102,11 @@ func (r *Router) Restore(st State) (letters map[int]int) {
 	for p, pr := range r.peers {
 		if p != Parent {
 			known[pr.who] = p
+		}
+	}
+	for _, who := range st.Unheard {
+		if p, ok := known[who]; ok {
+			r.peers[p].unheard = true
 		}
 	}
 	// What waits here comes after what has waited there.
