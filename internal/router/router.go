@@ -66,6 +66,7 @@ type Router struct {
 	boxes    map[Box]*box
 	letters  map[int]*letter
 	last     int            // the number of the last letter, or parcel
+	doubted  int            // another parent may have given parcels up to this number to those unheard
 	turns    map[string]int // of addresses to any
 	dirty    map[Peer]bool  // may have something to take
 	ended    []int          // letters
@@ -184,6 +185,9 @@ func (r *Router) End(p Peer) {
 		}
 	}
 	r.lose(pr.given)
+	if pr.unheard {
+		r.loseWaiting(b, r.doubted)
+	}
 	r.trim()
 	r.wake() // what it has sent may have waited for its mail
 	r.sweepBox(b)
@@ -227,6 +231,17 @@ func (r *Router) withdraw(l *letter) {
 func (r *Router) lose(given map[int]*parcel) {
 	for _, n := range slices.Sorted(maps.Keys(given)) {
 		r.done(given[n], wire.Result{Why: wire.WhyLost})
+	}
+}
+
+// loseWaiting ends parcels that wait and may have been given to somebody, of whom nothing
+// is known.
+func (r *Router) loseWaiting(b *box, upTo int) {
+	for _, pc := range slices.Clone(b.queue) {
+		if pc.n <= upTo {
+			b.remove(pc)
+			r.done(pc, wire.Result{Why: wire.WhyLost})
+		}
 	}
 }
 
@@ -365,6 +380,11 @@ func (r *Router) mute(b *box) bool {
 func (r *Router) hopeless(b *box) wire.Why {
 	if b.Box == (Box{}) {
 		return ""
+	}
+	for _, p := range b.peers {
+		if r.peers[p].unheard {
+			return "" // it may have some of it
+		}
 	}
 	if r.mute(b) {
 		return wire.WhyUnhandled

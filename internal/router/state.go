@@ -107,6 +107,7 @@ func (r *Router) Restore(st State) (letters map[int]int) {
 	for _, who := range st.Unheard {
 		if p, ok := known[who]; ok {
 			r.peers[p].unheard = true
+			r.doubted = st.Last
 		}
 	}
 	// What waits here comes after what has waited there.
@@ -181,13 +182,9 @@ const gap = 1 << 24
 // known before it has told its Mail. What that parent has given to workers that are not
 // known here can't be known at all: it must give them nothing before this one has let go.
 func (r *Router) Doubt() {
+	r.doubted = r.last
 	r.last += gap
-	own := r.peers[Parent].box
-	queue := own.queue
-	own.queue = nil
-	for _, pc := range queue {
-		r.done(pc, wire.Result{Why: wire.WhyLost}) // it may have handled them itself
-	}
+	r.loseWaiting(r.peers[Parent].box, r.doubted) // it may have handled them itself
 	for p, pr := range r.peers {
 		if p == Parent {
 			continue
