@@ -274,11 +274,13 @@ func (r *Router) Post(from Peer, m wire.Message) (id int, err error) {
 		r.finish(l, wire.Result{Why: why})
 		return l.id, nil
 	}
-	for _, b := range boxes {
+	for _, key := range boxes {
 		r.last++
+		b := r.box(key)
 		b.queue = append(b.queue, &parcel{n: r.last, letter: l, box: b, given: nobody})
 	}
-	for _, b := range boxes {
+	for _, key := range boxes {
+		b := r.boxes[key]
 		r.wakeBox(b)
 		r.sweepBox(b)
 	}
@@ -307,22 +309,22 @@ func wrong(m wire.Message) string {
 
 // resolve says whose boxes an address means, and, if there are none, why. One to several
 // means those who may know what a message is.
-func (r *Router) resolve(to wire.Address) (boxes []*box, why wire.Why) {
+func (r *Router) resolve(to wire.Address) (boxes []Box, why wire.Why) {
 	group := func(name string) {
 		for n := 1; n <= r.counts[name]; n++ {
-			if b := r.box(Box{name, n}); !r.mute(b) {
-				boxes = append(boxes, b)
+			if b := r.boxes[Box{name, n}]; b == nil || !r.mute(b) {
+				boxes = append(boxes, Box{name, n})
 			}
 		}
 	}
 	switch to.To {
 	case wire.ToParent:
-		return []*box{r.box(Box{})}, ""
+		return []Box{{}}, ""
 	case wire.ToSlot:
 		if to.Slot < 1 || to.Slot > r.counts[to.Group] {
 			return nil, wire.WhyAddress
 		}
-		return []*box{r.box(Box{to.Group, to.Slot})}, ""
+		return []Box{{to.Group, to.Slot}}, ""
 	case wire.ToAll:
 		for _, name := range slices.Sorted(maps.Keys(r.counts)) {
 			group(name)
@@ -336,7 +338,8 @@ func (r *Router) resolve(to wire.Address) (boxes []*box, why wire.Why) {
 		if to.To == wire.ToGroup || len(boxes) == 0 {
 			return boxes, wire.WhyUnhandled
 		}
-		if ready := slices.DeleteFunc(slices.Clone(boxes), func(b *box) bool { return r.current(b) == nobody }); len(ready) > 0 {
+		absent := func(b Box) bool { return r.boxes[b] == nil || r.current(r.boxes[b]) == nobody }
+		if ready := slices.DeleteFunc(slices.Clone(boxes), absent); len(ready) > 0 {
 			boxes = ready
 		}
 		r.turns[to.Group]++
