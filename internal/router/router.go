@@ -379,15 +379,18 @@ func (r *Router) mute(b *box) bool {
 	return mute
 }
 
+// uncertain: some of what waits in a box may be with a peer.
+func (r *Router) uncertain(b *box) bool {
+	return slices.ContainsFunc(b.peers, func(p Peer) bool { return r.peers[p].unheard })
+}
+
 // hopeless says why nobody will take what is in a box, or "".
 func (r *Router) hopeless(b *box) wire.Why {
 	if b.Box == (Box{}) {
 		return ""
 	}
-	for _, p := range b.peers {
-		if r.peers[p].unheard {
-			return "" // it may have some of it
-		}
+	if r.uncertain(b) {
+		return ""
 	}
 	if r.mute(b) {
 		return wire.WhyUnhandled
@@ -478,7 +481,7 @@ func (r *Router) Next(p Peer) (it Item, ok bool) {
 // next is the first parcel that a peer may have: none of its sender is out that could
 // come back, or be handled, after this one.
 func (r *Router) next(p Peer, pr *peer) *parcel {
-	if len(pr.given) >= Window || r.current(pr.box) != p {
+	if len(pr.given) >= Window || r.current(pr.box) != p || r.uncertain(pr.box) {
 		return nil
 	}
 	for _, pc := range pr.box.queue {
