@@ -66,6 +66,7 @@ type Router struct {
 	boxes    map[Box]*box
 	letters  map[int]*letter
 	last     int            // the number of the last letter, or parcel
+	doubts   int            // how often Doubt was called, here and at the parents before
 	doubted  int            // another parent may have given parcels up to this number to those unheard
 	turns    map[string]int // of addresses to any
 	dirty    map[Peer]bool  // may have something to take

@@ -18,6 +18,7 @@ type State struct {
 	Letters []LetterState  `json:"letters,omitempty"`
 	Results []ResultsState `json:"results,omitempty"`
 	Unheard []wire.Sender  `json:"unheard,omitempty"` // have been asked for their mail
+	Doubts  int            `json:"doubts,omitempty"`  // with this number, if that is not 0
 }
 
 // LetterState is a letter under way. Its files are known by its ID.
@@ -49,7 +50,7 @@ type ResultsState struct {
 
 // State returns what is under way.
 func (r *Router) State() State {
-	st := State{Last: r.last}
+	st := State{Last: r.last, Doubts: r.doubts}
 	byLetter := map[*letter][]ParcelState{}
 	note := func(pc *parcel) {
 		ps := ParcelState{N: pc.n, Box: pc.box.Box}
@@ -112,6 +113,7 @@ func (r *Router) Restore(st State) (letters map[int]int) {
 	}
 	// What waits here comes after what has waited there.
 	r.last = max(r.last, st.Last)
+	r.doubts = max(r.doubts, st.Doubts)
 	var here []*parcel
 	for _, b := range r.boxes {
 		here = append(here, b.queue...)
@@ -181,7 +183,9 @@ const gap = 1 << 24
 // Doubt says that another parent may have decided since State: what a worker has is not
 // known before it has told its Mail. What that parent has given to workers that are not
 // known here can't be known at all: it must give them nothing before this one has let go.
-func (r *Router) Doubt() {
+// The number that it returns belongs into the Who that asks for it.
+func (r *Router) Doubt() (n int) {
+	r.doubts++
 	r.doubted = r.last
 	r.last += gap
 	r.loseWaiting(r.peers[Parent].box, r.doubted) // it may have handled them itself
@@ -194,13 +198,15 @@ func (r *Router) Doubt() {
 			pc.early = true // the other one may have seen it leave
 		}
 	}
+	return r.doubts
 }
 
 // Mail compares what a worker says of its messages with what is known here, after Doubt.
-// What does not fit was the other parent's: of that nothing is known.
+// What does not fit was the other parent's: of that nothing is known. An answer to an
+// earlier Who, whose number is another, is too old.
 func (r *Router) Mail(p Peer, mail wire.Mail) {
 	pr := r.peers[p]
-	if pr == nil || !pr.unheard {
+	if pr == nil || !pr.unheard || mail.N != 0 && mail.N != r.doubts {
 		return
 	}
 	pr.unheard = false

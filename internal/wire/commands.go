@@ -238,6 +238,7 @@ type Again struct {
 // something.
 type Mail struct {
 	Cmd string `json:"cmd"`
+	N   int    `json:"n,omitempty"` // that of the Who
 	// Sent are those of its own whose result it waits for, Have those that it was given
 	// and is not done with, Done some that it was done with lately. Of those with a number
 	// up to Forgot it may have been done with others.
@@ -250,8 +251,9 @@ type Mail struct {
 // Who asks a worker for its state.
 type Who struct {
 	Cmd string `json:"cmd"`
-	// Mail: and before that for its Mail.
+	// Mail: and before that for its Mail, which says the same N.
 	Mail bool `json:"mail,omitempty"`
+	N    int  `json:"n,omitempty"`
 }
 
 // Order is a command without content.
