@@ -350,6 +350,17 @@ func TestYoungestServes(t *testing.T) {
 	s.want("b1", fmt.Sprintf("result %d lost", n1+1), fmt.Sprintf("result %d lost", n5-2))
 }
 
+// TestSaidAgain: a phase that was known changes nothing.
+func TestSaidAgain(t *testing.T) {
+	t.Parallel()
+	s := newService(t, map[string]int{"a": 1})
+	for _, want := range []string{"1", "2"} {
+		s.worker("a1", Serves)
+		s.post("parent", slot("a", 1), want)
+		s.want("a1", want)
+	}
+}
+
 // TestForgiven: a worker that stopped and goes on gets nothing of a sender before what it
 // gives back.
 func TestForgiven(t *testing.T) {
