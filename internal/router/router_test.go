@@ -139,6 +139,9 @@ func TestAddresses(t *testing.T) {
 		{wire.Address{To: wire.ToGroup, Group: "f"}, "", wire.WhyUnhandled},
 		{wire.Address{To: wire.ToGroup, Group: "none"}, "", wire.WhyAddress},
 		{wire.Address{To: wire.ToGroup}, "", wire.WhyAddress},
+		{wire.Address{To: wire.ToGroup, Group: "m"}, "", ""}, // m2 will come
+		{wire.Address{To: wire.ToAny, Group: "m"}, "", ""},
+		{slot("m", 1), "", wire.WhyUnhandled},
 		{wire.Address{To: wire.ToAny, Group: "b"}, "b1", ""},
 		{wire.Address{To: wire.ToAny, Group: "f"}, "", wire.WhyUnhandled},
 		{wire.Address{To: wire.ToAny, Group: "none"}, "", wire.WhyAddress},
@@ -147,12 +150,13 @@ func TestAddresses(t *testing.T) {
 		{wire.Address{To: "moon", Group: "a", Slot: 1}, "", wire.WhyAddress},
 	} {
 		for _, from := range []string{"parent", "a1", "a3"} {
-			s := newService(t, map[string]int{"a": 4, "b": 1, "f": 1})
+			s := newService(t, map[string]int{"a": 4, "b": 1, "f": 1, "m": 2})
 			for _, name := range []string{"a1", "a2", "b1"} {
 				s.worker(name, Serves)
 			}
 			s.worker("a3", Starts)
 			s.worker("f1", Mute)
+			s.worker("m1", Mute)
 			n := s.post(from, c.to, "1")
 			var gets []string
 			why := wire.Why("")
