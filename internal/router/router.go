@@ -482,18 +482,34 @@ func (r *Router) Next(p Peer) (it Item, ok bool) {
 // next is the first parcel that a peer may have: none of its sender is out that could
 // come back, or be handled, after this one.
 func (r *Router) next(p Peer, pr *peer) *parcel {
-	if len(pr.given) >= Window || r.current(pr.box) != p || r.uncertain(pr.box) {
+	if r.current(pr.box) != p || r.uncertain(pr.box) {
 		return nil
 	}
+	var before wire.Sender
+	waits := false // what comes from it
 	for _, pc := range pr.box.queue {
-		if s := r.peers[pc.letter.from]; s != nil && s.unheard {
-			continue // it may have had the result
+		if who := pc.letter.who; !waits || who != before {
+			s := r.peers[pc.letter.from]
+			unsure := s != nil && s.unheard // it may have had the result
+			before, waits = who, unsure || pr.full(who) || r.out(p, pr.box, who)
 		}
-		if !r.out(p, pr.box, pc.letter.who) {
+		if !waits {
 			return pc
 		}
 	}
 	return nil
+}
+
+// full: a peer has as much of a sender as there is room left for all: so one that sends a
+// lot to somebody slow does not keep others from him.
+func (pr *peer) full(who wire.Sender) bool {
+	n := 0
+	for _, pc := range pr.given {
+		if pc.letter.who == who {
+			n++
+		}
+	}
+	return n >= Window-len(pr.given)
 }
 
 // out: another peer of a box has a parcel of that sender, or this one has one that it may

@@ -391,7 +391,30 @@ func TestForgiven(t *testing.T) {
 	s.want("a1")
 }
 
-// TestWindow: a peer has no more than Window parcels; the bounds of what it sends.
+// TestFairness: one sender does not keep others from a worker, and all of them together
+// give it no more than Window.
+func TestFairness(t *testing.T) {
+	t.Parallel()
+	s := newService(t, map[string]int{"a": 1, "b": 9})
+	s.worker("a1", Serves)
+	got, shares := 0, []int{}
+	for i := range 9 {
+		from := fmt.Sprint("b", i+1)
+		s.worker(from, Serves)
+		for range Window {
+			s.post(from, slot("a", 1), from)
+		}
+		n := len(s.all("a1"))
+		got += n
+		shares = append(shares, n)
+	}
+	if got != Window || !slices.Equal(shares, []int{32, 16, 8, 4, 2, 1, 1, 0, 0}) {
+		t.Errorf("%d parcels: %v", got, shares)
+	}
+}
+
+// TestWindow: a peer has no more than half of Window parcels of one sender; the bounds of
+// what it sends.
 func TestWindow(t *testing.T) {
 	t.Parallel()
 	s := newService(t, map[string]int{"a": 1, "b": 3})
@@ -402,7 +425,7 @@ func TestWindow(t *testing.T) {
 			s.post(from, slot("a", 1), "1")
 		}
 	}
-	if got := len(s.all("a1")); got != Window {
+	if got := len(s.all("a1")); got != Window/2+Window/4 {
 		t.Errorf("%d parcels at once", got)
 	}
 	over := func(from string, m wire.Message) {
@@ -543,10 +566,14 @@ func TestTheDead(t *testing.T) {
 		t.Errorf("%d have ended", ended)
 	}
 	s.worker("a1", Serves)
-	if got := s.all("a1"); len(got) != Window || got[0] != "4" {
+	var got []string
+	for more := s.all("a1"); more != nil; more = s.all("a1") {
+		got = append(got, more...)
+		s.doneAll("a1")
+	}
+	if len(got) != Window || got[0] != "4" {
 		t.Errorf("%d, the first %q", len(got), got[0])
 	}
-	s.doneAll("a1")
 	if len(s.letters) != 0 || len(s.Ended()) != Window {
 		t.Errorf("%d letters", len(s.letters))
 	}
