@@ -179,6 +179,23 @@ func TestAddresses(t *testing.T) {
 	}
 }
 
+// TestMixedGroup: those who know no messages are passed over.
+func TestMixedGroup(t *testing.T) {
+	t.Parallel()
+	s := newService(t, map[string]int{"a": 2})
+	s.worker("a1", Mute)
+	s.worker("a2", Starts)
+	for range 3 {
+		s.post("parent", anyA, "1")
+	}
+	s.want("parent")
+	s.worker("a2", Serves)
+	n := s.post("parent", groupA, "2")
+	s.want("a2", "1", "1", "1", "2")
+	s.doneAll("a2")
+	s.want("parent", fmt.Sprintf("result %d ", n-3), fmt.Sprintf("result %d ", n-2), fmt.Sprintf("result %d ", n-1), fmt.Sprintf("result %d ", n))
+}
+
 // TestNobodyLeft: to nobody at all is to somebody who does not handle it.
 func TestNobodyLeft(t *testing.T) {
 	t.Parallel()

@@ -173,33 +173,40 @@ func (o *Outbox) wait() {
 	o.waiting = done
 	o.spawn(func() {
 		defer close(done)
-		err := o.c.raw.Write(func(fd uintptr) bool {
-			o.mu.Lock()
-			defer o.mu.Unlock()
-			if o.halted {
-				return true
-			}
-			if !o.waits() {
-				return writable(int(fd))
-			}
-			o.flush()
-			return o.err != nil || !o.waits()
-		})
-		o.mu.Lock()
-		if err != nil && !o.halted && o.err == nil {
-			o.err = fmt.Errorf("wire: send: %w", os.ErrClosed)
-		}
-		o.waiting = nil
-		if !o.halted {
-			o.flush() // commands that came since there was room
-		}
-		tell := o.wanted && o.waiting == nil && !o.halted && !errors.Is(o.err, os.ErrClosed)
-		o.wanted = o.wanted && !tell
-		o.mu.Unlock()
-		if tell {
-			o.room()
-		}
+		o.waited(o.c.raw.Write(o.try))
 	})
+}
+
+// try is called by the poller until it returns true.
+func (o *Outbox) try(fd uintptr) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.halted {
+		return true
+	}
+	if !o.waits() {
+		return writable(int(fd))
+	}
+	o.flush()
+	return o.err != nil || !o.waits()
+}
+
+// waited is the end of the wait for room. Since there was room others have been here.
+func (o *Outbox) waited(err error) {
+	o.mu.Lock()
+	if err != nil && !o.halted && o.err == nil {
+		o.err = fmt.Errorf("wire: send: %w", os.ErrClosed)
+	}
+	o.waiting = nil
+	if !o.halted {
+		o.flush()
+	}
+	tell := o.wanted && o.waiting == nil && !o.halted && !errors.Is(o.err, os.ErrClosed)
+	o.wanted = o.wanted && !tell
+	o.mu.Unlock()
+	if tell {
+		o.room()
+	}
 }
 
 // Halt stops writing, so that another process can go on: it returns what is left of a

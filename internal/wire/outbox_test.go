@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -84,6 +85,7 @@ func TestOutboxFull(t *testing.T) {
 	if !x.isHalf() {
 		t.Fatal("no line is half out")
 	}
+	wantErr(t, x.c.lineOut(), ErrFull)
 	for range 3 {
 		wantErr(t, x.Put(long(n)), ErrFull)
 	}
@@ -94,8 +96,11 @@ func TestOutboxFull(t *testing.T) {
 	if len(x.room) != 0 {
 		t.Error("told twice")
 	}
-	noErr(t, x.Put(long(n)))
-	x.wantLines(t, n, n+1)
+	more := n
+	for ; !x.isHalf(); more++ {
+		noErr(t, x.Put(long(more)))
+	}
+	x.wantLines(t, n, more)
 	x.wg.Wait()
 	if len(x.room) != 0 {
 		t.Error("told without having been refused")
@@ -152,6 +157,17 @@ func TestOutboxUrge(t *testing.T) {
 	// Only an urge was refused room: nobody is to be told.
 	n = fillUp(t, x.c)
 	noErr(t, x.Urge(Order{"waits"}))
+	for range n {
+		_, err := x.peer.Read()
+		noErr(t, err)
+	}
+	wantLine(t, x.peer, `{"cmd":"waits"}`)
+	x.wg.Wait()
+	if len(x.room) != 0 {
+		t.Error("told without having been refused")
+	}
+	n = fillUp(t, x.c)
+	noErr(t, x.Urge(Order{"waits"}))
 	_, w := pipes(t, 1)
 	wantErr(t, x.Urge(Order{"with a file"}, w...), ErrFull)
 	for range n {
@@ -161,28 +177,52 @@ func TestOutboxUrge(t *testing.T) {
 	wantLine(t, x.peer, `{"cmd":"waits"}`)
 }
 
-// TestOutboxUrgeAtTheEnd: a command that comes just when there is room again is written.
+// TestOutboxUrgeAtTheEnd: commands that come just when there is room again are written,
+// and in order.
 func TestOutboxUrgeAtTheEnd(t *testing.T) {
 	t.Parallel()
 	x := newBox(t)
-	for range 300 {
-		n := x.fill(t)
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			for i := range 5 {
-				if err := x.Urge(msg{Cmd: "urgent", N: i}); err != nil {
+	const senders, each = 4, 100
+	var wg sync.WaitGroup
+	for from := range senders {
+		wg.Go(func() {
+			for n := range each {
+				m := msg{From: from, N: n, Pad: strings.Repeat("x", 20_000)}
+				err := x.Urge(m)
+				for ; errors.Is(err, ErrFull); err = x.Urge(m) {
+					runtime.Gosched()
+				}
+				if err != nil {
 					t.Error(err)
 				}
 			}
-		}()
-		x.wantLines(t, 0, n)
-		for i := range 5 {
-			wantLine(t, x.peer, text(t, msg{Cmd: "urgent", N: i}))
-		}
-		<-done
-		x.wg.Wait()
+		})
 	}
+	var next [senders]int
+	for range senders * each {
+		line, err := x.peer.Read()
+		noErr(t, err)
+		var m msg
+		noErr(t, json.Unmarshal(line, &m))
+		if m.N != next[m.From] {
+			t.Fatalf("number %d of %d, want %d", m.N, m.From, next[m.From])
+		}
+		next[m.From]++
+	}
+	wg.Wait()
+
+	// The moment itself: there is room, and who waited for it has not said so yet.
+	x.wg.Wait()
+	x.mu.Lock()
+	x.waiting = make(chan struct{})
+	x.mu.Unlock()
+	noErr(t, x.Urge(Order{"urgent"}))
+	wantErr(t, x.Put(Order{"later"}), ErrFull)
+	x.waited(nil)
+	<-x.room
+	noErr(t, x.Put(Order{"later"}))
+	wantLine(t, x.peer, `{"cmd":"urgent"}`)
+	wantLine(t, x.peer, `{"cmd":"later"}`)
 }
 
 // TestOutboxFiles go with the first byte of their line, also if it is half out.
@@ -327,6 +367,7 @@ func TestOutboxHalt(t *testing.T) {
 	n = x.fill(t)
 	rest = x.Halt()
 	y := boxOn(t, a, b, rest)
+	wantErr(t, a.lineOut(), ErrFull)
 	wantErr(t, a.TrySend("between"), ErrFull)
 	noErr(t, y.Urge(Order{"urgent"}))
 	y.wantLines(t, 0, n)
