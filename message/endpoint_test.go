@@ -233,12 +233,15 @@ func TestFiles(t *testing.T) {
 	}
 	wantFDs(t)
 	l := newFake()
-	l.receive(1, 1, "none", pipes(t, 1)...) // closed: nobody handles it
+	files := pipes(t, 2)
+	l.receive(1, 1, "none", files[:2]...) // nobody handles it
 	l.e.wg.Wait()
 	l.e.Stop()
-	l.receive(2, 1, "none", pipes(t, 1)...)
-	for _, f := range pipes(t, 1) {
-		f.Close()
+	l.receive(2, 1, "none", files[2:]...)
+	for _, f := range files {
+		if isOpen(f) {
+			t.Error("a file that nobody got is open")
+		}
 	}
 }
 

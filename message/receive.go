@@ -64,7 +64,7 @@ func (e *Endpoint) begin(from wire.Sender, l *lane) {
 	e.wg.Go(func() {
 		e.mu.Lock()
 		defer e.mu.Unlock()
-		for len(l.queue) > 0 && !e.stopped {
+		for len(l.queue) > 0 { // Stop empties it
 			r := l.queue[0]
 			l.queue = l.queue[1:]
 			l.running = r.n
@@ -79,7 +79,7 @@ func (e *Endpoint) begin(from wire.Sender, l *lane) {
 			}
 			e.link.Done(result)
 		}
-		delete(e.lanes, from) // it is empty: Stop takes out what it ends
+		delete(e.lanes, from)
 		if e.busy--; e.busy == 0 {
 			close(e.quiet)
 			e.quiet = make(chan struct{})

@@ -65,9 +65,7 @@ func TestFormat(t *testing.T) {
 	} {
 		lines = append(lines, State{Cmd: CmdState, Version: Version, Phase: PhaseDraining, Cause: c})
 	}
-	for _, v := range messages {
-		lines = append(lines, v)
-	}
+	lines = append(lines, messages...)
 	for _, to := range []To{ToParent, ToSlot, ToGroup, ToAny, ToAll} {
 		lines = append(lines, Message{Cmd: CmdMessage, N: 1, To: Address{To: to}})
 	}
