@@ -46,6 +46,7 @@ type Endpoint struct {
 	room     chan struct{} // closed when something of that has become less
 	lanes    map[wire.Sender]*lane
 	done     []int // numbers of the last that were handled
+	forgot   int   // the highest of those before
 	busy     int   // handlers that run
 	quiet    chan struct{}
 	stopped  bool // no handler begins any more
@@ -56,7 +57,7 @@ type Endpoint struct {
 // lane is what waits of one sender's messages.
 type lane struct {
 	queue   []received
-	running int // the number of the message that is being handled; 0: none
+	running int // the number of the message that is being handled; 0: none yet
 }
 
 type received struct {
@@ -140,8 +141,8 @@ func (e *Endpoint) Post(ctx context.Context, to Address, typ string, data any, f
 	case err != nil:
 	case typ == "":
 		err = errors.New("it has no type")
-	case len(typ) > 256:
-		err = fmt.Errorf("its type has %d bytes, the most is 256", len(typ))
+	case len(typ) > wire.MessageTypeSize:
+		err = fmt.Errorf("its type has %d bytes, the most is %d", len(typ), wire.MessageTypeSize)
 	case len(files) > MaxFiles:
 		err = fmt.Errorf("%d files, the most is %d", len(files), MaxFiles)
 	}
@@ -154,14 +155,18 @@ func (e *Endpoint) Post(ctx context.Context, to Address, typ string, data any, f
 		return nil, refused(to, typ, err)
 	}
 	full := func() error {
-		return fmt.Errorf("%w: %d messages: %w", ErrWindow, Window, context.Cause(ctx))
+		return fmt.Errorf("%w: %w", ErrWindow, context.Cause(ctx))
 	}
 	select {
-	case e.turn <- struct{}{}:
-		defer func() { <-e.turn }()
-	case <-ctx.Done():
-		return nil, full()
+	case e.turn <- struct{}{}: // also if ctx has ended: there may be room
+	default:
+		select {
+		case e.turn <- struct{}{}:
+		case <-ctx.Done():
+			return nil, full()
+		}
 	}
+	defer func() { <-e.turn }()
 	for {
 		s, room, err := e.post(to, typ, raw, files)
 		if s != nil || err != nil {

@@ -30,13 +30,13 @@ import (
 const (
 	// Window is how many messages of one endpoint may be under way: sent, and their
 	// result not known. It is also the bound of the files with them.
-	Window = 64
+	Window = wire.MessageWindow
 	// WindowBytes bounds their data, in bytes. One message may always be under way.
-	WindowBytes = 4 << 20
+	WindowBytes = wire.MessageBytes
 	// MaxData is the most data of a message, and of an answer, in bytes of JSON.
 	MaxData = wire.MaxLine - 4096
 	// MaxFiles is how many files go with a message.
-	MaxFiles = 16
+	MaxFiles = wire.MessageFiles
 )
 
 // Reasons for a message that was not handled, or not well; use errors.Is on what Send,
@@ -57,8 +57,8 @@ var (
 	// ErrClosed: this endpoint has ended, or the parent is gone. Of a message that was
 	// under way nothing is known.
 	ErrClosed = errors.New("message: the endpoint has ended")
-	// ErrWindow: ctx ended while Window messages were under way. The message was not
-	// sent. It comes with ctx's error.
+	// ErrWindow: ctx ended while Window messages, or files, or WindowBytes were under way.
+	// The message was not sent. It comes with ctx's error.
 	ErrWindow = errors.New("message: too much is under way")
 )
 
@@ -113,13 +113,14 @@ func Slot(group string, slot int) Address {
 	return Address{wire.Address{To: wire.ToSlot, Group: group, Slot: slot}}
 }
 
-// Group is every slot of a group, the sender's own included.
+// Group is every slot of a group, the sender's own included, except those whose workers
+// are programs that know no messages.
 func Group(name string) Address { return Address{wire.Address{To: wire.ToGroup, Group: name}} }
 
 // Any is one slot of a group, in turn; one whose worker is ready, if there is one.
 func Any(group string) Address { return Address{wire.Address{To: wire.ToAny, Group: group}} }
 
-// All is every slot of every group, the sender's own included.
+// All is Group for every group.
 func All() Address { return Address{wire.Address{To: wire.ToAll}} }
 
 // String is the address for people, such as "web/1".
@@ -139,6 +140,10 @@ func (a Address) String() string {
 	return "nobody"
 }
 
+// maxGroup bounds the name of a group, in bytes: the line of a message has room for the
+// most data, and not for any address.
+const maxGroup = 256
+
 // validate says what is wrong with an address.
 func (a Address) validate() error {
 	switch a.a.To {
@@ -154,6 +159,9 @@ func (a Address) validate() error {
 	}
 	if a.a.Group == "" {
 		return errors.New("the address names no group")
+	}
+	if n := len(a.a.Group); n > maxGroup {
+		return fmt.Errorf("the address's group has %d bytes, the most is %d", n, maxGroup)
 	}
 	return nil
 }

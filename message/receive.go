@@ -2,6 +2,7 @@ package message
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -51,21 +52,19 @@ func (e *Endpoint) Receive(m wire.Message, files []*os.File) {
 	if l == nil {
 		l = &lane{}
 		e.lanes[m.From] = l
+		defer e.begin(m.From, l)
 	}
 	l.queue = append(l.queue, received{n: m.N, m: Message{Type: m.Type, From: from, Data: m.Data, Files: files}})
-	if l.running == 0 {
-		e.begin(m.From, l)
-	}
 }
 
-// begin starts the goroutine that handles what is in a lane.
+// begin starts the goroutine that handles what is in a lane, which is there as long as
+// the lane.
 func (e *Endpoint) begin(from wire.Sender, l *lane) {
-	l.running = l.queue[0].n
 	e.busy++
 	e.wg.Go(func() {
 		e.mu.Lock()
 		defer e.mu.Unlock()
-		for len(l.queue) > 0 && !e.stopped {
+		for len(l.queue) > 0 { // Stop empties it
 			r := l.queue[0]
 			l.queue = l.queue[1:]
 			l.running = r.n
@@ -75,6 +74,7 @@ func (e *Endpoint) begin(from wire.Sender, l *lane) {
 			result.Cmd, result.N = wire.CmdDone, r.n
 			e.mu.Lock()
 			if e.done = append(e.done, r.n); len(e.done) > remembered {
+				e.forgot = max(e.forgot, e.done[0])
 				e.done = e.done[1:]
 			}
 			// If this process dies, others have to know that it has not begun with
@@ -85,8 +85,7 @@ func (e *Endpoint) begin(from wire.Sender, l *lane) {
 				e.mu.Lock()
 			}
 		}
-		l.running = 0
-		delete(e.lanes, from) // it is empty: Stop takes out what it ends
+		delete(e.lanes, from)
 		if e.busy--; e.busy == 0 {
 			close(e.quiet)
 			e.quiet = make(chan struct{})
@@ -94,46 +93,54 @@ func (e *Endpoint) begin(from wire.Sender, l *lane) {
 	})
 }
 
-// handle calls a handler.
+// handle calls a handler. Whatever that does ends here: in a goroutine of its own, since
+// runtime.Goexit, as by testing.T.FailNow, ends more than the handler.
 func (e *Endpoint) handle(h Handler, m *Message) (r wire.Result) {
 	if h == nil {
 		closeAll(m.Files)
 		return wire.Result{Why: wire.WhyUnhandled}
 	}
-	var answer any
-	var err error
-	func() {
+	failed := func(text string) wire.Result {
+		return wire.Result{Why: wire.WhyHandler, Text: text[:min(len(text), maxText)]}
+	}
+	r = failed("it ended its goroutine")
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
 		defer func() {
 			if p := recover(); p != nil {
-				err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+				r = failed(fmt.Sprintf("panic: %v\n%s", p, debug.Stack()))
 			}
 		}()
-		answer, err = h(e.ctx, m)
+		answer, err := h(e.ctx, m)
+		var data json.RawMessage
+		if err == nil {
+			data, err = marshal(answer)
+		}
+		if err != nil {
+			r = failed(err.Error())
+			return
+		}
+		r = wire.Result{Data: data}
 	}()
-	if err == nil {
-		r.Data, err = marshal(answer)
-	}
-	if err != nil {
-		text := err.Error()
-		return wire.Result{Why: wire.WhyHandler, Text: text[:min(len(text), 16<<10)]}
-	}
+	<-done
 	return r
 }
+
+// maxText is how many bytes of what a handler says about its failure go back.
+const maxText = 16 << 10
 
 // Stop lets no handler begin any more, and gives back what waits for one.
 func (e *Endpoint) Stop() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.stopped = true
-	for from, l := range e.lanes {
+	for _, l := range e.lanes {
 		for _, r := range l.queue {
 			closeAll(r.m.Files)
 			e.link.Again(r.n)
 		}
 		l.queue = nil
-		if l.running == 0 {
-			delete(e.lanes, from)
-		}
 	}
 }
 
@@ -201,7 +208,7 @@ var ErrAlone = errors.New("this process has no parent, and hence nobody to talk 
 func (e *Endpoint) Mail() wire.Mail {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	mail := wire.Mail{Cmd: wire.CmdMail, Sent: slices.Sorted(maps.Keys(e.sent)), Done: slices.Clone(e.done)}
+	mail := wire.Mail{Cmd: wire.CmdMail, Sent: slices.Sorted(maps.Keys(e.sent)), Done: slices.Clone(e.done), Forgot: e.forgot}
 	for _, l := range e.lanes {
 		if l.running != 0 {
 			mail.Have = append(mail.Have, l.running)
@@ -211,7 +218,6 @@ func (e *Endpoint) Mail() wire.Mail {
 		}
 	}
 	slices.Sort(mail.Have)
-	mail.Have = slices.Compact(mail.Have)
 	return mail
 }
 

@@ -142,7 +142,9 @@ func (w *Worker) obey(line []byte) error {
 			return err
 		}
 		if who.Mail {
-			w.mail.put(letter{v: w.post.Mail()})
+			mail := w.post.Mail()
+			mail.N = who.N
+			w.mail.put(letter{v: mail})
 		}
 		w.changed()
 	case wire.CmdGo:

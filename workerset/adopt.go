@@ -14,6 +14,7 @@ import (
 	"github.com/handover-go/handover/drain"
 	"github.com/handover-go/handover/internal/launch"
 	"github.com/handover-go/handover/internal/lifecycle"
+	"github.com/handover-go/handover/internal/router"
 	"github.com/handover-go/handover/internal/sdnotify"
 	"github.com/handover-go/handover/internal/wire"
 )
@@ -51,7 +52,14 @@ func (s *Set) Commit(ctx context.Context, e Estate) error {
 func (s *Set) Hold() { _ = s.do(context.Background(), func() { s.holding = true }) }
 
 // Release ends Hold.
-func (s *Set) Release() { _ = s.do(context.Background(), func() { s.holding = false }) }
+func (s *Set) Release() {
+	_ = s.do(context.Background(), func() {
+		s.holding = false
+		for key := range s.byKey {
+			s.post.Wake(router.Peer(key))
+		}
+	})
+}
 
 // adopt takes an estate's workers over. What can't be understood is closed: a
 // library worker whose channel ends drains and exits.

@@ -256,8 +256,9 @@ func (s *Set) Resume() {
 func (s *Set) resume(doubt bool) {
 	s.yielded = false
 	s.post.endpoint.Unstop()
+	doubts := 0
 	if doubt {
-		s.post.Doubt()
+		doubts = s.post.Doubt()
 	}
 	s.shift(time.Since(s.yieldedAt)) // nobody looked whether it was in time
 	held := s.held
@@ -286,7 +287,7 @@ func (s *Set) resume(doubt bool) {
 			for _, st := range in.streams {
 				s.pass(in, st)
 			}
-			in.tell(wire.Who{Cmd: wire.CmdWho, Mail: doubt})
+			in.tell(wire.Who{Cmd: wire.CmdWho, Mail: doubt, N: doubts})
 			if in.foreign() {
 				s.post.Mail(router.Peer(in.key), wire.Mail{})
 			}

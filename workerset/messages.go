@@ -239,6 +239,8 @@ func (s *Set) deliverTo(in *incarnation) {
 		switch {
 		case it.Result != nil:
 			err = in.out.Put(it.Result)
+		case s.holding && !in.adopted:
+			return // the predecessor may go on instead, and know nothing of it
 		default:
 			var files []*os.File
 			if files, err = s.filesOf(it); err == nil {

@@ -273,10 +273,9 @@ func TestMessagesOverUpgrades(t *testing.T) {
 		t.Fatal(err)
 	}
 	for gen := 2; gen < 2+upgrades; gen++ {
-		next := h.trial(func(c *workerset.Config) { talking(c, 1, log); c.Generation = gen })
+		next := h.trial(func(c *workerset.Config) { talking(c, 1, log); c.Generation = gen; c.Groups[0].DrainTimeout, c.Groups[1].DrainTimeout = patience, patience })
 		next.notesFile = log
 		next.set.Messages().Handle("finished", finish)
-		next.set.Hold() // the worker that sends stays
 		h.handOver(next)
 		h = next
 	}
@@ -289,7 +288,6 @@ func TestMessagesOverUpgrades(t *testing.T) {
 		t.Fatal("it does not end")
 	}
 	handled(t, h.notes(), "other/1", n, nil)
-	h.set.Release()
 	if err := h.set.Ready(h.ctx()); err != nil {
 		t.Fatal(err)
 	}

@@ -5,14 +5,14 @@
 // A letter is what somebody has sent, and a parcel is a letter's copy for one slot. A
 // parcel waits in its slot's box until a worker that serves there takes it, and is that
 // worker's until it is done with it. Every letter ends in one result for its sender:
-// the first of its parcels that was not handled well, or the answer.
+// the first of its parcels that was not handled well, or the answer. What a worker has
+// sent that has died is delivered, as far as there is room for it, and nobody hears of
+// it.
 package router
 
 import (
-	"cmp"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 
@@ -20,12 +20,12 @@ import (
 )
 
 const (
-	// Window is how many letters of a peer may be under way, and how many parcels it
-	// may have.
-	Window = 64
+	// Window is how many letters of a peer may be under way, with how many files, and how
+	// many parcels it may have.
+	Window = wire.MessageWindow
 	// WindowBytes bounds the data of a peer's letters that are under way, except that
 	// there may always be one.
-	WindowBytes = 4 << 20
+	WindowBytes = wire.MessageBytes
 )
 
 // ErrOverrun: a peer sends more than it may.
@@ -64,6 +64,8 @@ type Router struct {
 	boxes    map[Box]*box
 	letters  map[int]*letter
 	last     int            // the number of the last letter, or parcel
+	doubts   int            // how often Doubt was called, here and at the parents before
+	doubted  int            // another parent may have given parcels up to this number to those unheard
 	turns    map[string]int // of addresses to any
 	dirty    map[Peer]bool  // may have something to take
 	ended    []int          // letters
@@ -78,6 +80,7 @@ type peer struct {
 	results []wire.Result
 	letters int // of its own, under way
 	bytes   int // of their data
+	files   int // with them
 }
 
 type box struct {
@@ -104,6 +107,7 @@ type parcel struct {
 	letter *letter
 	box    *box
 	given  Peer // nobody: it waits
+	early  bool // it was given before its peer stopped taking any, or by another parent
 }
 
 // New returns a router in which there is only the parent.
@@ -118,7 +122,8 @@ func New() *Router {
 
 // Groups says how many slots there are of each group.
 func (r *Router) Groups(counts map[string]int) {
-	r.counts = counts
+	r.counts = maps.Clone(counts)
+	maps.DeleteFunc(r.turns, func(name string, _ int) bool { return counts[name] == 0 })
 	r.sweep()
 }
 
@@ -139,6 +144,9 @@ func (r *Router) Put(p Peer, who wire.Sender, phase Phase) {
 		return
 	} else {
 		pr.phase = phase
+		for _, pc := range pr.given {
+			pc.early = true
+		}
 	}
 	b := r.peers[p].box
 	r.wakeBox(b)
@@ -188,15 +196,46 @@ func (r *Router) End(p Peer, heard bool) {
 		begun[pc.letter.who] = true
 		r.done(pc, wire.Result{Why: wire.WhyLost})
 	}
-	r.wakeBox(b)
+	if pr.unheard {
+		r.loseWaiting(b, r.doubted)
+	}
+	r.trim()
+	r.wake() // what it has sent may have waited for its mail
 	r.sweepBox(b)
 }
 
-// putBack is for a parcel that its peer has not begun with.
-func (b *box) putBack(pc *parcel) {
-	pc.given = nobody
-	i, _ := slices.BinarySearchFunc(b.queue, pc.n, func(q *parcel, n int) int { return cmp.Compare(q.n, n) })
-	b.queue = slices.Insert(b.queue, i, pc)
+// trim bounds what the dead have left: a slot whose workers send to somebody who never
+// comes, and die, must not fill this process. Of each slot's it keeps the youngest that
+// one peer could have sent, and withdraws the others.
+func (r *Router) trim() {
+	left := map[Box]*peer{}
+	for _, id := range slices.Backward(slices.Sorted(maps.Keys(r.letters))) {
+		l := r.letters[id]
+		if l.from != nobody {
+			continue
+		}
+		key := Box{l.who.Group, l.who.Slot}
+		if left[key] == nil {
+			left[key] = &peer{}
+		}
+		sum := left[key]
+		sum.count(l, 1)
+		if sum.letters > Window || sum.letters > 1 && (sum.bytes > WindowBytes || sum.files > Window) {
+			r.withdraw(l)
+		}
+	}
+}
+
+// withdraw takes a letter for which nobody waits out of the boxes.
+func (r *Router) withdraw(l *letter) {
+	for _, b := range r.boxes {
+		for _, pc := range slices.Clone(b.queue) {
+			if pc.letter == l {
+				b.remove(pc)
+				r.done(pc, wire.Result{Why: wire.WhyLost})
+			}
+		}
+	}
 }
 
 // lose ends parcels of which nothing is known any more.
@@ -206,322 +245,13 @@ func (r *Router) lose(given map[int]*parcel) {
 	}
 }
 
-// Post takes in what a peer sends, and returns the letter's number, by which the caller
-// knows its files until Ended has it. With ErrOverrun nothing was taken in.
-func (r *Router) Post(from Peer, m wire.Message) (id int, err error) {
-	pr := r.peers[from]
-	if pr == nil {
-		return 0, fmt.Errorf("router: no peer %d", from)
-	}
-	if n := pr.letters + len(pr.results); n >= Window || pr.letters > 0 && pr.bytes+len(m.Data) > WindowBytes {
-		return 0, fmt.Errorf("router: %w: %d, and %d bytes", ErrOverrun, n, pr.bytes)
-	}
-	r.last++
-	l := &letter{id: r.last, from: from, who: pr.who, n: m.N, to: m.To, typ: m.Type, data: m.Data, files: m.Files}
-	r.letters[l.id] = l
-	pr.letters++
-	pr.bytes += len(l.data)
-	boxes, why := r.resolve(m.To)
-	l.left = len(boxes)
-	if len(boxes) == 0 {
-		r.finish(l, wire.Result{Why: why})
-		return l.id, nil
-	}
-	for _, b := range boxes {
-		r.last++
-		b.queue = append(b.queue, &parcel{n: r.last, letter: l, box: b, given: nobody})
-	}
-	for _, b := range boxes {
-		r.wakeBox(b)
-		r.sweepBox(b)
-	}
-	return l.id, nil
-}
-
-// resolve says whose boxes an address means, or why there is none.
-func (r *Router) resolve(to wire.Address) (boxes []*box, why wire.Why) {
-	group := func(name string) {
-		for n := 1; n <= r.counts[name]; n++ {
-			if b := r.box(Box{name, n}); !r.mute(b) {
-				boxes = append(boxes, b)
-			}
+// loseWaiting ends parcels that wait and may have been given to somebody, of whom nothing
+// is known.
+func (r *Router) loseWaiting(b *box, upTo int) {
+	for _, pc := range slices.Clone(b.queue) {
+		if pc.n <= upTo {
+			b.remove(pc)
+			r.done(pc, wire.Result{Why: wire.WhyLost})
 		}
 	}
-	switch to.To {
-	case wire.ToParent:
-		return []*box{r.box(Box{})}, ""
-	case wire.ToSlot:
-		if to.Slot < 1 || to.Slot > r.counts[to.Group] {
-			return nil, wire.WhyAddress
-		}
-		return []*box{r.box(Box{to.Group, to.Slot})}, ""
-	case wire.ToAll:
-		for _, name := range slices.Sorted(maps.Keys(r.counts)) {
-			group(name)
-		}
-		return boxes, ""
-	case wire.ToGroup, wire.ToAny:
-		if r.counts[to.Group] == 0 {
-			return nil, wire.WhyAddress
-		}
-		group(to.Group)
-		switch {
-		case to.To == wire.ToGroup:
-			return boxes, ""
-		case len(boxes) == 0:
-			return nil, wire.WhyUnhandled
-		}
-		if ready := slices.DeleteFunc(slices.Clone(boxes), func(b *box) bool { return r.current(b) == nobody }); len(ready) > 0 {
-			boxes = ready
-		}
-		r.turns[to.Group]++
-		n := r.turns[to.Group] % len(boxes)
-		return boxes[n : n+1], ""
-	}
-	return nil, wire.WhyAddress
-}
-
-// current is the peer that gets a box's parcels, or nobody: of those that serve, the
-// youngest.
-func (r *Router) current(b *box) Peer {
-	best := nobody
-	for _, p := range b.peers {
-		if r.peers[p].phase == Serves && (best == nobody || younger(r.peers[p].who, r.peers[best].who)) {
-			best = p
-		}
-	}
-	return best
-}
-
-func younger(a, b wire.Sender) bool {
-	return cmp.Or(cmp.Compare(a.Generation, b.Generation), cmp.Compare(a.ID, b.ID)) > 0
-}
-
-// mute: those that serve a box do not know what a message is.
-func (r *Router) mute(b *box) bool {
-	mute := false
-	for _, p := range b.peers {
-		switch r.peers[p].phase {
-		case Starts, Serves:
-			return false
-		case Mute:
-			mute = true
-		}
-	}
-	return mute
-}
-
-// hopeless says why nobody will take what is in a box, or "".
-func (r *Router) hopeless(b *box) wire.Why {
-	if b.Box == (Box{}) {
-		return ""
-	}
-	if r.mute(b) {
-		return wire.WhyUnhandled
-	}
-	if !r.stopping && b.Slot <= r.counts[b.Group] {
-		return "" // if there is nobody, somebody will come
-	}
-	for _, p := range b.peers {
-		if ph := r.peers[p].phase; ph == Serves || ph == Starts {
-			return ""
-		}
-	}
-	return wire.WhyGone
-}
-
-// sweep ends what nobody will take.
-func (r *Router) sweep() {
-	for _, b := range r.boxes {
-		r.sweepBox(b)
-	}
-}
-
-func (r *Router) sweepBox(b *box) {
-	why := r.hopeless(b)
-	if why == "" {
-		return
-	}
-	queue := b.queue
-	b.queue = nil
-	for _, pc := range queue {
-		r.done(pc, wire.Result{Why: why})
-	}
-	if len(b.peers) == 0 {
-		delete(r.boxes, b.Box)
-	}
-}
-
-// wakeBox: its peer may have something to take.
-func (r *Router) wakeBox(b *box) {
-	if p := r.current(b); p != nobody && len(b.queue) > 0 {
-		r.dirty[p] = true
-	}
-}
-
-// Dirty returns the peers for which there may be something to take, and forgets them.
-func (r *Router) Dirty() []Peer {
-	if len(r.dirty) == 0 {
-		return nil
-	}
-	list := slices.Sorted(maps.Keys(r.dirty))
-	clear(r.dirty)
-	return list
-}
-
-// Item is what is to be sent to a peer: a result, or a message and the letter that it
-// comes from.
-type Item struct {
-	Result  *wire.Result
-	Message *wire.Message
-	Letter  int
-}
-
-// Next is what is to be sent next to a peer, if anything is. It is sent by Took.
-func (r *Router) Next(p Peer) (it Item, ok bool) {
-	pr := r.peers[p]
-	if pr == nil {
-		return Item{}, false
-	}
-	if len(pr.results) > 0 {
-		return Item{Result: &pr.results[0]}, true
-	}
-	pc := r.next(p, pr)
-	if pc == nil {
-		return Item{}, false
-	}
-	l := pc.letter
-	return Item{Letter: l.id, Message: &wire.Message{
-		Cmd: wire.CmdMessage, N: pc.n, From: l.who, Type: l.typ, Data: l.data, Files: l.files,
-	}}, true
-}
-
-// next is the first parcel that a peer may have: none of its sender is somebody else's,
-// who could handle it later than this one.
-func (r *Router) next(p Peer, pr *peer) *parcel {
-	if pr.unheard || len(pr.given) >= Window || r.current(pr.box) != p {
-		return nil
-	}
-	for _, pc := range pr.box.queue {
-		if !r.elsewhere(p, pr.box, pc.letter.who) {
-			return pc
-		}
-	}
-	return nil
-}
-
-// elsewhere: another peer of a box has a parcel of that sender.
-func (r *Router) elsewhere(p Peer, b *box, who wire.Sender) bool {
-	for _, q := range b.peers {
-		if q == p {
-			continue
-		}
-		for _, pc := range r.peers[q].given {
-			if pc.letter.who == who {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// Took says that what Next returned is out.
-func (r *Router) Took(p Peer) {
-	pr := r.peers[p]
-	if len(pr.results) > 0 {
-		pr.results = pr.results[1:]
-		return
-	}
-	if pc := r.next(p, pr); pc != nil {
-		r.give(pc, p)
-	}
-}
-
-func (r *Router) give(pc *parcel, p Peer) {
-	pc.box.remove(pc)
-	pc.given = p
-	r.peers[p].given[pc.n] = pc
-}
-
-// Refuse says that what Next returned can't be sent to that peer, and never will be.
-func (r *Router) Refuse(p Peer, text string) {
-	pr := r.peers[p]
-	if len(pr.results) > 0 {
-		pr.results[0] = wire.Result{Cmd: wire.CmdSent, N: pr.results[0].N, Why: wire.WhyRefused, Text: text}
-		return
-	}
-	if pc := r.next(p, pr); pc != nil {
-		pc.box.remove(pc)
-		r.done(pc, wire.Result{Why: wire.WhyRefused, Text: text})
-	}
-}
-
-func (b *box) remove(pc *parcel) {
-	b.queue = slices.DeleteFunc(b.queue, func(q *parcel) bool { return q == pc })
-}
-
-// Done takes in what a peer says of a parcel. What it does not have is ignored: it may
-// be another parent's.
-func (r *Router) Done(p Peer, res wire.Result) {
-	if pr := r.peers[p]; pr != nil {
-		if pc := pr.given[res.N]; pc != nil {
-			r.done(pc, res)
-			r.wakeBox(pr.box)
-		}
-	}
-}
-
-// Again takes a parcel back that a peer has not begun with.
-func (r *Router) Again(p Peer, n int) {
-	pr := r.peers[p]
-	if pr == nil || pr.given[n] == nil {
-		return
-	}
-	pc := pr.given[n]
-	delete(pr.given, n)
-	pc.box.putBack(pc)
-	r.wakeBox(pc.box)
-	r.sweepBox(pc.box)
-}
-
-// done ends a parcel, which is in no queue any more.
-func (r *Router) done(pc *parcel, res wire.Result) {
-	if pc.given != nobody {
-		if pr := r.peers[pc.given]; pr != nil {
-			delete(pr.given, pc.n)
-		}
-	}
-	l := pc.letter
-	l.left--
-	if l.result.Why == "" {
-		l.result = res
-	}
-	if l.left == 0 {
-		r.finish(l, l.result)
-	}
-}
-
-// finish ends a letter.
-func (r *Router) finish(l *letter, res wire.Result) {
-	delete(r.letters, l.id)
-	r.ended = append(r.ended, l.id)
-	pr := r.peers[l.from]
-	if pr == nil {
-		return
-	}
-	pr.letters--
-	pr.bytes -= len(l.data)
-	res.Cmd, res.N = wire.CmdSent, l.n
-	if l.to.To == wire.ToGroup || l.to.To == wire.ToAll {
-		res.Data = nil
-	}
-	pr.results = append(pr.results, res)
-	r.dirty[l.from] = true
-}
-
-// Ended returns the letters that have ended since the last call.
-func (r *Router) Ended() []int {
-	list := r.ended
-	r.ended = nil
-	return list
 }

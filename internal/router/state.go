@@ -17,13 +17,15 @@ type State struct {
 	Last    int            `json:"last"` // number
 	Letters []LetterState  `json:"letters,omitempty"`
 	Results []ResultsState `json:"results,omitempty"`
+	Unheard []wire.Sender  `json:"unheard,omitempty"` // have been asked for their mail
+	Doubts  int            `json:"doubts,omitempty"`  // with this number, if that is not 0
 }
 
 // LetterState is a letter under way. Its files are known by its ID.
 type LetterState struct {
 	ID      int             `json:"id"`
 	From    wire.Sender     `json:"from,omitzero"`
-	N       int             `json:"n"`
+	N       int             `json:"n,omitempty"` // 0: nobody waits for the result
 	To      wire.Address    `json:"to"`
 	Type    string          `json:"type"`
 	Data    json.RawMessage `json:"data,omitempty"`
@@ -48,7 +50,7 @@ type ResultsState struct {
 
 // State returns what is under way.
 func (r *Router) State() State {
-	st := State{Last: r.last}
+	st := State{Last: r.last, Doubts: r.doubts}
 	byLetter := map[*letter][]ParcelState{}
 	note := func(pc *parcel) {
 		ps := ParcelState{N: pc.n, Box: pc.box.Box}
@@ -67,7 +69,11 @@ func (r *Router) State() State {
 		for _, pc := range r.peers[p].given {
 			note(pc)
 		}
-		if pr := r.peers[p]; p != Parent && len(pr.results) > 0 {
+		pr := r.peers[p]
+		if pr.unheard {
+			st.Unheard = append(st.Unheard, pr.who)
+		}
+		if p != Parent && len(pr.results) > 0 {
 			st.Results = append(st.Results, ResultsState{To: pr.who, Results: pr.results})
 		}
 	}
@@ -76,6 +82,9 @@ func (r *Router) State() State {
 		parcels := byLetter[l]
 		slices.SortFunc(parcels, func(a, b ParcelState) int { return a.N - b.N })
 		ls := LetterState{ID: l.id, From: l.who, N: l.n, To: l.to, Type: l.typ, Data: l.data, Files: l.files, Parcels: parcels}
+		if l.from == nobody {
+			ls.N = 0
+		}
 		if l.result.Why != "" {
 			ls.Result = &l.result
 		}
@@ -96,8 +105,15 @@ func (r *Router) Restore(st State) (letters map[int]int) {
 			known[pr.who] = p
 		}
 	}
+	for _, who := range st.Unheard {
+		if p, ok := known[who]; ok {
+			r.peers[p].unheard = true
+			r.doubted = st.Last
+		}
+	}
 	// What waits here comes after what has waited there.
 	r.last = max(r.last, st.Last)
+	r.doubts = max(r.doubts, st.Doubts)
 	var here []*parcel
 	for _, b := range r.boxes {
 		here = append(here, b.queue...)
@@ -113,10 +129,9 @@ func (r *Router) Restore(st State) (letters map[int]int) {
 		}
 		letters[ls.ID] = l.id
 		r.letters[l.id] = l
-		if p, ok := known[ls.From]; ok {
+		if p, ok := known[ls.From]; ok && ls.N > 0 {
 			l.from = p
-			r.peers[p].letters++
-			r.peers[p].bytes += len(l.data)
+			r.peers[p].count(l, 1)
 		}
 		if ls.Result != nil {
 			l.result = *ls.Result
@@ -130,8 +145,8 @@ func (r *Router) Restore(st State) (letters map[int]int) {
 			case ps.Given == nil:
 				pc.box.queue = append(pc.box.queue, pc)
 			case known[*ps.Given] != Parent:
-				pc.given = known[*ps.Given]
-				r.peers[pc.given].given[pc.n] = pc
+				r.give(pc, known[*ps.Given])
+				pc.early = true // that parent may have seen it leave
 			default:
 				lost = append(lost, pc)
 			}
@@ -154,6 +169,7 @@ func (r *Router) Restore(st State) (letters map[int]int) {
 	for _, pc := range lost {
 		r.done(pc, wire.Result{Why: wire.WhyLost})
 	}
+	r.trim()
 	for _, b := range r.boxes {
 		r.wakeBox(b)
 		r.sweepBox(b)
@@ -165,21 +181,32 @@ func (r *Router) Restore(st State) (letters map[int]int) {
 const gap = 1 << 24
 
 // Doubt says that another parent may have decided since State: what a worker has is not
-// known before it has told its Mail.
-func (r *Router) Doubt() {
+// known before it has told its Mail. What that parent has given to workers that are not
+// known here can't be known at all: it must give them nothing before this one has let go.
+// The number that it returns belongs into the Who that asks for it.
+func (r *Router) Doubt() (n int) {
+	r.doubts++
+	r.doubted = r.last
 	r.last += gap
+	r.loseWaiting(r.peers[Parent].box, r.doubted) // it may have handled them itself
 	for p, pr := range r.peers {
-		if p != Parent {
-			pr.unheard = true
+		if p == Parent {
+			continue
+		}
+		pr.unheard = true
+		for _, pc := range pr.given {
+			pc.early = true // the other one may have seen it leave
 		}
 	}
+	return r.doubts
 }
 
 // Mail compares what a worker says of its messages with what is known here, after Doubt.
-// What does not fit was the other parent's: of that nothing is known.
+// What does not fit was the other parent's: of that nothing is known. An answer to an
+// earlier Who, whose number is another, is too old.
 func (r *Router) Mail(p Peer, mail wire.Mail) {
 	pr := r.peers[p]
-	if pr == nil || !pr.unheard {
+	if pr == nil || !pr.unheard || mail.N != 0 && mail.N != r.doubts {
 		return
 	}
 	pr.unheard = false
@@ -197,8 +224,8 @@ func (r *Router) Mail(p Peer, mail wire.Mail) {
 			known[l.n] = true
 		default: // it has had its result
 			l.from = nobody
-			pr.letters--
-			pr.bytes -= len(l.data)
+			pr.count(l, -1)
+			r.withdraw(l)
 		}
 	}
 	for _, n := range mail.Sent {
@@ -219,13 +246,14 @@ func (r *Router) Mail(p Peer, mail wire.Mail) {
 		switch {
 		case have[pc.n]:
 			r.give(pc, p)
-		case done[pc.n]:
+			pc.early = true
+		case done[pc.n] || pc.n <= mail.Forgot:
 			pc.box.remove(pc)
 			gone[pc.n] = pc
 		}
 	}
 	r.lose(gone)
-	r.wakeBox(pr.box)
+	r.wake()
 	r.sweepBox(pr.box)
 }
 

@@ -32,6 +32,15 @@ const (
 	CmdMail    = "NODE_HANDOVER_MAIL"  // worker → parent: a Mail, before a State that was asked for with it
 )
 
+// Bounds of what one peer, a worker or the parent, may have under way: what it has sent
+// and has no result of. They are part of the protocol: who exceeds them is faulty.
+const (
+	MessageWindow   = 64      // messages, and also files with them
+	MessageBytes    = 4 << 20 // of data; there may always be one message
+	MessageFiles    = 16      // files with one message
+	MessageTypeSize = 256     // bytes of a type
+)
+
 // Environment variables of a worker.
 const (
 	Env          = "HANDOVER_CHANNEL_FD" // the number of its channel
@@ -178,8 +187,7 @@ type Address struct {
 // To is a kind of address.
 type To string
 
-// The kinds. Group, and Any for one worker of it, name a group or, with none, mean that
-// of the sender.
+// The kinds. Slot, Group, and Any for one worker of it, name a group.
 const (
 	ToParent To = "parent"
 	ToSlot   To = "slot"
@@ -230,18 +238,22 @@ type Again struct {
 // something.
 type Mail struct {
 	Cmd string `json:"cmd"`
+	N   int    `json:"n,omitempty"` // that of the Who
 	// Sent are those of its own whose result it waits for, Have those that it was given
-	// and is not done with, Done some that it was done with lately.
-	Sent []int `json:"sent,omitempty"`
-	Have []int `json:"have,omitempty"`
-	Done []int `json:"done,omitempty"`
+	// and is not done with, Done some that it was done with lately. Of those with a number
+	// up to Forgot it may have been done with others.
+	Sent   []int `json:"sent,omitempty"`
+	Have   []int `json:"have,omitempty"`
+	Done   []int `json:"done,omitempty"`
+	Forgot int   `json:"forgot,omitempty"`
 }
 
 // Who asks a worker for its state.
 type Who struct {
 	Cmd string `json:"cmd"`
-	// Mail: and before that for its Mail.
+	// Mail: and before that for its Mail, which says the same N.
 	Mail bool `json:"mail,omitempty"`
+	N    int  `json:"n,omitempty"`
 }
 
 // Order is a command without content.

@@ -72,6 +72,49 @@ func FuzzCmd(f *testing.F) {
 	})
 }
 
+// FuzzMessages: whatever a line says of messages, it says the same after it was read and
+// written again, by this program's parent for instance.
+func FuzzMessages(f *testing.F) {
+	for _, v := range messages {
+		line, err := json.Marshal(v)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(line)
+	}
+	for _, s := range []string{
+		`{"cmd":"NODE_HANDOVER_MESSAGE","n":-1,"files":-1,"to":{"to":"moon","slot":-5},"type":"\ud800","data":"<\u2028>"}`,
+		`{"n":1e3}`, `{"N":1,"data":null}`, `{"data": [ 1 ] }`, `{"sent":[],"have":null,"forgot":-1}`, `{"to":"all"}`,
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, line []byte) {
+		again[Message](t, line)
+		again[Result](t, line)
+		again[Again](t, line)
+		again[Mail](t, line)
+		again[Who](t, line)
+	})
+}
+
+func again[T any](t *testing.T, line []byte) {
+	t.Helper()
+	var first, second T
+	if json.Unmarshal(line, &first) != nil {
+		return
+	}
+	out, err := json.Marshal(first)
+	if err != nil {
+		t.Fatalf("%q is read as %+v, which can't be written: %v", line, first, err)
+	}
+	if err := json.Unmarshal(out, &second); err != nil {
+		t.Fatalf("%q is written as %q: %v", line, out, err)
+	}
+	if third, err := json.Marshal(second); err != nil || !bytes.Equal(third, out) {
+		t.Fatalf("%q is written as %q, and then as %q (%v)", line, out, third, err)
+	}
+}
+
 func BenchmarkCmd(b *testing.B) {
 	line := []byte(`{"cmd":"NODE_HANDOVER_STATE","id":7,"state":"serving","counters":{"accepted":12,"open":3}}`)
 	b.ReportAllocs()

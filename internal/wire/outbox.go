@@ -40,11 +40,12 @@ type Outbox struct {
 // NewOutbox writes to c, beginning with what another outbox had left of a line. It runs
 // a goroutine by spawn, such as sync.WaitGroup.Go, only while the peer does not read.
 // room is called from there once after Put has returned ErrFull, when it may be tried
-// again.
+// again, also if that will fail because the peer has gone.
 func NewOutbox(c *Conn, rest []byte, spawn func(func()), room func()) *Outbox {
 	o := &Outbox{c: c, spawn: spawn, room: room, rest: rest}
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.half(len(rest) > 0)
 	o.flush()
 	return o
 }
@@ -139,22 +140,29 @@ func (o *Outbox) half(v bool) {
 
 // flush writes what waits here; it begins to wait for room if there is none.
 func (o *Outbox) flush() {
-	for o.err == nil && (len(o.rest) > 0 || len(o.urgent) > 0) {
-		if len(o.rest) == 0 {
-			o.rest, o.urgent = o.urgent[0], o.urgent[1:]
+	for o.err == nil && o.waits() {
+		line := o.rest
+		if len(line) == 0 {
+			line = o.urgent[0]
 		}
-		n, err := o.write(o.rest, nil)
+		n, err := o.write(line, nil)
 		switch {
 		case errors.Is(err, unix.EAGAIN):
 			o.wait()
 			return
 		case err != nil:
 			o.err = err
+			return
+		case len(o.rest) == 0:
+			o.urgent = o.urgent[1:]
 		}
-		o.rest = o.rest[n:]
+		o.rest = line[n:]
 		o.half(len(o.rest) > 0)
 	}
 }
+
+// waits reports whether anything waits here.
+func (o *Outbox) waits() bool { return len(o.rest) > 0 || len(o.urgent) > 0 }
 
 // wait starts the goroutine that writes when there is room, unless there is one.
 func (o *Outbox) wait() {
@@ -165,30 +173,40 @@ func (o *Outbox) wait() {
 	o.waiting = done
 	o.spawn(func() {
 		defer close(done)
-		err := o.c.raw.Write(func(fd uintptr) bool {
-			o.mu.Lock()
-			defer o.mu.Unlock()
-			if o.halted {
-				return true
-			}
-			if len(o.rest) == 0 && len(o.urgent) == 0 {
-				return writable(int(fd))
-			}
-			o.flush()
-			return o.err != nil || len(o.rest) == 0
-		})
-		o.mu.Lock()
-		if err != nil && !o.halted && o.err == nil {
-			o.err = fmt.Errorf("wire: send: %w", os.ErrClosed)
-		}
-		o.waiting = nil
-		tell := o.wanted && !o.halted && o.err == nil
-		o.wanted = o.wanted && o.halted
-		o.mu.Unlock()
-		if tell {
-			o.room()
-		}
+		o.waited(o.c.raw.Write(o.try))
 	})
+}
+
+// try is called by the poller until it returns true.
+func (o *Outbox) try(fd uintptr) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.halted {
+		return true
+	}
+	if !o.waits() {
+		return writable(int(fd))
+	}
+	o.flush()
+	return o.err != nil || !o.waits()
+}
+
+// waited is the end of the wait for room. Since there was room others have been here.
+func (o *Outbox) waited(err error) {
+	o.mu.Lock()
+	if err != nil && !o.halted && o.err == nil {
+		o.err = fmt.Errorf("wire: send: %w", os.ErrClosed)
+	}
+	o.waiting = nil
+	if !o.halted {
+		o.flush()
+	}
+	tell := o.wanted && o.waiting == nil && !o.halted && !errors.Is(o.err, os.ErrClosed)
+	o.wanted = o.wanted && !tell
+	o.mu.Unlock()
+	if tell {
+		o.room()
+	}
 }
 
 // Halt stops writing, so that another process can go on: it returns what is left of a
