@@ -204,7 +204,8 @@ func (e *Endpoint) Wait() { e.wg.Wait() }
 // ErrAlone is why an endpoint without a parent is closed.
 var ErrAlone = errors.New("this process has no parent, and hence nobody to talk to")
 
-// Mail is what there is to say to a parent that may have missed something.
+// Mail is what there is to say to a parent that may have missed something. The number of
+// its question is the caller's to add.
 func (e *Endpoint) Mail() wire.Mail {
 	e.mu.Lock()
 	defer e.mu.Unlock()

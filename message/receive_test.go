@@ -226,6 +226,9 @@ func TestAlone(t *testing.T) {
 	if err := e.Send(t.Context(), Any("web"), "x", "data"); !errors.Is(err, ErrGone) {
 		t.Error(err)
 	}
+	if a := e.link.(*alone); len(a.sent) != 0 {
+		t.Errorf("%d numbers are kept", len(a.sent))
+	}
 	e.Close(ErrAlone)
 	if err := e.Send(t.Context(), Any("web"), "x", "data"); !errors.Is(err, ErrClosed) || !errors.Is(err, ErrAlone) {
 		t.Error(err)

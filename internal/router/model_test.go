@@ -17,7 +17,7 @@ import (
 // process has seen itself. ROUTER_SEED repeats one of them.
 func TestLives(t *testing.T) {
 	t.Parallel()
-	seeds := uint64(400)
+	seeds := uint64(200)
 	if testing.Short() {
 		seeds = 50
 	}
