@@ -22,6 +22,7 @@ type fakeLink struct {
 	said  []string // "done N WHY" and "again N"
 	data  map[int]json.RawMessage
 	text  map[int]string
+	out   chan struct{} // what Done returns
 }
 
 func newFake() *fakeLink {
@@ -35,12 +36,13 @@ func (l *fakeLink) Message(m wire.Message, files []*os.File) {
 	l.files = append(l.files, files)
 }
 
-func (l *fakeLink) Done(r wire.Result) {
+func (l *fakeLink) Done(r wire.Result) (out <-chan struct{}) {
 	l.said = append(l.said, fmt.Sprint("done ", r.N, " ", r.Why))
 	l.data[r.N], l.text[r.N] = r.Data, r.Text
 	if r.Cmd != wire.CmdDone {
 		panic(r.Cmd)
 	}
+	return l.out
 }
 
 func (l *fakeLink) Again(n int) { l.said = append(l.said, fmt.Sprint("again ", n)) }

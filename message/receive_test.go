@@ -251,3 +251,28 @@ func TestText(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// TestResultOut: a handler begins when the result of the one before can't be lost any
+// more.
+func TestResultOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newFake()
+		l.out = make(chan struct{})
+		begun := 0
+		l.e.Handle("x", func(context.Context, *Message) (any, error) { begun++; return nil, nil })
+		for n := range 2 {
+			l.e.Receive(wire.Message{N: n + 1, Type: "x"}, nil)
+		}
+		synctest.Wait()
+		if begun != 1 {
+			t.Errorf("%d begun", begun)
+		}
+		close(l.out)
+		synctest.Wait()
+		if begun != 2 {
+			t.Errorf("%d begun", begun)
+		}
+		l.e.Close(nil)
+		l.e.Wait()
+	})
+}

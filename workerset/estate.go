@@ -292,6 +292,7 @@ func (s *Set) resume(doubt bool) {
 				s.post.Mail(router.Peer(in.key), wire.Mail{})
 			}
 			in.told = toldUnknown
+			s.post.Wake(router.Peer(in.key))
 		}
 	}
 	if s.stopping {

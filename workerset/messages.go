@@ -46,8 +46,13 @@ type said struct {
 	again   int
 }
 
-func newPost() *post {
+// numbers is more messages than any generation's parent sees, and numbers of them are
+// still exact in JSON for 2^16 generations.
+const numbers = 1 << 37
+
+func newPost(generation int) *post {
 	p := &post{Router: router.New(), files: map[int]parcels{}, poke: make(chan struct{}, 1)}
+	p.NumbersFrom(generation % (1 << 16) * numbers)
 	p.endpoint = message.New((*parentLink)(p))
 	return p
 }

@@ -273,7 +273,11 @@ func TestMessagesOverUpgrades(t *testing.T) {
 		t.Fatal(err)
 	}
 	for gen := 2; gen < 2+upgrades; gen++ {
-		next := h.trial(func(c *workerset.Config) { talking(c, 1, log); c.Generation = gen; c.Groups[0].DrainTimeout, c.Groups[1].DrainTimeout = patience, patience })
+		next := h.trial(func(c *workerset.Config) {
+			talking(c, 1, log)
+			c.Generation = gen
+			c.Groups[0].DrainTimeout, c.Groups[1].DrainTimeout = patience, patience
+		})
 		next.notesFile = log
 		next.set.Messages().Handle("finished", finish)
 		h.handOver(next)

@@ -112,7 +112,7 @@ func New(cfg Config) (*Set, error) {
 		quit:      make(chan struct{}),
 		committed: !cfg.Trial,
 		byKey:     map[int]*incarnation{},
-		post:      newPost(),
+		post:      newPost(cfg.Generation),
 	}
 	for _, g := range cfg.Groups {
 		s.groups = append(s.groups, newGroup(g))

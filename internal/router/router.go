@@ -120,6 +120,10 @@ func New() *Router {
 	return r
 }
 
+// NumbersFrom makes letters and parcels count from n: those of another parent, and what
+// this one has given to workers before it took over, must not meet.
+func (r *Router) NumbersFrom(n int) { r.last = n }
+
 // Groups says how many slots there are of each group.
 func (r *Router) Groups(counts map[string]int) {
 	r.counts = maps.Clone(counts)
