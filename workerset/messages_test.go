@@ -37,6 +37,7 @@ func talking(c *workerset.Config, n int, log string) {
 	c.Groups[0].Count = n
 	c.Groups[0].Env = []string{do("always:talk"), envLog + "=" + log}
 	c.Groups[0].Burst = 1000
+	c.Groups[0].DrainTimeout = patience
 	other := c.Groups[0]
 	other.Name, other.Count = "other", 1
 	c.Groups = append(c.Groups, other)
@@ -276,7 +277,6 @@ func TestMessagesOverUpgrades(t *testing.T) {
 		next := h.trial(func(c *workerset.Config) {
 			talking(c, 1, log)
 			c.Generation = gen
-			c.Groups[0].DrainTimeout, c.Groups[1].DrainTimeout = patience, patience
 		})
 		next.notesFile = log
 		next.set.Messages().Handle("finished", finish)
