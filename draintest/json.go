@@ -61,6 +61,7 @@ type (
 	jsonCounts struct {
 		Kind     string         `json:"kind,omitempty"`
 		Started  int            `json:"started"`
+		Missed   int            `json:"missed"` // not started, though their time had come before the end
 		OK       int            `json:"ok"`
 		Failed   int            `json:"failed"`
 		Excused  int            `json:"excused"`
@@ -78,7 +79,9 @@ type (
 		Class  string  `json:"class"`
 		Detail string  `json:"detail"`
 		ID     string  `json:"id"`
-		TookMS float64 `json:"tookMs"` // idle, for one that was closed while it was
+		TookMS float64 `json:"tookMs"`              // idle, for one that was closed while it was
+		Nth    int     `json:"requestOnConnection"` // from 1; 0: there was no connection
+		Think  float64 `json:"thinkMs"`             // how long the connection was idle before
 		Worker string  `json:"worker,omitempty"`
 		Local  string  `json:"local,omitempty"`
 		Remote string  `json:"remote,omitempty"`
@@ -127,7 +130,7 @@ func (r *Report) MarshalJSON() ([]byte, error) {
 	}
 	for _, f := range r.Failures {
 		doc.Failures = append(doc.Failures, jsonFailure{at(f.When), r.round(f.When), f.Kind.String(), f.Class.String(), f.Detail,
-			f.ID, millis(f.When.Sub(f.Began)), f.Worker, f.Local, f.Remote})
+			f.ID, millis(f.When.Sub(f.Began)), f.Nth, millis(f.Think), f.Worker, f.Local, f.Remote})
 	}
 	for _, p := range r.Timeline {
 		doc.Timeline = append(doc.Timeline, jsonPoint{millis(p.At), p.Kind.String(), p.OK, p.Failed, p.ClosedIdle,
@@ -155,7 +158,7 @@ func counts(kind string, c load.Counts) jsonCounts {
 		}
 	}
 	l := c.Latency
-	return jsonCounts{kind, c.Started, c.OK, c.Failures.Total(), c.Excused, failures,
+	return jsonCounts{kind, c.Started, c.Missed, c.OK, c.Failures.Total(), c.Excused, failures,
 		millis(l.P50), millis(l.P90), millis(l.P99), millis(l.P999), millis(l.Max)}
 }
 

@@ -34,7 +34,7 @@ type client struct {
 	network string
 	host    string // value of the Host header
 	run     string // makes the ids of this load unlike those of any other
-	dial    func(deadline time.Time) (net.Conn, error)
+	dial    func(k Kind, deadline time.Time) (net.Conn, error)
 }
 
 // newClient resolves cfg.Addr, which is the only thing that can fail.
@@ -53,10 +53,35 @@ func newClient(cfg Config, run string) (*client, error) {
 		}
 		address = a.String()
 	}
-	dial := func(deadline time.Time) (net.Conn, error) {
-		return (&net.Dialer{Deadline: deadline}).Dial(network, address)
+	dial := func(k Kind, deadline time.Time) (net.Conn, error) {
+		d := net.Dialer{Deadline: deadline}
+		if k == Unix {
+			return d.Dial("unix", cfg.Unix)
+		}
+		return d.Dial(network, address)
 	}
 	return &client{cfg: cfg, network: network, host: host, run: run, dial: dial}, nil
+}
+
+// connect makes a connection for a kind of client, with TLS if that is to be.
+func (c *client) connect(k Kind, deadline time.Time) (net.Conn, Class, string) {
+	conn, err := c.dial(k, deadline)
+	if err != nil {
+		network := c.network
+		if k == Unix {
+			network = "unix"
+		}
+		return nil, dialClass(network, err), "connecting: " + err.Error()
+	}
+	if c.cfg.TLS == nil || k == Connect || k == Unix {
+		return conn, 0, ""
+	}
+	secure, class, detail := c.secure(conn, k, deadline)
+	if class != 0 {
+		conn.Close()
+		return nil, class, detail
+	}
+	return secure, 0, ""
 }
 
 // outcome is what became of one request.
@@ -75,7 +100,8 @@ func (c *client) do(kind Kind, seq uint64, l *link) outcome {
 	x := exchange{client: c, seq: seq, failure: Failure{
 		Began: time.Now(), Kind: kind, ID: c.run + "-" + strconv.FormatUint(seq, 10)}}
 	class, detail := x.run(l)
-	if kind != KeepAlive || class != 0 {
+	// That of HTTP2 is shared, and looks after itself.
+	if kind != HTTP2 && (!kind.kept() || class != 0) {
 		l.close()
 	}
 	out := outcome{kind: kind, answered: x.answered, worker: x.failure.Worker, left: x.left, unmatched: x.unmatched}
@@ -93,7 +119,20 @@ type link struct {
 	made time.Time
 	in   *answerReader
 	br   *bufio.Reader
-	last Failure // where and who of the last request
+	n    int       // requests
+	idle time.Time // since when
+	last Failure   // where and who of the last request
+
+	echo *echo    // of a WebSocket client
+	h2   *session // of an HTTP2 one, which is shared by its requests
+}
+
+// newLink is one for a client of that kind. idle is told of an HTTP2 one's ends.
+func (c *client) newLink(k Kind, idle func(Failure)) *link {
+	if k == HTTP2 {
+		return &link{h2: &session{client: c, idle: idle}}
+	}
+	return &link{}
 }
 
 func (l *link) open(conn net.Conn) {
@@ -102,9 +141,24 @@ func (l *link) open(conn net.Conn) {
 }
 
 func (l *link) close() {
-	if l.conn != nil {
+	switch {
+	case l.h2 != nil:
+		l.h2.close()
+	case l.echo != nil:
+		l.echo.close()
+		*l = link{}
+	case l.conn != nil:
 		l.conn.Close()
 		*l = link{}
+	}
+}
+
+// use counts a request on the link.
+func (l *link) use(f *Failure) {
+	l.n++
+	f.Nth, f.Connected = l.n, l.made
+	if l.n > 1 {
+		f.Think = f.Began.Sub(l.idle)
 	}
 }
 
@@ -122,15 +176,21 @@ type exchange struct {
 // run returns the zero Class if all went well.
 func (x *exchange) run(l *link) (Class, string) {
 	deadline := x.failure.Began.Add(x.cfg.Timeout)
+	switch x.failure.Kind {
+	case HTTP2:
+		return x.stream(l.h2, deadline)
+	case WebSocket:
+		return x.message(l, deadline)
+	}
 	if l.conn == nil {
-		conn, err := x.dial(deadline)
-		if err != nil {
-			return dialClass(x.network, err), "connecting: " + err.Error()
+		conn, class, detail := x.connect(x.failure.Kind, deadline)
+		if class != 0 {
+			return class, detail
 		}
 		l.open(conn)
 	}
 	conn := l.conn
-	x.failure.Connected = l.made
+	l.use(&x.failure)
 	x.failure.Local, x.failure.Remote = conn.LocalAddr().String(), conn.RemoteAddr().String()
 	if err := conn.SetDeadline(deadline); err != nil {
 		return Other, "setting a deadline: " + err.Error()
@@ -143,7 +203,7 @@ func (x *exchange) run(l *link) (Class, string) {
 	sendErr := x.send(conn)
 	l.in.begin()
 	class, detail := x.receive(l)
-	l.last = x.failure
+	l.last, l.idle = x.failure, time.Now()
 	if sendErr != nil && (class == 0 || l.in.n == 0) {
 		return ioClass(sendErr, false), "sending the request: " + sendErr.Error()
 	}
@@ -224,6 +284,21 @@ func (x *exchange) receive(l *link) (Class, string) {
 		return in.classify(err, "waiting for the answer", "in the answer's header")
 	}
 	in.limit = 0
+	if class, detail := x.read(resp, in.classify); class != 0 {
+		return class, detail
+	}
+	if resp.ContentLength < 0 && len(resp.TransferEncoding) == 0 {
+		return Body, "answer with neither Content-Length nor chunked: can't be told from one that was cut"
+	}
+	if x.failure.Kind == KeepAlive {
+		return staysOpen(resp, br)
+	}
+	return x.drainTail(l.conn, br)
+}
+
+// read reads the rest of an answer, and says what is wrong with it. classify is for errors
+// of its body.
+func (x *exchange) read(resp *http.Response, classify func(err error, before, within string) (Class, string)) (Class, string) {
 	x.failure.Worker = resp.Header.Get(x.cfg.WorkerHeader)
 
 	// The body is not closed: Close would read what is left of it, and there is
@@ -247,19 +322,13 @@ func (x *exchange) receive(l *link) (Class, string) {
 	}
 	if err != nil {
 		where := fmt.Sprintf("after %d bytes of the answer's body", size)
-		return in.classify(err, where, where)
+		return classify(err, where, where)
 	}
 	x.answered = time.Now()
-	if resp.ContentLength < 0 && len(resp.TransferEncoding) == 0 {
-		return Body, "answer with neither Content-Length nor chunked: can't be told from one that was cut"
-	}
 	if wrong := x.judge(body, size); wrong != "" {
 		return Body, wrong
 	}
-	if x.failure.Kind == KeepAlive {
-		return staysOpen(resp, br)
-	}
-	return x.drainTail(l.conn, br)
+	return 0, ""
 }
 
 // judge says what is wrong with a whole answer to this request.

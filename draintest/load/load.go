@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -21,9 +22,10 @@ type Load struct {
 	client *client
 	began  time.Time
 
-	ctx  context.Context // when it ends: start no more requests
-	stop context.CancelFunc
-	done chan struct{} // closed: no client and no request is left
+	ctx    context.Context // when it ends: start no more requests
+	cancel context.CancelFunc
+	halted atomic.Pointer[time.Time] // when it ended
+	done   chan struct{}             // closed: no client and no request is left
 
 	mu      sync.Mutex
 	changed chan struct{} // closed and replaced when an outcome is recorded
@@ -46,6 +48,7 @@ type tally struct {
 
 type kindTally struct {
 	started, ok int
+	missed      int
 	unmatched   int
 	failures    Failures
 	latency     histogram
@@ -101,7 +104,8 @@ func start(ctx context.Context, c *client) (*Load, error) {
 		changed: make(chan struct{}),
 		tally:   tally{kinds: map[Kind]*kindTally{}, workers: map[string]int{}},
 	}
-	l.ctx, l.stop = context.WithCancel(ctx)
+	l.ctx, l.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	unhook := context.AfterFunc(ctx, l.stop)
 	clients, total := 0, 0
 	for kind, n := range c.cfg.Clients {
 		total += n
@@ -109,23 +113,27 @@ func start(ctx context.Context, c *client) (*Load, error) {
 			l.tally.kinds[kind] = &kindTally{}
 		}
 	}
-	interval := time.Duration(float64(time.Second) / c.cfg.Rate)
 	var all sync.WaitGroup
 	for _, kind := range slices.Sorted(maps.Keys(c.cfg.Clients)) {
-		for range c.cfg.Clients[kind] {
+		for nth := range c.cfg.Clients[kind] {
 			// Spread over one interval, so that clients do not start in step.
-			first := l.began.Add(interval * time.Duration(clients) / time.Duration(total))
+			interval := c.cfg.interval(kind, nth)
+			first := l.began.Add(time.Duration(float64(interval) * float64(clients) / float64(total)))
 			clients++
-			if kind == KeepAlive {
-				all.Go(func() { l.runKeepAlive(first, interval) })
-			} else {
-				all.Go(func() { l.runClient(kind, first, interval) })
-			}
+			all.Go(func() {
+				switch kind {
+				case KeepAlive, WebSocket:
+					l.runKept(kind, first, interval)
+				default:
+					l.runClient(kind, first, interval)
+				}
+			})
 		}
 	}
 	go func() {
 		all.Wait()
 		l.stop()
+		unhook()
 		l.mu.Lock()
 		l.tally.ended = time.Now()
 		l.mu.Unlock()
@@ -150,8 +158,8 @@ func (c *client) waitReady(ctx context.Context) error {
 		for c.cfg.Clients[kind] > 0 {
 			seq++
 			probe.cfg.Timeout = min(c.cfg.Timeout, time.Until(deadline))
-			var own link
-			out := probe.do(kind, seq, &own)
+			own := probe.newLink(kind, nil)
+			out := probe.do(kind, seq, own)
 			own.close()
 			if out.failure == nil {
 				break
@@ -176,40 +184,64 @@ func (c *client) waitReady(ctx context.Context) error {
 // runClient starts requests at their intended times until the load halts, and
 // waits for those under way.
 func (l *Load) runClient(kind Kind, next time.Time, interval time.Duration) {
+	shared := l.client.newLink(kind, l.closedIdle) // of HTTP2
+	defer shared.close()
 	var requests sync.WaitGroup
 	defer requests.Wait()
+	defer func() { l.missed(kind, next, interval) }()
 	slots := make(chan struct{}, l.client.cfg.MaxInFlight)
 	timer := time.NewTimer(time.Until(next))
 	defer timer.Stop()
-	waited := true
+	free := next // since when nothing but its time has kept the client from its next request
 	for {
 		select {
 		case <-timer.C:
 		case <-l.ctx.Done():
 			return
 		}
-		if waited {
-			l.woken(next)
-		}
+		l.woken(next, free)
 		select {
 		case slots <- struct{}{}:
-		case <-l.ctx.Done():
-			return
+		default:
+			select {
+			case slots <- struct{}{}:
+				free = time.Now()
+			case <-l.ctx.Done():
+				return
+			}
 		}
 		seq, ok := l.begin(kind, next)
 		if !ok {
 			return
 		}
-		intended := next
+		intended, own := next, shared
+		if kind != HTTP2 {
+			own = &link{}
+		}
 		requests.Go(func() {
-			l.record(intended, l.client.do(kind, seq, &link{}))
+			l.record(intended, l.client.do(kind, seq, own))
 			<-slots
 		})
 		next = next.Add(interval)
-		wait := time.Until(next)
-		waited = wait > 0
-		timer.Reset(wait)
+		timer.Reset(time.Until(next))
 	}
+}
+
+// missed counts the requests of a client, from next on, whose time had come and that were
+// not begun when the load ended.
+func (l *Load) missed(kind Kind, next time.Time, interval time.Duration) {
+	if late := l.halted.Load().Sub(next); late >= 0 {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.tally.kinds[kind].missed += 1 + int(late/interval)
+	}
+}
+
+// stop makes the load start no more requests.
+func (l *Load) stop() {
+	now := time.Now()
+	l.halted.CompareAndSwap(nil, &now)
+	l.cancel()
 }
 
 // begin counts a request that is about to start and gives it its number.
@@ -271,11 +303,11 @@ func (l *Load) observe(r Request) {
 	}
 }
 
-// woken notes how late a client was that only had to wait for its time.
-func (l *Load) woken(intended time.Time) {
+// woken notes how late a client is that only had to wait for its time since it was free.
+func (l *Load) woken(intended, free time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.tally.behind = max(l.tally.behind, time.Since(intended))
+	l.tally.behind = max(l.tally.behind, min(time.Since(intended), time.Since(free)))
 }
 
 // note keeps a failure. The caller holds mu, as that of announce does.
