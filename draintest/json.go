@@ -33,6 +33,8 @@ type (
 		Processes   []jsonProcess  `json:"processes"`
 		Before      jsonState      `json:"before"` // the first round
 		MemoryPeak  int64          `json:"memoryPeakBytes"`
+		P99In       float64        `json:"p99InRestartsMs"` // of requests that take no time by design
+		P99Out      float64        `json:"p99OtherwiseMs"`
 	}
 	jsonFinding struct {
 		Verdict string `json:"verdict"`
@@ -115,6 +117,7 @@ func (r *Report) MarshalJSON() ([]byte, error) {
 		Version: 1, Verdict: r.Verdict().String(), Name: r.Name, Action: r.Action, Began: r.Began, TookMS: millis(r.Took),
 		RoundsAsked: r.Asked, Requests: counts("", r.Load.Counts), Workers: r.Load.Workers, ClosedIdle: r.Load.ClosedIdle,
 		BehindMS: millis(r.Load.Behind), Before: jsonState{r.Processes, r.FDs}, MemoryPeak: r.Memory,
+		P99In: millis(r.P99In), P99Out: millis(r.P99Out),
 		Findings: []jsonFinding{}, Rounds: []jsonRound{}, Kinds: []jsonCounts{}, Failures: []jsonFailure{},
 		Timeline: []jsonPoint{}, Histogram: []jsonBar{}, Processes: []jsonProcess{},
 	}

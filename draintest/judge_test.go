@@ -308,3 +308,26 @@ func TestRecorder(t *testing.T) {
 		t.Error("not by time")
 	}
 }
+
+// Requests that should have been sent while a restart went on are told from others.
+func TestAround(t *testing.T) {
+	t.Parallel()
+	r := good() // rounds at 0, 1 and 2 s, 200 ms each
+	r.Timeline = nil
+	point := func(ms int, kind load.Kind, latency time.Duration) {
+		r.Timeline = append(r.Timeline, Point{At: time.Duration(ms) * time.Millisecond, Kind: kind, latencies: []time.Duration{latency}})
+	}
+	point(100, load.New, 5*time.Millisecond)
+	point(500, load.New, time.Millisecond)
+	point(900, load.KeepAlive, 2*time.Millisecond)
+	point(1000, load.KeepAlive, 7*time.Millisecond)
+	point(1200, load.New, 3*time.Millisecond)
+	point(1100, load.Slow, time.Second)
+	if in, out := r.around(); in != 7*time.Millisecond || out != 3*time.Millisecond {
+		t.Errorf("in restarts %v, otherwise %v; want 7ms, 3ms", in, out)
+	}
+	r.Timeline = nil
+	if in, out := r.around(); in != 0 || out != 0 {
+		t.Errorf("nothing: %v, %v", in, out)
+	}
+}

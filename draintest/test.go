@@ -343,6 +343,7 @@ func (t *test) end(ctx context.Context) {
 	r.Timeline, r.Latency = t.recorder.timeline(), t.recorder.histogram()
 	slices.SortStableFunc(r.Failures, func(a, b load.Failure) int { return a.When.Compare(b.When) })
 	r.Took = time.Since(r.Began)
+	r.P99In, r.P99Out = r.around()
 	for _, f := range r.Failures {
 		if n := r.round(f.When); n > 0 {
 			if f.Class == load.ClosedIdle {

@@ -159,6 +159,25 @@ func TestLeaves(t *testing.T) {
 	}
 }
 
+// TestRateNotKept: a load that asks for more than its clients can ask for is no pass.
+func TestRateNotKept(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Request-Id", r.Header.Get("X-Request-Id"))
+		time.Sleep(200 * time.Millisecond)
+	}))
+	defer srv.Close()
+	cfg := of(t, "", load.KeepAlive)
+	cfg.Load.Addr, cfg.Command, cfg.Unchanged, cfg.Rounds = srv.Listener.Addr().String(), nil, true, 1
+	cfg.Action = draintest.Call("nothing", func(context.Context, int) error { return nil })
+	r, err := draintest.Test(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Verdict() != draintest.Untested || len(r.Findings) != 1 || !strings.Contains(r.Findings[0].Text, "could not keep its rate: of kind keepalive ") {
+		t.Error(r)
+	}
+}
+
 // TestSomebodyElse: a server that was forgotten answers, and not the one that is tested.
 func TestSomebodyElse(t *testing.T) {
 	forgotten := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
