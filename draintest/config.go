@@ -38,7 +38,8 @@ type Config struct {
 	Every time.Duration
 
 	// Settle is how long a round may take to change the server's process, to end the old
-	// one, and to have every kind of client answered again. Default 30 s.
+	// one, and to have every kind of client answered again. Default 30 s. When it was not
+	// enough for one round, the others get 5 s at most.
 	Settle time.Duration
 
 	// MaxFailed is how many requests may fail, and MaxClosedIdle how many idle connections

@@ -58,11 +58,11 @@ func judge(r *Report, interrupted error) (found []Finding) {
 	}
 	if bad := only(done, func(x Round) bool { return x.Changed == 0 }); len(bad) > 0 && !r.cfg.Unchanged && (r.Watched || r.Named) {
 		fail(foundUnchanged, bad[0], "the signal is ignored or goes to the wrong process, the action only reloads a configuration in the same process, or the new process could not start",
-			"in %s no other process came to serve within %v", rounds(bad), r.cfg.Settle)
+			"in %s no other process came to serve within %s", rounds(bad), within(r, bad))
 	}
 	if bad := only(done, func(x Round) bool { return len(x.Stayed) > 0 }); len(bad) > 0 {
 		fail(foundStayed, bad[0], "the old process waits for connections that never end, or was never told to stop",
-			"after %s processes of before were still there when %v had passed: %s", rounds(bad), r.cfg.Settle,
+			"after %s processes of before were still there when %s had passed: %s", rounds(bad), within(r, bad),
 			pids(r.Rounds[bad[0]-1].Stayed))
 	}
 	if bad := only(done, func(x Round) bool { return !x.Answered }); len(bad) > 0 && r.Ended == 0 {
@@ -104,8 +104,8 @@ func judge(r *Report, interrupted error) (found []Finding) {
 	return found
 }
 
-// tooManyMissed tells whether more than a twentieth of what was to be sent was not. That one
-// of each client is due when the load ends is nothing.
+// tooManyMissed tells whether more than a twentieth of what was to be sent was not. One of
+// each client is nothing.
 func tooManyMissed(k load.Counts, clients int) bool {
 	return k.Missed > max(clients, (k.Started+k.Missed)/20)
 }
@@ -157,10 +157,10 @@ var causes = map[load.Class]string{
 	load.Body:       "a handler was cut short, or the answer is another one than asked for",
 	load.Duplicated: "two processes read from the same connection, or a request was sent on twice",
 	load.CrossTalk:  "two processes read from the same connection, or answers are mixed up by a proxy",
-	load.Closing:    "the server asks its clients to leave (Connection: close) when it drains. HTTP allows it, yet each of them has to connect anew",
+	load.Closing:    "a message and the server's close frame have met: its sender can't know what became of it",
 	load.GoneAway:   "the server did not announce its leave: a first GOAWAY that names no stream, then a second one (RFC 9113, section 6.8)",
 	load.Handshake:  "the certificate is not one that is trusted (a file of its CA helps), or the server does not speak this protocol",
-	load.ClosedIdle: "the server closes idle connections when it drains. HTTP allows it, yet a request that is just being sent is lost: clients see a reset and must know whether they may send it again",
+	load.ClosedIdle: "the server closes connections when it drains, or asks its clients to leave. HTTP allows it, yet each has to connect anew, and a request that is just being sent is lost: clients see a reset and must know whether they may send it again",
 	load.Other:      "this machine ran out of something, such as ports or descriptors",
 }
 
@@ -209,6 +209,14 @@ func leaks(r *Report) bool {
 		}
 	}
 	return true
+}
+
+// within is how long rounds have had.
+func within(r *Report, bad []int) string {
+	if r.cfg.Settle <= hurriedSettle || len(bad) == 1 {
+		return r.cfg.Settle.String()
+	}
+	return fmt.Sprintf("%v (%v after the first)", r.cfg.Settle, hurriedSettle)
 }
 
 // only are the numbers of the rounds that are bad.

@@ -117,7 +117,7 @@ func TestJudge(t *testing.T) {
 			r.Load.ByKind[load.New] = load.Counts{Started: 10, OK: 10, Missed: 2}
 			r.cfg.Load.Clients = map[load.Kind]int{load.New: 1}
 		}, found: "untested rate 0: the load could not keep its rate: of kind new 2 of 12 requests could not be sent in time"},
-		{what: "one that is due when the load ends", wrong: func(r *Report) {
+		{what: "one of each client", wrong: func(r *Report) {
 			r.Load.ByKind[load.New] = load.Counts{Started: 10, OK: 10, Missed: 1}
 			r.cfg.Load.Clients = map[load.Kind]int{load.New: 1}
 		}},

@@ -148,7 +148,7 @@ func (o *draintestOptions) run(cfg draintest.Config) error {
 	line.end()
 	if err != nil {
 		printed.show(os.Stderr)
-		return &exit{2, err}
+		return &exit{2, o.hint(err)}
 	}
 	if r.Verdict() != draintest.Pass {
 		printed.show(os.Stderr)

@@ -25,7 +25,7 @@ import (
 // draintestOptions are flags of "handover draintest".
 type draintestOptions struct {
 	url, socket, host, caFile      string
-	insecure, http2                bool
+	insecure, http2, unasked       bool // unasked: there is no --url
 	signal, action                 string
 	killWorker, ids, quiet, output bool
 	kinds                          []string
@@ -34,6 +34,14 @@ type draintestOptions struct {
 	clients                        int
 	slow, stream, upload           time.Duration
 	jsonFile, junitFile, htmlFile  string
+}
+
+// hint says what a person may have forgotten when a test could not begin.
+func (o *draintestOptions) hint(err error) error {
+	if errors.Is(err, load.ErrNotReady) && o.unasked {
+		return fmt.Errorf("%w\n(there was no --url, so that %s was asked)", err, o.url)
+	}
+	return err
 }
 
 // misplaced names an argument that is no program: dash is how many stand before "--", or -1.
@@ -60,6 +68,7 @@ func (o *draintestOptions) apply(cmd *cobra.Command, cfg *draintest.Config) erro
 	if len(cfg.Command) == 0 && !changed("url") && !changed("socket") {
 		return errors.New("nothing to test: give a program (handover draintest [flags] -- program args…), or the --url of one that runs")
 	}
+	o.unasked = !changed("url") && !changed("socket")
 	if rest, ok := strings.CutPrefix(o.url, "unix://"); ok {
 		if changed("socket") {
 			return errors.New("--url unix://… and --socket: one socket")

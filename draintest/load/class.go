@@ -37,8 +37,7 @@ const (
 	Duplicated
 	// CrossTalk: an answer with another request's X-Request-Id.
 	CrossTalk
-	// Closing: an answer that says that its connection, which is to be kept, will be
-	// closed; a WebSocket's close frame instead of an echo.
+	// Closing: a WebSocket's close frame instead of an echo.
 	Closing
 	// GoneAway: an HTTP/2 stream that the server says it has not looked at (GOAWAY with a
 	// lower stream, REFUSED_STREAM). A client might send it again.
@@ -46,7 +45,7 @@ const (
 	// Handshake: no agreement about TLS, for example a certificate that is not trusted.
 	Handshake
 	// ClosedIdle: the server closed or reset a kept connection, or sent something on
-	// it, while it was idle. No request failed: Result.ClosedIdle counts it, Failures
+	// it, while it was idle, or an answer on it said that it will be closed. No request failed: Result.ClosedIdle counts it, Failures
 	// does not.
 	ClosedIdle
 	// Other: anything else, among it failures of the client's own machine such as

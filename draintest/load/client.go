@@ -92,6 +92,7 @@ type outcome struct {
 	worker    string    // X-Worker, if an answer came
 	left      bool      // the server did not close the connection
 	unmatched bool      // the answer does not say whose it is
+	closing   *Failure  // the answer was good, and says that its connection will be closed
 }
 
 // do makes request number seq, from connect to close. A KeepAlive one leaves the
@@ -108,7 +109,11 @@ func (c *client) do(kind Kind, seq uint64, l *link) outcome {
 	if class != 0 {
 		f := x.failure
 		f.When, f.Class, f.Detail = time.Now(), class, detail
-		out.failure = &f
+		if class == Closing && kind == KeepAlive {
+			out.closing = &f
+		} else {
+			out.failure = &f
+		}
 	}
 	return out
 }

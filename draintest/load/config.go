@@ -27,7 +27,8 @@ const (
 	Upload             // POST /upload, trickled; length and SHA-256 in the answer must be the body's
 	Stream             // GET /stream?ms=StreamMS: the body must arrive whole
 	// KeepAlive is GET / again and again on one connection, which the server must
-	// leave open, in use and idle. A client has one request under way.
+	// leave open, in use and idle; if it does not, or says that it will not, that is
+	// ClosedIdle. A client has one request under way.
 	KeepAlive
 	// Connect sends nothing: it connects, ends its own side, and the server is to end the
 	// other one in order. What it says before that, a greeting for example, is not looked

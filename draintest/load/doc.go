@@ -12,9 +12,9 @@
 //     connect(2) to one address and written to directly; net/http's Transport, which
 //     sends a request again when an idle connection has gone, is not used, other
 //     than for single connections (of HTTP/2, of a WebSocket's handshake).
-//   - A [KeepAlive] client has one connection for all its requests. An answer that
-//     ends it is a failure, and one that the server closes between two requests,
-//     which is seen at once, is counted ([Result.ClosedIdle]).
+//   - A [KeepAlive] client has one connection for all its requests. One that
+//     the server closes between two requests, which is seen at once, or says that it
+//     will close, is counted ([Result.ClosedIdle]).
 //   - An [HTTP2] client has one connection, too, with requests beside one another. A
 //     stream that the server says it has not looked at is a failure.
 //   - A [WebSocket] client has one connection, on which every message has to come back

@@ -23,7 +23,12 @@ func (l *Load) runKept(kind Kind, next time.Time, interval time.Duration) {
 		if !ok {
 			return
 		}
-		l.record(next, l.client.do(kind, seq, &kept))
+		out := l.client.do(kind, seq, &kept)
+		l.record(next, out)
+		if f := out.closing; f != nil {
+			f.Began = f.When // idle for no time
+			l.closedIdle(*f)
+		}
 		next = next.Add(interval)
 	}
 }

@@ -17,6 +17,10 @@ import (
 // its context or by MaxRequests, and what they wait for has not come.
 var ErrStopped = errors.New("load: the load has ended")
 
+// ErrNotReady is wrapped by the error of Start and Ready when there was not a good answer in
+// time.
+var ErrNotReady = errors.New("no good answer")
+
 // A Load is a set of clients at work. Start makes one; its Stop must be called.
 type Load struct {
 	client *client
@@ -173,8 +177,8 @@ func (c *client) waitReady(ctx context.Context) error {
 			case <-ctx.Done():
 			}
 			if ctx.Err() != nil { // looked at alone: with both, select would toss a coin
-				return fmt.Errorf("load: no good answer to a request of kind %v from %s: %w; last failure: %v",
-					kind, c.cfg.Addr, context.Cause(ctx), last)
+				return fmt.Errorf("load: %w to a request of kind %v from %s: %w; last failure: %v",
+					ErrNotReady, kind, c.cfg.Addr, context.Cause(ctx), last)
 			}
 		}
 	}
@@ -228,12 +232,12 @@ func (l *Load) runClient(kind Kind, next time.Time, interval time.Duration) {
 }
 
 // missed counts the requests of a client, from next on, whose time had come and that were
-// not begun when the load ended.
+// not begun when the load ended, but for one that may have been due just then.
 func (l *Load) missed(kind Kind, next time.Time, interval time.Duration) {
 	if late := l.halted.Load().Sub(next); late >= 0 {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		l.tally.kinds[kind].missed += 1 + int(late/interval)
+		l.tally.kinds[kind].missed += int(late / interval)
 	}
 }
 
