@@ -211,7 +211,9 @@ func serveWrong(mode, addr string) error {
 		srv.TLSConfig = &tls.Config{Certificates: certified.TLS.Certificates}
 		certified.Close()
 	}
+	served := make(chan struct{})
 	go func() {
+		defer close(served)
 		if srv.TLSConfig != nil {
 			_ = srv.ServeTLS(ln, "", "")
 		} else {
@@ -237,7 +239,7 @@ func serveWrong(mode, addr string) error {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
 		ln.Close()
-		time.Sleep(50 * time.Millisecond) // Shutdown loses what has just been accepted
+		<-served // what has been accepted is known to the server now, and Shutdown waits for it
 		echoes.drain()
 		_ = srv.Shutdown(ctx)
 		echoes.wait()

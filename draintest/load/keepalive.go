@@ -26,7 +26,7 @@ func (l *Load) runKept(kind Kind, next time.Time, interval time.Duration) {
 		out := l.client.do(kind, seq, &kept)
 		l.record(next, out)
 		if f := out.closing; f != nil {
-			f.Began = f.When // idle for no time
+			f.Began, f.Think = f.When, 0 // idle for no time
 			l.closedIdle(*f)
 		}
 		next = next.Add(interval)

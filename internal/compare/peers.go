@@ -134,12 +134,18 @@ func nginxReload(_ context.Context, e *env, cfg *draintest.Config) (func(), erro
 	return nil, e.write("nginx.conf")
 }
 
-// nginxUpgrade is of a daemon: nginx takes no USR2 below the process that has started it.
+// nginxUpgrade is of a daemon: nginx takes no USR2 below the process that has started it. It
+// executes what it was executed as, without a look at PATH.
 func nginxUpgrade(ctx context.Context, e *env, cfg *draintest.Config) (func(), error) {
 	if err := e.write("nginx.conf", "nginx-upgrade.sh"); err != nil {
 		return nil, err
 	}
+	nginx, err := exec.LookPath("nginx")
+	if err != nil {
+		return nil, err
+	}
 	cmd := exec.CommandContext(ctx, "nginx", "-p", e.dir, "-c", "nginx.conf", "-e", "error.log")
+	cmd.Args[0] = nginx
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("%w: %s", err, out)
 	}

@@ -143,7 +143,8 @@ second each, open loop, never sent again. %[4]d restarts, at least 2 s apart.
 - **p99** is the 99th percentile of the latency, from the intended time of sending, of requests
   that take no time by design (new connections and kept ones): of those whose time came while a
   restart went on, and of all others. nginx and HAProxy pass them on to a server that is not
-  restarted, which costs them some; all others are that server themselves.
+  restarted, which costs them some; all others are that server themselves. Where the second is
+  far from what others have, the machine had something else to do.
 - **takeover** is the median time from the signal or command to the first answer by a new
   process, with the time that a program in that language needs to start.
 - **peak memory** is that of all processes of the peer (proportional set size): of a proxy

@@ -1,6 +1,7 @@
 # nginx's upgrade of its binary: the new master beside the old one, then the old workers'
 # end, then the old master's.
 set -e
+cd "$(dirname "$0")"
 old=$(cat nginx.pid)
 kill -USR2 "$old"
 for _ in $(seq 500); do
