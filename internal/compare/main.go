@@ -75,7 +75,7 @@ func compare(ctx context.Context, out, only string, rounds int) error {
 	var errs []error
 	for i, p := range list {
 		fmt.Fprintf(os.Stderr, "%d of %d: %s\n", i+1, len(list), p.name)
-		r, err := p.run(ctx, tools, filepath.Join(dir, fmt.Sprint(i)), rounds)
+		r, err := p.quiet(ctx, tools, filepath.Join(dir, fmt.Sprint(i)), rounds)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -108,6 +108,31 @@ func theLoad(addr string) load.Config {
 			load.New: 4, load.Slow: 4, load.Upload: 4, load.Stream: 4, load.KeepAlive: 16,
 		},
 	}
+}
+
+// A run in which this machine woke a client later than that is repeated, and of all that were
+// made the one with the least of it counts, whatever came of it.
+const (
+	quietEnough = 50 * time.Millisecond
+	attempts    = 3
+)
+
+// quiet runs one until the machine was quiet enough.
+func (p peer) quiet(ctx context.Context, t tools, dir string, rounds int) (best *draintest.Report, err error) {
+	for n := range attempts {
+		r, err := p.run(ctx, t, fmt.Sprintf("%s-%d", dir, n), rounds)
+		if err != nil {
+			return nil, err
+		}
+		if best == nil || r.Load.Behind < best.Load.Behind {
+			best = r
+		}
+		if best.Load.Behind <= quietEnough || ctx.Err() != nil {
+			break
+		}
+		fmt.Fprintf(os.Stderr, "the machine was busy: a client woke up %v late\n", r.Load.Behind)
+	}
+	return best, nil
 }
 
 // run starts one and restarts it under load.

@@ -17,7 +17,7 @@ func TestDocument(t *testing.T) {
 	failures[load.Reset] = 7
 	rows := []row{
 		{name: "handover, library", restart: "HUP", version: "Go 1.26", requests: 100, values: [6]float64{0, 0, 5.04, 2, 40, 20}},
-		{name: "other", restart: "USR1", version: "other 3", requests: 90, failures: failures, kinds: []string{"something else"},
+		{name: "other", behind: time.Second, restart: "USR1", version: "other 3", requests: 90, failures: failures, kinds: []string{"something else"},
 			values: [6]float64{7, 80, 5.01, 2.5, math.NaN(), 3}},
 	}
 	text := document(rows, "a machine", 5, 250*time.Second)
@@ -25,7 +25,7 @@ func TestDocument(t *testing.T) {
 		"| handover, library | HUP | **0** | **0** | **5.0 ms** | **2.0 ms** | **40 ms** | 20 MB |\n",
 		"| other | USR1 | 7 | 80 | **5.0 ms** | 2.5 ms | never | **3 MB** |\n",
 		"Handover is not the best in: peak memory (3 MB with other, 20 MB with handover, library).\n",
-		"  - other: 7 of 90 (reset 7); something else\n",
+		"  - other: 7 of 90, on a machine that was 1s late with one (reset 7); something else\n",
 		"in about 5 minutes", "Measured on a machine.", "5 restarts, at least", "Versions: Go 1.26; other 3.\n",
 	} {
 		if !strings.Contains(text, want) {
