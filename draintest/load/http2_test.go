@@ -123,7 +123,7 @@ func TestHTTP2Fails(t *testing.T) {
 				right{}.ServeHTTP(w, r)
 			})
 			// So far from one another that none suffers with another.
-			cfg.Clients, cfg.Rate, cfg.MaxRequests = map[Kind]int{HTTP2: 1}, 20, 6
+			cfg.Clients, cfg.Rate, cfg.MaxRequests = map[Kind]int{HTTP2: 1}, 4, 6
 			if tc.want == Timeout {
 				cfg.Timeout = 500 * time.Millisecond
 			}
@@ -211,7 +211,7 @@ func TestHTTP2ClosedIdle(t *testing.T) {
 				}
 				right{}.ServeHTTP(w, r)
 			})
-			cfg.Clients, cfg.Rate = map[Kind]int{HTTP2: 1}, 2
+			cfg.Clients, cfg.Rate = map[Kind]int{HTTP2: 1}, 0.5
 			l := mustStart(t, cfg)
 			waitFor(t, l, "an answer on another connection", func(r Result) bool { return r.OK > 1 })
 			r := l.Stop()

@@ -93,12 +93,6 @@ func TestWebSocketFails(t *testing.T) {
 			says(ctx, ws, text)
 			return false
 		}, EOF, "idle: EOF, without a close frame"},
-		"RST while idle": {func(ctx context.Context, ws *websocket.Conn, r *http.Request, text string) bool {
-			says(ctx, ws, text)
-			time.Sleep(20 * time.Millisecond) // a reset takes with it what is not read yet
-			closes(r, true)
-			return false
-		}, Reset, "without a close frame"},
 		"twice": {func(ctx context.Context, ws *websocket.Conn, _ *http.Request, text string) bool {
 			says(ctx, ws, text)
 			says(ctx, ws, text)
@@ -108,7 +102,7 @@ func TestWebSocketFails(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			cfg, _ := echoServer(t, false, 3, tc.bad)
-			cfg.Clients, cfg.Rate = map[Kind]int{WebSocket: 1}, 20
+			cfg.Clients, cfg.Rate = map[Kind]int{WebSocket: 1}, 4 // what comes while idle is seen before the next one
 			if tc.want == Timeout {
 				cfg.Timeout = 500 * time.Millisecond
 			}

@@ -1,6 +1,6 @@
 """What every peer serves, in plain Python with a thread for each connection: a worker that
-takes its socket as systemd hands one over. At TERM it accepts no more, closes connections
-that are idle, and finishes what it has."""
+takes its socket as systemd hands one over. At TERM it accepts no more, says in its answers
+that connections will be closed, and closes those that are idle a second later."""
 import hashlib
 import os
 import signal
@@ -21,9 +21,6 @@ class Handler(BaseHTTPRequestHandler):
 
     def handle_one_request(self):
         with lock:
-            if draining:
-                self.close_connection = True
-                return
             idle.add(self.connection)
         super().handle_one_request()
 
@@ -51,6 +48,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def head(self, more):
         self.send_response(200)
+        if draining:
+            self.send_header("Connection", "close")  # the handler ends it, too
         for name, value in more + [("X-Worker", WHO), ("X-Request-Id", self.headers.get("X-Request-Id", ""))]:
             self.send_header(name, value)
         self.end_headers()
@@ -92,9 +91,10 @@ server.socket = socket.socket(fileno=3)
 def drain(*_):
     def run():
         global draining
+        draining = True
         server.shutdown()
+        time.sleep(1)
         with lock:
-            draining = True
             for connection in idle:
                 connection.shutdown(socket.SHUT_RD)
     threading.Thread(target=run).start()
