@@ -4,3 +4,9 @@
 .PHONY: soak
 soak:
 	go test -count 100 -timeout 30m -run 'TestRight$$' ./draintest
+
+# The same test on this and on others that restart servers: docs/compare.md. It needs root, and
+# installs what is missing (Debian's packages, and pm2 into a temporary directory).
+.PHONY: compare
+compare:
+	go run ./internal/compare

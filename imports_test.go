@@ -30,6 +30,7 @@ func TestImports(t *testing.T) {
 		"draintest":          "draintest/load draintest/procs",
 		"draintest/load":     "",
 		"draintest/procs":    "",
+		"internal/compare":   "drain draintest draintest/load internal/demo signals upgrader",
 		"internal/anchor":    "internal/launch internal/listen internal/sdnotify signals",
 		"upgrader":           "internal/fault internal/launch internal/listen internal/moving internal/sdnotify internal/wire",
 		"workerset":          "drain internal/launch internal/lifecycle internal/router internal/sdnotify internal/wire message",

@@ -13,8 +13,8 @@ import (
 
 // Config says what is tested. Load.Addr and Action are needed.
 type Config struct {
-	// Load are the clients. WaitReady is 30 s by default, and Clients are one of each
-	// kind, KeepAlive too. A server that does not know of package load is Plain.
+	// Load are the clients. WaitReady is 30 s by default, and Clients are one New, Slow,
+	// Upload, Stream and KeepAlive. A server that does not know of package load is Plain.
 	Load load.Config
 
 	// Command, if set, is the program and its arguments. It is started, looked up in PATH,
@@ -38,7 +38,8 @@ type Config struct {
 	Every time.Duration
 
 	// Settle is how long a round may take to change the server's process, to end the old
-	// one, and to have every kind of client answered again. Default 30 s.
+	// one, and to have every kind of client answered again. Default 30 s. When it was not
+	// enough for one round, the others get 5 s at most.
 	Settle time.Duration
 
 	// MaxFailed is how many requests may fail, and MaxClosedIdle how many idle connections
@@ -131,6 +132,9 @@ func (c Config) Validate() error {
 	}
 	if c.Action.kill && strings.HasPrefix(c.Load.Addr, "unix:") {
 		fault("Action: %s: who has which connection of a unix socket can't be seen", c.Action)
+	}
+	if c.Action.kill && c.Load.Clients[load.Unix] > 0 {
+		fault("Action: %s: clients of kind unix can't be excused of what is lost with it", c.Action)
 	}
 	if c.Rounds < 1 {
 		fault("Rounds: %d: at least 1 is needed", c.Rounds)

@@ -21,7 +21,7 @@
 //   - [Fail]: something of that is not so. The findings say what, when, and what usually
 //     causes it.
 //   - [Untested]: the test proves nothing. There were no requests, it could not be
-//     seen whether the action did anything, or this machine was too busy for the load.
+//     seen whether the action did anything, or the load could not keep its rate.
 //
 // # How a change is seen
 //

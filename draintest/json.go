@@ -33,6 +33,8 @@ type (
 		Processes   []jsonProcess  `json:"processes"`
 		Before      jsonState      `json:"before"` // the first round
 		MemoryPeak  int64          `json:"memoryPeakBytes"`
+		P99In       float64        `json:"p99InRestartsMs"` // of requests that take no time by design
+		P99Out      float64        `json:"p99OtherwiseMs"`
 	}
 	jsonFinding struct {
 		Verdict string `json:"verdict"`
@@ -61,6 +63,7 @@ type (
 	jsonCounts struct {
 		Kind     string         `json:"kind,omitempty"`
 		Started  int            `json:"started"`
+		Missed   int            `json:"missed"` // not started, though their time had come before the end
 		OK       int            `json:"ok"`
 		Failed   int            `json:"failed"`
 		Excused  int            `json:"excused"`
@@ -78,7 +81,9 @@ type (
 		Class  string  `json:"class"`
 		Detail string  `json:"detail"`
 		ID     string  `json:"id"`
-		TookMS float64 `json:"tookMs"` // idle, for one that was closed while it was
+		TookMS float64 `json:"tookMs"`              // idle, for one that was closed while it was
+		Nth    int     `json:"requestOnConnection"` // from 1; 0: there was no connection
+		Think  float64 `json:"thinkMs"`             // how long the connection was idle before
 		Worker string  `json:"worker,omitempty"`
 		Local  string  `json:"local,omitempty"`
 		Remote string  `json:"remote,omitempty"`
@@ -112,6 +117,7 @@ func (r *Report) MarshalJSON() ([]byte, error) {
 		Version: 1, Verdict: r.Verdict().String(), Name: r.Name, Action: r.Action, Began: r.Began, TookMS: millis(r.Took),
 		RoundsAsked: r.Asked, Requests: counts("", r.Load.Counts), Workers: r.Load.Workers, ClosedIdle: r.Load.ClosedIdle,
 		BehindMS: millis(r.Load.Behind), Before: jsonState{r.Processes, r.FDs}, MemoryPeak: r.Memory,
+		P99In: millis(r.P99In), P99Out: millis(r.P99Out),
 		Findings: []jsonFinding{}, Rounds: []jsonRound{}, Kinds: []jsonCounts{}, Failures: []jsonFailure{},
 		Timeline: []jsonPoint{}, Histogram: []jsonBar{}, Processes: []jsonProcess{},
 	}
@@ -127,7 +133,7 @@ func (r *Report) MarshalJSON() ([]byte, error) {
 	}
 	for _, f := range r.Failures {
 		doc.Failures = append(doc.Failures, jsonFailure{at(f.When), r.round(f.When), f.Kind.String(), f.Class.String(), f.Detail,
-			f.ID, millis(f.When.Sub(f.Began)), f.Worker, f.Local, f.Remote})
+			f.ID, millis(f.When.Sub(f.Began)), f.Nth, millis(f.Think), f.Worker, f.Local, f.Remote})
 	}
 	for _, p := range r.Timeline {
 		doc.Timeline = append(doc.Timeline, jsonPoint{millis(p.At), p.Kind.String(), p.OK, p.Failed, p.ClosedIdle,
@@ -155,7 +161,7 @@ func counts(kind string, c load.Counts) jsonCounts {
 		}
 	}
 	l := c.Latency
-	return jsonCounts{kind, c.Started, c.OK, c.Failures.Total(), c.Excused, failures,
+	return jsonCounts{kind, c.Started, c.Missed, c.OK, c.Failures.Total(), c.Excused, failures,
 		millis(l.P50), millis(l.P90), millis(l.P99), millis(l.P999), millis(l.Max)}
 }
 

@@ -29,6 +29,7 @@ const (
 
 	untestedNothing     = "no-requests"
 	untestedSlow        = "slow-machine"
+	untestedRate        = "rate"
 	untestedUnseen      = "unseen"
 	untestedInterrupted = "interrupted"
 )
@@ -57,11 +58,11 @@ func judge(r *Report, interrupted error) (found []Finding) {
 	}
 	if bad := only(done, func(x Round) bool { return x.Changed == 0 }); len(bad) > 0 && !r.cfg.Unchanged && (r.Watched || r.Named) {
 		fail(foundUnchanged, bad[0], "the signal is ignored or goes to the wrong process, the action only reloads a configuration in the same process, or the new process could not start",
-			"in %s no other process came to serve within %v", rounds(bad), r.cfg.Settle)
+			"in %s no other process came to serve within %s", rounds(bad), within(r, bad))
 	}
 	if bad := only(done, func(x Round) bool { return len(x.Stayed) > 0 }); len(bad) > 0 {
 		fail(foundStayed, bad[0], "the old process waits for connections that never end, or was never told to stop",
-			"after %s processes of before were still there when %v had passed: %s", rounds(bad), r.cfg.Settle,
+			"after %s processes of before were still there when %s had passed: %s", rounds(bad), within(r, bad),
 			pids(r.Rounds[bad[0]-1].Stayed))
 	}
 	if bad := only(done, func(x Round) bool { return !x.Answered }); len(bad) > 0 && r.Ended == 0 {
@@ -94,7 +95,19 @@ func judge(r *Report, interrupted error) (found []Finding) {
 		add(Untested, untestedSlow, 0, "fewer clients, a lower rate, or a machine of its own",
 			"this machine was too busy for the load: a client began %v late", r.Load.Behind.Round(time.Millisecond))
 	}
+	for _, kind := range slices.Sorted(maps.Keys(r.Load.ByKind)) {
+		if k := r.Load.ByKind[kind]; tooManyMissed(k, r.cfg.Load.Clients[kind]) {
+			add(Untested, untestedRate, 0, "a client that keeps its connection waits for an answer before it asks again: a lower rate, or more think time, with more clients",
+				"the load could not keep its rate: of kind %v %d of %d requests could not be sent in time", kind, k.Missed, k.Started+k.Missed)
+		}
+	}
 	return found
+}
+
+// tooManyMissed tells whether more than a twentieth of what was to be sent was not. One of
+// each client is nothing.
+func tooManyMissed(k load.Counts, clients int) bool {
+	return k.Missed > max(clients, (k.Started+k.Missed)/20)
 }
 
 // judgeLoad is about requests.
@@ -144,8 +157,10 @@ var causes = map[load.Class]string{
 	load.Body:       "a handler was cut short, or the answer is another one than asked for",
 	load.Duplicated: "two processes read from the same connection, or a request was sent on twice",
 	load.CrossTalk:  "two processes read from the same connection, or answers are mixed up by a proxy",
-	load.Closing:    "the server asks its clients to leave (Connection: close) when it drains. HTTP allows it, yet each of them has to connect anew",
-	load.ClosedIdle: "the server closes idle connections when it drains. HTTP allows it, yet a request that is just being sent is lost: clients see a reset and must know whether they may send it again",
+	load.Closing:    "a message and the server's close frame have met: its sender can't know what became of it",
+	load.GoneAway:   "the server did not announce its leave: a first GOAWAY that names no stream, then a second one (RFC 9113, section 6.8)",
+	load.Handshake:  "the certificate is not one that is trusted (a file of its CA helps), or the server does not speak this protocol",
+	load.ClosedIdle: "the server closes connections when it drains, or asks its clients to leave. HTTP allows it, yet each has to connect anew, and a request that is just being sent is lost: clients see a reset and must know whether they may send it again",
 	load.Other:      "this machine ran out of something, such as ports or descriptors",
 }
 
@@ -165,10 +180,19 @@ func when(r *Report, f load.Failure) string {
 	case f.When.IsZero():
 		return ""
 	case n == 0:
-		return fmt.Sprintf("; the first one before the first round, on kind %v: %s", f.Kind, f.Detail)
+		return "; the first one before the first round, on " + on(f)
 	}
 	after := f.When.Sub(r.Rounds[n-1].Began).Round(time.Millisecond)
-	return fmt.Sprintf("; the first one in round %d, %v after the action, on kind %v: %s", n, after, f.Kind, f.Detail)
+	return fmt.Sprintf("; the first one in round %d, %v after the action, on %s", n, after, on(f))
+}
+
+// on says on what a failure was.
+func on(f load.Failure) string {
+	kind := fmt.Sprintf("kind %v", f.Kind)
+	if before := f.Before(); before != "" {
+		kind += " (" + before + ")"
+	}
+	return kind + ": " + f.Detail
 }
 
 // leaks tells whether more descriptors were open after each round than after the one before.
@@ -185,6 +209,14 @@ func leaks(r *Report) bool {
 		}
 	}
 	return true
+}
+
+// within is how long rounds have had.
+func within(r *Report, bad []int) string {
+	if r.cfg.Settle <= hurriedSettle || len(bad) == 1 {
+		return r.cfg.Settle.String()
+	}
+	return fmt.Sprintf("%v (%v after the first)", r.cfg.Settle, hurriedSettle)
 }
 
 // only are the numbers of the rounds that are bad.

@@ -65,8 +65,8 @@ func TestJudge(t *testing.T) {
 		{what: "any number", wrong: func(r *Report) { failing(r, load.Cut, 3); r.cfg.MaxFailed = -1 }},
 		{what: "closed idle", wrong: func(r *Report) {
 			r.Load.ClosedIdle = 1
-			r.Failures = []load.Failure{{When: at(-3), Kind: load.KeepAlive, Class: load.ClosedIdle, Detail: "idle: EOF"}}
-		}, found: "fail closed-idle 0: 1 connection was closed while idle; the first one before the first round, on kind keepalive: idle: EOF"},
+			r.Failures = []load.Failure{{When: at(-3), Kind: load.KeepAlive, Nth: 7, Think: time.Second, Class: load.ClosedIdle, Detail: "idle: EOF"}}
+		}, found: "fail closed-idle 0: 1 connection was closed while idle; the first one before the first round, on kind keepalive (after 7 requests, idle for 1s): idle: EOF"},
 		{what: "closed idle that may", wrong: func(r *Report) { r.Load.ClosedIdle = 5; r.cfg.MaxClosedIdle = -1 }},
 		{what: "not accounted for", wrong: func(r *Report) { r.Load.Started++ }, found: "fail answers 0: load: 1 of 11 requests are not accounted for"},
 		{what: "a kind without answers", wrong: func(r *Report) {
@@ -113,6 +113,14 @@ func TestJudge(t *testing.T) {
 			}
 		}, found: "untested unseen 0: it can't be seen whether the action did anything"},
 		{what: "a busy machine", wrong: func(r *Report) { r.Load.Behind = time.Second }, found: "untested slow-machine 0: this machine was too busy for the load: a client began 1s late"},
+		{what: "a rate that was not kept", wrong: func(r *Report) {
+			r.Load.ByKind[load.New] = load.Counts{Started: 10, OK: 10, Missed: 2}
+			r.cfg.Load.Clients = map[load.Kind]int{load.New: 1}
+		}, found: "untested rate 0: the load could not keep its rate: of kind new 2 of 12 requests could not be sent in time"},
+		{what: "one of each client", wrong: func(r *Report) {
+			r.Load.ByKind[load.New] = load.Counts{Started: 10, OK: 10, Missed: 1}
+			r.cfg.Load.Clients = map[load.Kind]int{load.New: 1}
+		}},
 	} {
 		r := good()
 		tc.wrong(r)
@@ -298,5 +306,28 @@ func TestRecorder(t *testing.T) {
 	}
 	if !slices.IsSortedFunc(line, func(a, b Point) int { return int(a.At - b.At) }) {
 		t.Error("not by time")
+	}
+}
+
+// Requests that should have been sent while a restart went on are told from others.
+func TestAround(t *testing.T) {
+	t.Parallel()
+	r := good() // rounds at 0, 1 and 2 s, 200 ms each
+	r.Timeline = nil
+	point := func(ms int, kind load.Kind, latency time.Duration) {
+		r.Timeline = append(r.Timeline, Point{At: time.Duration(ms) * time.Millisecond, Kind: kind, latencies: []time.Duration{latency}})
+	}
+	point(100, load.New, 5*time.Millisecond)
+	point(500, load.New, time.Millisecond)
+	point(900, load.KeepAlive, 2*time.Millisecond)
+	point(1000, load.KeepAlive, 7*time.Millisecond)
+	point(1200, load.New, 3*time.Millisecond)
+	point(1100, load.Slow, time.Second)
+	if in, out := r.around(); in != 7*time.Millisecond || out != 3*time.Millisecond {
+		t.Errorf("in restarts %v, otherwise %v; want 7ms, 3ms", in, out)
+	}
+	r.Timeline = nil
+	if in, out := r.around(); in != 0 || out != 0 {
+		t.Errorf("nothing: %v, %v", in, out)
 	}
 }

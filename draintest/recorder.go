@@ -169,9 +169,7 @@ func (r *recorder) timeline() []Point {
 		if n := len(p.latencies); n > 0 {
 			p.P50, p.P99 = p.latencies[(n-1)/2], p.latencies[(n*99+99)/100-1]
 		}
-		q := *p
-		q.latencies = nil
-		all = append(all, q)
+		all = append(all, *p)
 	}
 	slices.SortFunc(all, func(a, b Point) int {
 		if a.At != b.At {

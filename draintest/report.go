@@ -1,6 +1,7 @@
 package draintest
 
 import (
+	"slices"
 	"time"
 
 	"github.com/handover-go/handover/draintest/load"
@@ -60,6 +61,10 @@ type Report struct {
 	Latency  []Bar   // histogram of the good answers
 	Lives    []*Life // all processes of the server's, by age
 
+	// The 99th percentiles of the latency of requests that take no time by design, of those
+	// that should have been sent while a restart went on, and of all others. 0: there were none.
+	P99In, P99Out time.Duration
+
 	Processes int   // alive before the first round; 0: they are not watched
 	FDs       int   // open then, but for those of clients
 	Memory    int64 // the most that all of them had, in bytes
@@ -87,6 +92,36 @@ func (r *Report) Verdict() Verdict {
 
 // lasted is how long the action took, and what came of it.
 func (x Round) lasted() time.Duration { return max(x.Action, x.Changed, x.Settled) }
+
+// leastRestart is how long a restart goes on at least, for those whose requests it delays.
+const leastRestart = 200 * time.Millisecond
+
+// around returns P99In and P99Out.
+func (r *Report) around() (in, out time.Duration) {
+	var all [2][]time.Duration
+	for _, p := range r.Timeline {
+		if p.Kind == load.Slow || p.Kind == load.Upload || p.Kind == load.Stream {
+			continue
+		}
+		i := 1
+		for _, x := range r.Rounds {
+			from := x.Began.Sub(r.Began)
+			if p.At+bucket > from && p.At < from+max(x.lasted(), leastRestart) {
+				i = 0
+			}
+		}
+		all[i] = append(all[i], p.latencies...)
+	}
+	return p99(all[0]), p99(all[1])
+}
+
+func p99(d []time.Duration) time.Duration {
+	if len(d) == 0 {
+		return 0
+	}
+	slices.Sort(d)
+	return d[(len(d)*99+99)/100-1]
+}
 
 // round is the one of a time: 0 before the first.
 func (r *Report) round(t time.Time) int {

@@ -26,6 +26,9 @@ func (r *Report) String() string {
 			x.Failed, x.Idle, number(x.Processes), number(x.FDs))
 	}
 	w.Flush()
+	if r.P99In > 0 && r.P99Out > 0 {
+		fmt.Fprintf(&b, "99 of 100 new requests were answered within %s in a restart, and within %s otherwise\n", ms10(r.P99In), ms10(r.P99Out))
+	}
 	if r.Memory > 0 {
 		fmt.Fprintf(&b, "memory at the peak: %d MB\n", r.Memory>>20)
 	}
@@ -40,6 +43,9 @@ func ms(d time.Duration) string {
 	}
 	return d.Round(time.Millisecond).String()
 }
+
+// ms10 is a time in milliseconds to a tenth.
+func ms10(d time.Duration) string { return d.Round(100 * time.Microsecond).String() }
 
 // number is one that may not be known.
 func number(n int) string {

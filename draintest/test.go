@@ -109,7 +109,8 @@ type test struct {
 	told     time.Time
 	rates    []rate // of the last second
 	excuses  []excuse
-	number   int // of the round
+	number   int  // of the round
+	hurry    bool // a round has had its whole time, in vain
 }
 
 type rate struct {
@@ -154,6 +155,9 @@ func (t *test) round(ctx context.Context, n int) Round {
 	}
 	r.Action = time.Since(r.Began)
 	end := r.Began.Add(t.cfg.Settle)
+	if t.hurry {
+		end = time.Now().Add(min(t.cfg.Settle, hurriedSettle))
+	}
 	t.await(ctx, time.Until(end), func() bool { return s.gone() || t.changed(&r) })
 	t.await(ctx, time.Until(end), func() bool {
 		return s.gone() || !t.report.Watched || len(s.tree.alive()) <= t.report.Processes
@@ -165,6 +169,7 @@ func (t *test) round(ctx context.Context, n int) Round {
 			r.Stayed = stayed(alive, r.Began, s.main(), len(alive)-t.report.Processes)
 		}
 	}
+	t.hurry = t.hurry || time.Now().After(end)
 	// Every kind of client after all that, also those that the action has cut.
 	answered := t.answered(t.recorder.answered())
 	t.await(ctx, max(time.Until(end), t.cfg.Load.Timeout, time.Second), func() bool { return s.gone() || answered() })
@@ -175,6 +180,10 @@ func (t *test) round(ctx context.Context, n int) Round {
 	}
 	return r
 }
+
+// hurriedSettle is how long a round may take when one has had the whole time in vain: the
+// verdict stands, and a person waits for it.
+const hurriedSettle = 5 * time.Second
 
 // act does the action, and looks at the processes meanwhile.
 func (t *test) act(ctx context.Context) error {
@@ -343,6 +352,7 @@ func (t *test) end(ctx context.Context) {
 	r.Timeline, r.Latency = t.recorder.timeline(), t.recorder.histogram()
 	slices.SortStableFunc(r.Failures, func(a, b load.Failure) int { return a.When.Compare(b.When) })
 	r.Took = time.Since(r.Began)
+	r.P99In, r.P99Out = r.around()
 	for _, f := range r.Failures {
 		if n := r.round(f.When); n > 0 {
 			if f.Class == load.ClosedIdle {

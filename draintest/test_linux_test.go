@@ -3,6 +3,8 @@ package draintest_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -90,6 +92,9 @@ func TestWrong(t *testing.T) {
 		{"resets", all, "failed: failed: reset", "failed"},
 		{"cuts", []load.Kind{load.Stream}, "failed: failed: cut in the answer", "failed"},
 		{"idle", []load.Kind{load.KeepAlive}, "closed-idle: ", "failed"},
+		{"idle", []load.Kind{load.HTTP2}, "closed-idle: ", "failed"},
+		{"cuts", []load.Kind{load.HTTP2}, "failed: failed: EOF before the answer", "closed-idle failed"},
+		{"cuts", []load.Kind{load.WebSocket}, "failed: failed: EOF before the answer", ""},
 		{"twice", []load.Kind{load.New}, "failed: failed: duplicated", "failed"},
 		{"crosses", []load.Kind{load.New}, "failed: failed: cross-talk", "failed"},
 		{"unready", []load.Kind{load.New}, "failed: failed: wrong status", "failed"},
@@ -104,6 +109,7 @@ func TestWrong(t *testing.T) {
 			t.Parallel()
 			cfg := of(t, tc.mode, tc.kinds...)
 			cfg.Settle = 3 * time.Second
+			cfg.Load.Path = map[load.Kind]string{load.HTTP2: "/slow?ms={ms}"} // in flight most of the time
 			if tc.mode == "helper" {
 				cfg.Load.WorkerHeader = "X-None" // a new process is all that can be seen
 			}
@@ -126,6 +132,49 @@ func TestWrong(t *testing.T) {
 			}
 			t.Log(r)
 		})
+	}
+}
+
+// TestLeaves: a server that takes leave of its clients, over TLS, by GOAWAY and by close
+// frames, closes what is idle and loses no request, unless one is on its way in that moment.
+func TestLeaves(t *testing.T) {
+	cfg := of(t, "leaves", load.New, load.KeepAlive, load.HTTP2, load.WebSocket)
+	certified := httptest.NewTLSServer(nil)
+	defer certified.Close()
+	cfg.Load.TLS = &tls.Config{RootCAs: x509.NewCertPool()}
+	cfg.Load.TLS.RootCAs.AddCert(certified.Certificate())
+	cfg.Load.Think = []time.Duration{250 * time.Millisecond}
+	cfg.MaxClosedIdle, cfg.MaxFailed = -1, 2
+	r := draintest.Run(t, cfg)
+	closed := map[load.Kind]bool{}
+	for _, f := range r.Failures {
+		if f.Class == load.ClosedIdle {
+			closed[f.Kind] = true
+		} else if f.Class != load.GoneAway && f.Class != load.Closing && f.Class != load.EOF && f.Class != load.Reset {
+			t.Error(f)
+		}
+	}
+	if len(closed) != 3 || r.Load.ClosedIdle < 9 {
+		t.Errorf("closed: %v\n%v", closed, r)
+	}
+}
+
+// TestRateNotKept: a load that asks for more than its clients can ask for is no pass.
+func TestRateNotKept(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Request-Id", r.Header.Get("X-Request-Id"))
+		time.Sleep(200 * time.Millisecond)
+	}))
+	defer srv.Close()
+	cfg := of(t, "", load.KeepAlive)
+	cfg.Load.Addr, cfg.Command, cfg.Unchanged, cfg.Rounds = srv.Listener.Addr().String(), nil, true, 1
+	cfg.Action = draintest.Call("nothing", func(context.Context, int) error { return nil })
+	r, err := draintest.Test(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Verdict() != draintest.Untested || len(r.Findings) != 1 || !strings.Contains(r.Findings[0].Text, "could not keep its rate: of kind keepalive ") {
+		t.Error(r)
 	}
 }
 

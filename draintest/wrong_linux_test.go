@@ -3,12 +3,14 @@ package draintest_test
 import (
 	"context"
 	"crypto/sha256"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -193,11 +195,31 @@ func serveWrong(mode, addr string) error {
 	term := make(chan os.Signal, 1)
 	signal.Notify(term, syscall.SIGTERM)
 	var draining atomic.Bool
-	srv := &http.Server{Handler: wrongHandler(mode, &draining)}
-	if mode == "resets" {
+	echoes := newEchoes()
+	mux := http.NewServeMux()
+	mux.Handle("/", wrongHandler(mode, &draining))
+	mux.HandleFunc("/echo", echoes.serve)
+	srv := &http.Server{Handler: mux, Protocols: new(http.Protocols)}
+	srv.Protocols.SetHTTP1(true)
+	srv.Protocols.SetHTTP2(true)
+	srv.Protocols.SetUnencryptedHTTP2(true)
+	switch mode {
+	case "resets":
 		ln = lazy{ln, &draining}
+	case "leaves":
+		certified := httptest.NewTLSServer(nil) // all that have it have the same one
+		srv.TLSConfig = &tls.Config{Certificates: certified.TLS.Certificates}
+		certified.Close()
 	}
-	go func() { _ = srv.Serve(ln) }()
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		if srv.TLSConfig != nil {
+			_ = srv.ServeTLS(ln, "", "")
+		} else {
+			_ = srv.Serve(ln)
+		}
+	}()
 	ready.Close()
 	<-term
 	draining.Store(true)
@@ -217,8 +239,10 @@ func serveWrong(mode, addr string) error {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
 		ln.Close()
-		time.Sleep(50 * time.Millisecond) // Shutdown loses what has just been accepted
+		<-served // what has been accepted is known to the server now, and Shutdown waits for it
+		echoes.drain()
 		_ = srv.Shutdown(ctx)
+		echoes.wait()
 	}
 	return nil
 }

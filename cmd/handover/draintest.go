@@ -4,19 +4,14 @@ package main
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"os"
 	"os/signal"
-	"slices"
-	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -33,7 +28,7 @@ clients, which never try again. In each round the action is done to it; then ano
 process has to serve, the old one to end, and every kind of client to be answered.
 Nothing may fail, and no idle connection may be closed.
 
-  handover draintest --signal HUP -- ./shop --listen 127.0.0.1:8080
+  handover draintest --url http://127.0.0.1:8080/ --signal HUP -- ./shop --listen 127.0.0.1:8080
   handover draintest --url http://127.0.0.1/ --pid-file /run/nginx.pid --action 'nginx -s reload'
 
 Clients are of the kinds
@@ -42,34 +37,31 @@ Clients are of the kinds
   slow        a request that is in flight for a while (--slow-path; {ms} is how long)
   upload      a body that is sent in pieces (--upload-path)
   stream      a long answer (--stream-path; {ms} is how long)
+  http2       HTTP/2 on one connection (--http2, --http2-path): over TLS, or by prior knowledge
+  websocket   messages that a server has to send back (--websocket-path)
+  unix        a connection for each request, to a unix socket (--unix)
   connect     a connection on which nothing is sent: for servers of any protocol
-By default there are new and keepalive, and those that have a path.
+By default there are new and keepalive, and those that a flag names. Each client sends
+--rate requests a second; those that keep their connection can have other pauses (--think).
 
 Exit codes: 0 passed, 1 failed, 2 not tested: a bad command line, no server, no
-requests, a machine too busy for the load, or an action that can't be seen to have
+requests, a load that could not keep its rate, or an action that can't be seen to have
 done anything.`
 
-// draintestOptions are flags of "handover draintest".
-type draintestOptions struct {
-	url, socket, host              string
-	signal, action                 string
-	killWorker, ids, quiet, output bool
-	kinds                          []string
-	paths                          map[load.Kind]*string
-	headers                        []string
-	clients                        int
-	slow, stream, upload           time.Duration
-	jsonFile, junitFile, htmlFile  string
-}
-
 func draintestCommand() *cobra.Command {
-	o := draintestOptions{paths: map[load.Kind]*string{load.Slow: new(string), load.Upload: new(string), load.Stream: new(string)}}
+	o := draintestOptions{paths: map[load.Kind]*string{}}
+	for _, k := range []load.Kind{load.Slow, load.Upload, load.Stream, load.HTTP2, load.WebSocket} {
+		o.paths[k] = new(string)
+	}
 	var cfg draintest.Config
 	cmd := &cobra.Command{
 		Use:   "draintest [flags] [-- program args…]",
 		Short: "Test that no client notices when a server is restarted",
 		Long:  draintestLong,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := misplaced(args, cmd.ArgsLenAtDash()); err != nil {
+				return &exit{2, err}
+			}
 			cfg.Command = args
 			if err := o.apply(cmd, &cfg); err != nil {
 				return &exit{2, err}
@@ -79,7 +71,9 @@ func draintestCommand() *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.url, "url", "http://127.0.0.1:8080/", "what new and keepalive clients ask for")
-	f.StringVar(&o.socket, "socket", "", "path of a unix socket to connect to, instead of the URL's host")
+	f.StringVar(&o.socket, "socket", "", "path of a unix socket to connect to, instead of the URL's host; as --url unix:///PATH:/ does")
+	f.StringVar(&o.caFile, "ca-file", "", "certificates (PEM) to trust in a server of https, instead of the system's")
+	f.BoolVar(&o.insecure, "insecure", false, "trust any certificate of a server of https")
 	f.StringVar(&o.host, "host", "", "Host header (default: the URL's)")
 	f.StringVar(&cfg.PIDFile, "pid-file", "", "file that holds the pid of the server's main process")
 	f.StringVar(&o.signal, "signal", "", "the action: a signal to the main process (default HUP)")
@@ -94,12 +88,17 @@ func draintestCommand() *cobra.Command {
 	f.StringVar(o.paths[load.Slow], "slow-path", "", "what slow clients ask for")
 	f.StringVar(o.paths[load.Upload], "upload-path", "", "what upload clients post to")
 	f.StringVar(o.paths[load.Stream], "stream-path", "", "what stream clients ask for")
+	f.BoolVar(&o.http2, "http2", false, "clients of HTTP/2, too, that ask for the URL")
+	f.StringVar(o.paths[load.HTTP2], "http2-path", "", "what clients of HTTP/2 ask for, if it is not the URL")
+	f.StringVar(o.paths[load.WebSocket], "websocket-path", "", "where a WebSocket sends messages back as they are")
+	f.StringVar(&cfg.Load.Unix, "unix", "", "path of a unix socket to ask for the URL, beside the URL's host")
 	f.DurationVar(&o.slow, "slow", 300*time.Millisecond, "how long slow requests take: {ms} of their path")
 	f.DurationVar(&o.stream, "stream", 300*time.Millisecond, "how long streams take: {ms} of their path")
 	f.DurationVar(&o.upload, "upload", 300*time.Millisecond, "how long uploads take")
 	f.DurationVar(&cfg.MaxBehind, "max-behind", draintest.DefaultMaxBehind, "how late this machine may be with a request")
 	f.IntVar(&o.clients, "clients", 4, "clients of each kind")
 	f.Float64Var(&cfg.Load.Rate, "rate", 20, "requests a second of each client")
+	f.DurationSliceVar(&cfg.Load.Think, "think", nil, "time between two requests of clients that keep their connection, by turns: 50ms,2s (default: as --rate says)")
 	f.DurationVar(&cfg.Load.Timeout, "timeout", 30*time.Second, "time for one request")
 	f.DurationVar(&cfg.Load.WaitReady, "wait-ready", draintest.DefaultWaitReady, "how long the server may take to answer at first")
 	f.IntVar(&cfg.Load.Status, "status", http.StatusOK, "status of all answers")
@@ -114,108 +113,6 @@ func draintestCommand() *cobra.Command {
 	f.BoolVar(&o.output, "output", false, "show what the program prints as it does (default: its last lines, unless it passes)")
 	f.BoolVar(&o.quiet, "quiet", false, "no progress")
 	return cmd
-}
-
-// apply makes a configuration of the flags, or says which can't work.
-func (o *draintestOptions) apply(cmd *cobra.Command, cfg *draintest.Config) error {
-	changed := cmd.Flags().Changed
-	// In a Config 0 is the default; a person who types it means something else.
-	for _, name := range []string{"every", "settle", "rate", "timeout", "wait-ready", "max-behind", "slow", "stream", "upload", "status"} {
-		if f := cmd.Flags().Lookup(name); f.Changed && strings.Trim(f.Value.String(), "0.hms") == "" {
-			return fmt.Errorf("--%s %s: must not be 0", name, f.Value)
-		}
-	}
-	if len(cfg.Command) == 0 && !changed("url") && !changed("socket") {
-		return errors.New("nothing to test: give a program (handover draintest [flags] -- program args…), or the --url of one that runs")
-	}
-	u, err := url.Parse(o.url)
-	if err != nil || u.Scheme != "http" || u.Host == "" || u.User != nil || u.Fragment != "" {
-		return fmt.Errorf("--url %q: want http://host:port/path", o.url)
-	}
-	if len(cfg.Command) == 0 && cfg.PIDFile == "" && o.action == "" {
-		return errors.New("to which process? Give its --pid-file, or a shell command with --action")
-	}
-	if cfg.Rounds < 1 {
-		return fmt.Errorf("--rounds %d: at least 1 is needed", cfg.Rounds)
-	}
-	l := &cfg.Load
-	l.Addr, l.Host = u.Host, cmp.Or(o.host, u.Host)
-	if u.Port() == "" {
-		l.Addr += ":80"
-	}
-	if o.socket != "" {
-		l.Addr = "unix:" + o.socket
-	}
-	l.Plain = !o.ids
-	l.Path = map[load.Kind]string{load.New: u.RequestURI(), load.KeepAlive: u.RequestURI()}
-	if err := o.applyKinds(l); err != nil {
-		return err
-	}
-	l.SlowMS, l.StreamMS, l.UploadMS = int(o.slow.Milliseconds()), int(o.stream.Milliseconds()), int(o.upload.Milliseconds())
-	l.Header = http.Header{}
-	for _, h := range o.headers {
-		name, value, ok := strings.Cut(h, ":")
-		if !ok || strings.TrimSpace(name) == "" {
-			return fmt.Errorf(`--header %q: want "Name: value"`, h)
-		}
-		l.Header.Add(strings.TrimSpace(name), strings.TrimSpace(value))
-	}
-	if cfg.Action, err = o.theAction(); err != nil {
-		return err
-	}
-	return cfg.Validate()
-}
-
-// applyKinds says how many clients there are of each kind.
-func (o *draintestOptions) applyKinds(l *load.Config) error {
-	l.Clients = map[load.Kind]int{}
-	all := []load.Kind{load.New, load.KeepAlive, load.Slow, load.Upload, load.Stream, load.Connect}
-	names := o.kinds
-	if len(names) == 0 {
-		names = []string{load.New.String(), load.KeepAlive.String()}
-		for kind, path := range o.paths {
-			if *path != "" {
-				names = append(names, kind.String())
-			}
-		}
-	}
-	for _, name := range names {
-		i := slices.IndexFunc(all, func(k load.Kind) bool { return k.String() == name })
-		if i < 0 {
-			return fmt.Errorf("--kinds %s: no such kind: want %v", name, all)
-		}
-		l.Clients[all[i]] = o.clients
-	}
-	for kind, path := range o.paths {
-		if *path != "" {
-			l.Path[kind] = *path
-			if l.Clients[kind] == 0 {
-				return fmt.Errorf("--%v-path: there are no clients of that kind: see --kinds", kind)
-			}
-		}
-	}
-	return nil
-}
-
-func (o *draintestOptions) theAction() (draintest.Action, error) {
-	var list []draintest.Action
-	if o.action != "" {
-		list = append(list, draintest.Shell(o.action))
-	}
-	if o.killWorker {
-		list = append(list, draintest.KillWorker())
-	}
-	if o.signal != "" || len(list) == 0 {
-		sig, err := draintest.ParseSignal(cmp.Or(o.signal, "HUP"))
-		if err != nil {
-			return draintest.Action{}, err
-		}
-		list = append(list, draintest.Signal(sig))
-	}
-	if len(list) > 1 {
-		return draintest.Action{}, errors.New("--signal, --action, --kill-worker: one action a test")
-	}
-	return list[0], nil
 }
 
 // run tests, and tells.
@@ -251,7 +148,7 @@ func (o *draintestOptions) run(cfg draintest.Config) error {
 	line.end()
 	if err != nil {
 		printed.show(os.Stderr)
-		return &exit{2, err}
+		return &exit{2, o.hint(err)}
 	}
 	if r.Verdict() != draintest.Pass {
 		printed.show(os.Stderr)
@@ -287,74 +184,4 @@ func (o *draintestOptions) write(r *draintest.Report) error {
 	file(o.junitFile, r.WriteJUnit)
 	file(o.htmlFile, r.WriteHTML)
 	return errors.Join(errs...)
-}
-
-// liveLine is one line that says how it goes: again and again in its place on a terminal,
-// and once a round elsewhere.
-type liveLine struct {
-	w     io.Writer
-	tty   bool
-	round int
-	shown bool
-}
-
-func (l *liveLine) show(p draintest.Progress) {
-	text := fmt.Sprintf("%5.1fs  round %d of %d  %.0f/s  %d answered  %d failed  %d closed idle",
-		p.Elapsed.Seconds(), p.Round, p.Rounds, p.Rate, p.Answered, p.Failed, p.ClosedIdle)
-	if p.Processes > 0 {
-		text += fmt.Sprintf("  %d processes", p.Processes)
-	}
-	if p.Worker != "" {
-		text += "  " + p.Worker
-	}
-	switch {
-	case l.tty:
-		fmt.Fprintf(l.w, "\r\x1b[K%s", text) // ECMA-48, EL
-		l.shown = true
-	case p.Round != l.round:
-		l.round = p.Round
-		fmt.Fprintln(l.w, text)
-	}
-}
-
-func (l *liveLine) end() {
-	if l.shown {
-		fmt.Fprint(l.w, "\r\x1b[K")
-	}
-}
-
-func isTerminal(f *os.File) bool {
-	st, err := f.Stat()
-	return err == nil && st.Mode()&os.ModeCharDevice != 0
-}
-
-// lastLines keeps the end of what a program prints.
-type lastLines struct {
-	mu sync.Mutex
-	b  []byte
-}
-
-const keptOutput = 8 << 10
-
-func (l *lastLines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.b = append(l.b, p...)
-	if n := len(l.b) - keptOutput; n > 0 {
-		l.b = append(l.b[:0], l.b[n:]...)
-	}
-	return len(p), nil
-}
-
-func (l *lastLines) show(w io.Writer) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	lines := strings.Split(strings.TrimRight(string(l.b), "\n"), "\n")
-	if len(l.b) == 0 {
-		return
-	}
-	fmt.Fprintln(w, "the program's last output:")
-	for _, line := range lines[max(0, len(lines)-20):] {
-		fmt.Fprintln(w, "  "+line)
-	}
 }

@@ -3,7 +3,12 @@
 package main
 
 import (
+	"encoding/pem"
 	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -12,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coder/websocket"
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
@@ -25,7 +31,7 @@ func TestScripts(t *testing.T) {
 		Dir: filepath.Join("testdata", "script"),
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("GORACE", "atexit_sleep_ms=0")
-			return nil
+			return serveTLS(env)
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"await": await,
@@ -85,4 +91,34 @@ func pidIn(ts *testscript.TestScript, file string) int {
 		ts.Fatalf("%s does not hold a pid", file)
 	}
 	return pid
+}
+
+// serveTLS gives scripts a server of HTTP/1.1, HTTP/2 and WebSockets over TLS: $HTTPS is its
+// URL, ca.pem its certificate.
+func serveTLS(env *testscript.Env) error {
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Request-Id", r.Header.Get("X-Request-Id"))
+		if r.URL.Path != "/echo" {
+			fmt.Fprintln(w, r.Proto)
+			return
+		}
+		ws, err := websocket.Accept(w, r, nil)
+		if err != nil {
+			return
+		}
+		defer ws.CloseNow()
+		for {
+			kind, text, err := ws.Read(r.Context())
+			if err != nil || ws.Write(r.Context(), kind, text) != nil {
+				return
+			}
+		}
+	}))
+	srv.EnableHTTP2 = true
+	srv.Config.ErrorLog = log.New(io.Discard, "", 0)
+	srv.StartTLS()
+	env.Defer(srv.Close)
+	env.Setenv("HTTPS", srv.URL)
+	pem := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw})
+	return os.WriteFile(filepath.Join(env.WorkDir, "ca.pem"), pem, 0o644)
 }

@@ -37,11 +37,15 @@ const (
 	Duplicated
 	// CrossTalk: an answer with another request's X-Request-Id.
 	CrossTalk
-	// Closing: an answer that says that its connection, which is to be kept, will be
-	// closed.
+	// Closing: a WebSocket's close frame instead of an echo.
 	Closing
+	// GoneAway: an HTTP/2 stream that the server says it has not looked at (GOAWAY with a
+	// lower stream, REFUSED_STREAM). A client might send it again.
+	GoneAway
+	// Handshake: no agreement about TLS, for example a certificate that is not trusted.
+	Handshake
 	// ClosedIdle: the server closed or reset a kept connection, or sent something on
-	// it, while it was idle. No request failed: Result.ClosedIdle counts it, Failures
+	// it, while it was idle, or an answer on it said that it will be closed. No request failed: Result.ClosedIdle counts it, Failures
 	// does not.
 	ClosedIdle
 	// Other: anything else, among it failures of the client's own machine such as
@@ -51,7 +55,7 @@ const (
 )
 
 var classNames = [numClasses]string{"none", "refused", "reset", "EOF before the answer", "cut in the answer", "timeout",
-	"wrong status", "wrong body", "duplicated", "cross-talk", "closing", "closed while idle", "other"}
+	"wrong status", "wrong body", "duplicated", "cross-talk", "closing", "not looked at", "TLS handshake", "closed while idle", "other"}
 
 // String returns the class in words.
 func (c Class) String() string {
@@ -105,7 +109,8 @@ func dialClass(network string, err error) Class {
 // ioClass classifies an error of a read or write; begun says whether any byte of
 // the answer had arrived before.
 func ioClass(err error, begun bool) Class {
-	eof := errors.Is(err, io.EOF)
+	// TLS makes another of an end that was not announced.
+	eof := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 	reset := errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 	switch {
 	case errors.Is(err, errHeaderTooLong):
@@ -130,9 +135,11 @@ func isTimeout(err error) bool {
 // Failure is one request that failed, or a connection that was ClosedIdle, between
 // two requests.
 type Failure struct {
-	When      time.Time // when it failed
-	Connected time.Time // when its connection was made; zero if it was not
-	Began     time.Time // when the client began with it; if ClosedIdle, when it was idle
+	When      time.Time     // when it failed
+	Connected time.Time     // when its connection was made; zero if it was not
+	Began     time.Time     // when the client began with it; if ClosedIdle, when it was idle
+	Think     time.Duration // how long its connection had been idle before it; 0 of a new one
+	Nth       int           // which request on its connection, from 1; 0: there was none
 	Kind      Kind
 	Class     Class
 	ID        string // its X-Request-Id; if ClosedIdle, that of the last one answered
@@ -148,9 +155,24 @@ func (f Failure) String() string {
 	if !f.Connected.IsZero() {
 		where = f.Local + " -> " + f.Remote
 	}
+	if before := f.Before(); before != "" {
+		where = before + ", " + where
+	}
 	if f.Worker != "" {
 		where += ", worker " + f.Worker
 	}
 	return fmt.Sprintf("%s  %v: %v: %s (after %v, id %s, %s)", f.When.Format("15:04:05.000"), f.Kind, f.Class, f.Detail,
 		f.When.Sub(f.Began).Round(time.Millisecond), f.ID, where)
+}
+
+// Before says in words what there was before on the failure's connection; "" if it was a new
+// one.
+func (f Failure) Before() string {
+	switch {
+	case f.Class == ClosedIdle:
+		return fmt.Sprintf("after %d requests, idle for %v", f.Nth, f.Think.Round(time.Millisecond))
+	case f.Nth > 1:
+		return fmt.Sprintf("request %d on its connection, idle for %v before", f.Nth, f.Think.Round(time.Millisecond))
+	}
+	return ""
 }

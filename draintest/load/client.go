@@ -1,22 +1,17 @@
 package load
 
 import (
-	"bufio"
 	"bytes"
 	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
-	"net/http"
 	"strconv"
-	"strings"
 	"time"
-	"unicode"
 )
 
 const (
@@ -34,7 +29,7 @@ type client struct {
 	network string
 	host    string // value of the Host header
 	run     string // makes the ids of this load unlike those of any other
-	dial    func(deadline time.Time) (net.Conn, error)
+	dial    func(k Kind, deadline time.Time) (net.Conn, error)
 }
 
 // newClient resolves cfg.Addr, which is the only thing that can fail.
@@ -53,10 +48,35 @@ func newClient(cfg Config, run string) (*client, error) {
 		}
 		address = a.String()
 	}
-	dial := func(deadline time.Time) (net.Conn, error) {
-		return (&net.Dialer{Deadline: deadline}).Dial(network, address)
+	dial := func(k Kind, deadline time.Time) (net.Conn, error) {
+		d := net.Dialer{Deadline: deadline}
+		if k == Unix {
+			return d.Dial("unix", cfg.Unix)
+		}
+		return d.Dial(network, address)
 	}
 	return &client{cfg: cfg, network: network, host: host, run: run, dial: dial}, nil
+}
+
+// connect makes a connection for a kind of client, with TLS if that is to be.
+func (c *client) connect(k Kind, deadline time.Time) (net.Conn, Class, string) {
+	conn, err := c.dial(k, deadline)
+	if err != nil {
+		network := c.network
+		if k == Unix {
+			network = "unix"
+		}
+		return nil, dialClass(network, err), "connecting: " + err.Error()
+	}
+	if c.cfg.TLS == nil || k == Connect || k == Unix {
+		return conn, 0, ""
+	}
+	secure, class, detail := c.secure(conn, k, deadline)
+	if class != 0 {
+		conn.Close()
+		return nil, class, detail
+	}
+	return secure, 0, ""
 }
 
 // outcome is what became of one request.
@@ -67,6 +87,7 @@ type outcome struct {
 	worker    string    // X-Worker, if an answer came
 	left      bool      // the server did not close the connection
 	unmatched bool      // the answer does not say whose it is
+	closing   *Failure  // the answer was good, and says that its connection will be closed
 }
 
 // do makes request number seq, from connect to close. A KeepAlive one leaves the
@@ -75,37 +96,21 @@ func (c *client) do(kind Kind, seq uint64, l *link) outcome {
 	x := exchange{client: c, seq: seq, failure: Failure{
 		Began: time.Now(), Kind: kind, ID: c.run + "-" + strconv.FormatUint(seq, 10)}}
 	class, detail := x.run(l)
-	if kind != KeepAlive || class != 0 {
+	// That of HTTP2 is shared, and looks after itself.
+	if kind != HTTP2 && (!kind.kept() || class != 0) {
 		l.close()
 	}
 	out := outcome{kind: kind, answered: x.answered, worker: x.failure.Worker, left: x.left, unmatched: x.unmatched}
 	if class != 0 {
 		f := x.failure
 		f.When, f.Class, f.Detail = time.Now(), class, detail
-		out.failure = &f
+		if class == Closing && kind == KeepAlive {
+			out.closing = &f
+		} else {
+			out.failure = &f
+		}
 	}
 	return out
-}
-
-// A link is a connection, or none, and what was read from it.
-type link struct {
-	conn net.Conn
-	made time.Time
-	in   *answerReader
-	br   *bufio.Reader
-	last Failure // where and who of the last request
-}
-
-func (l *link) open(conn net.Conn) {
-	in := &answerReader{conn: conn}
-	*l = link{conn: conn, made: time.Now(), in: in, br: bufio.NewReader(in)}
-}
-
-func (l *link) close() {
-	if l.conn != nil {
-		l.conn.Close()
-		*l = link{}
-	}
 }
 
 // An exchange is one request on its connection.
@@ -122,15 +127,21 @@ type exchange struct {
 // run returns the zero Class if all went well.
 func (x *exchange) run(l *link) (Class, string) {
 	deadline := x.failure.Began.Add(x.cfg.Timeout)
+	switch x.failure.Kind {
+	case HTTP2:
+		return x.stream(l.h2, deadline)
+	case WebSocket:
+		return x.message(l, deadline)
+	}
 	if l.conn == nil {
-		conn, err := x.dial(deadline)
-		if err != nil {
-			return dialClass(x.network, err), "connecting: " + err.Error()
+		conn, class, detail := x.connect(x.failure.Kind, deadline)
+		if class != 0 {
+			return class, detail
 		}
 		l.open(conn)
 	}
 	conn := l.conn
-	x.failure.Connected = l.made
+	l.use(&x.failure)
 	x.failure.Local, x.failure.Remote = conn.LocalAddr().String(), conn.RemoteAddr().String()
 	if err := conn.SetDeadline(deadline); err != nil {
 		return Other, "setting a deadline: " + err.Error()
@@ -143,7 +154,7 @@ func (x *exchange) run(l *link) (Class, string) {
 	sendErr := x.send(conn)
 	l.in.begin()
 	class, detail := x.receive(l)
-	l.last = x.failure
+	l.last, l.idle = x.failure, time.Now()
 	if sendErr != nil && (class == 0 || l.in.n == 0) {
 		return ioClass(sendErr, false), "sending the request: " + sendErr.Error()
 	}
@@ -213,178 +224,4 @@ func (x *exchange) trickle(conn net.Conn) error {
 	}
 	x.sum = hex.EncodeToString(hash.Sum(nil))
 	return nil
-}
-
-// receive reads the one answer, and the end of the connection after it, unless that
-// is kept.
-func (x *exchange) receive(l *link) (Class, string) {
-	in, br := l.in, l.br
-	resp, err := readFinal(br)
-	if err != nil {
-		return in.classify(err, "waiting for the answer", "in the answer's header")
-	}
-	in.limit = 0
-	x.failure.Worker = resp.Header.Get(x.cfg.WorkerHeader)
-
-	// The body is not closed: Close would read what is left of it, and there is
-	// nothing else to free.
-	id := resp.Header.Get("X-Request-Id")
-	if id != "" && id != x.failure.ID {
-		return CrossTalk, "answer to request " + id
-	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxKept))
-	if resp.StatusCode != x.cfg.Status {
-		return Status, fmt.Sprintf("%s: %.200q", resp.Status, body)
-	}
-	if x.unmatched = id == ""; x.unmatched && !x.cfg.Plain {
-		return Body, "answer without X-Request-Id"
-	}
-	size := int64(len(body))
-	if err == nil {
-		var more int64
-		more, err = io.Copy(io.Discard, resp.Body)
-		size += more
-	}
-	if err != nil {
-		where := fmt.Sprintf("after %d bytes of the answer's body", size)
-		return in.classify(err, where, where)
-	}
-	x.answered = time.Now()
-	if resp.ContentLength < 0 && len(resp.TransferEncoding) == 0 {
-		return Body, "answer with neither Content-Length nor chunked: can't be told from one that was cut"
-	}
-	if wrong := x.judge(body, size); wrong != "" {
-		return Body, wrong
-	}
-	if x.failure.Kind == KeepAlive {
-		return staysOpen(resp, br)
-	}
-	return x.drainTail(l.conn, br)
-}
-
-// judge says what is wrong with a whole answer to this request.
-func (x *exchange) judge(body []byte, size int64) string {
-	took := x.answered.Sub(x.failure.Connected)
-	early := func(ms int) string {
-		return fmt.Sprintf("answer complete after %v, asked for %d ms: its handler was cut short",
-			took.Round(time.Millisecond), ms)
-	}
-	switch x.failure.Kind {
-	case Slow:
-		// A tenth is for servers whose timers may run a little short.
-		if x.cfg.timed(Slow) && took < time.Duration(x.cfg.SlowMS)*time.Millisecond*9/10 {
-			return early(x.cfg.SlowMS)
-		}
-	case Stream:
-		if size == 0 {
-			return "empty stream"
-		}
-		// Half is for servers that don't pause after the last piece.
-		if x.cfg.timed(Stream) && took < time.Duration(x.cfg.StreamMS)*time.Millisecond/2 {
-			return early(x.cfg.StreamMS)
-		}
-	case Upload:
-		if x.cfg.Plain {
-			return ""
-		}
-		var length, sum bool
-		for _, word := range strings.FieldsFunc(string(body), func(r rune) bool {
-			return !unicode.IsLetter(r) && !unicode.IsDigit(r)
-		}) {
-			length = length || word == strconv.Itoa(x.cfg.UploadBytes)
-			sum = sum || strings.EqualFold(word, x.sum)
-		}
-		if !length || !sum {
-			return fmt.Sprintf("sent %d bytes with SHA-256 %s, the answer says %.200q", x.cfg.UploadBytes, x.sum, body)
-		}
-	}
-	return ""
-}
-
-// drainTail reads on to the end of the connection, which the server was asked to
-// close. A reset instead of an end takes nothing from the client any more.
-func (x *exchange) drainTail(conn net.Conn, br *bufio.Reader) (Class, string) {
-	x.setTailDeadline(conn)
-	_, err := br.Peek(1)
-	if err == nil {
-		more, _ := br.Peek(br.Buffered())
-		return Duplicated, afterEnd(more)
-	}
-	x.left = isTimeout(err)
-	return 0, ""
-}
-
-// setTailDeadline is for reading to the end of a connection.
-func (x *exchange) setTailDeadline(conn net.Conn) {
-	deadline := x.failure.Began.Add(x.cfg.Timeout)
-	if grace := time.Now().Add(closeGrace); grace.Before(deadline) {
-		deadline = grace
-	}
-	conn.SetReadDeadline(deadline) // fails only where the read fails as well
-}
-
-// staysOpen says what is wrong with the end of an answer after which there is to be
-// another one. What comes later is seen while the connection is idle.
-func staysOpen(resp *http.Response, br *bufio.Reader) (Class, string) {
-	if resp.Close {
-		return Closing, "the answer says that the connection will be closed"
-	}
-	if n := br.Buffered(); n > 0 {
-		more, _ := br.Peek(n)
-		return Duplicated, afterEnd(more)
-	}
-	return 0, ""
-}
-
-func afterEnd(more []byte) string {
-	return fmt.Sprintf("after the end of the answer came %.100q", more)
-}
-
-// readFinal reads the header of the answer, passing over interim ones (RFC 9110,
-// section 15.2). 101 is final: nobody asked for it.
-func readFinal(br *bufio.Reader) (*http.Response, error) {
-	for range maxInterim {
-		resp, err := http.ReadResponse(br, nil)
-		if err != nil || resp.StatusCode >= 200 || resp.StatusCode == http.StatusSwitchingProtocols {
-			return resp, err
-		}
-	}
-	return nil, errors.New("too many interim answers")
-}
-
-// An answerReader reads from the connection, counts, and keeps the first error,
-// since the layers above it turn errors into others.
-type answerReader struct {
-	conn  net.Conn
-	n     int64
-	limit int64 // bytes in all; 0 for none
-	err   error
-}
-
-// begin prepares for the next answer.
-func (r *answerReader) begin() { r.n, r.limit, r.err = 0, maxHeader, nil }
-
-func (r *answerReader) Read(p []byte) (int, error) {
-	if r.limit > 0 && r.n >= r.limit {
-		r.err = errHeaderTooLong
-		return 0, r.err
-	}
-	n, err := r.conn.Read(p)
-	r.n += int64(n)
-	if err != nil && r.err == nil {
-		r.err = err
-	}
-	return n, err
-}
-
-// classify turns an error of a layer above into a failure. If the connection had
-// none, what came over it was at fault.
-func (r *answerReader) classify(err error, before, within string) (Class, string) {
-	if r.err == nil {
-		return Body, within + ": " + err.Error()
-	}
-	if r.n == 0 {
-		within = before
-	}
-	return ioClass(r.err, r.n > 0), within + ": " + r.err.Error()
 }

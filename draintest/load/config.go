@@ -2,6 +2,7 @@ package load
 
 import (
 	"cmp"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"maps"
@@ -14,44 +15,12 @@ import (
 	"time"
 )
 
-// Kind is what a client does with each of its requests.
-type Kind int
-
-// The kinds, with what they ask for unless Config.Path says otherwise. Every request of
-// each of them but KeepAlive has a connection of its own and says "Connection: close".
-const (
-	New    Kind = iota // GET /
-	Slow               // GET /slow?ms=SlowMS: in flight for a while, and no answer may come early
-	Upload             // POST /upload, trickled; length and SHA-256 in the answer must be the body's
-	Stream             // GET /stream?ms=StreamMS: the body must arrive whole
-	// KeepAlive is GET / again and again on one connection, which the server must
-	// leave open, in use and idle. A client has one request under way.
-	KeepAlive
-	// Connect sends nothing: it connects, ends its own side, and the server is to end the
-	// other one in order. What it says before that, a greeting for example, is not looked
-	// at, so that this is for servers of any protocol.
-	Connect
-	numKinds
-)
-
-var kindNames = [numKinds]string{"new", "slow", "upload", "stream", "keepalive", "connect"}
-
-var kindPaths = [numKinds]string{"/", "/slow?ms={ms}", "/upload", "/stream?ms={ms}", "/", "/"}
-
-// String returns the kind in lower case: "new", "slow", "upload", "stream", "keepalive",
-// "connect".
-func (k Kind) String() string {
-	if k < 0 || k >= numKinds {
-		return fmt.Sprintf("kind(%d)", int(k))
-	}
-	return kindNames[k]
-}
-
 // MaxRate is the greatest rate, in requests per second, of all clients together that
 // connect for every request. Each such request needs an ephemeral port, of which Linux
 // has 28,232 unless told otherwise, and a closed connection may keep its port for 60 s.
 //
-// MaxKeptRate is that of the [KeepAlive] clients, which need a port each.
+// MaxKeptRate is that of the clients that keep their connection ([KeepAlive], [HTTP2],
+// [WebSocket]), which need a port each.
 const (
 	MaxRate     = 2000
 	MaxKeptRate = 100_000
@@ -65,12 +34,25 @@ type Config struct {
 	// address, since a client that goes on to the next address has retried.
 	Addr string
 
-	// Clients is how many clients there are of each kind. Default: one of each.
+	// Unix is the path of a unix socket, for clients of that kind.
+	Unix string
+
+	// TLS, if set, makes all clients speak TLS, but for those of the kinds Connect and Unix.
+	// ServerName is by default that of Host, and NextProtos is the client's own.
+	TLS *tls.Config
+
+	// Clients is how many clients there are of each kind. Default: one New, Slow, Upload
+	// and Stream.
 	Clients map[Kind]int
 
 	// Rate is how many requests each client starts per second. Default 50.
-	// All KeepAlive clients together may not exceed MaxKeptRate, all others MaxRate.
+	// All clients together that keep their connection may not exceed MaxKeptRate, all
+	// others MaxRate.
 	Rate float64
+
+	// Think are times between one request of a KeepAlive, HTTP2 or WebSocket client and the
+	// next, from start to start; clients take them in turn. Default: as Rate says.
+	Think []time.Duration
 
 	// Timeout bounds each request, from its connect to the end of its answer.
 	// Default 30 s.
@@ -92,9 +74,9 @@ type Config struct {
 	// Default 0: it goes on until Stop.
 	MaxRequests int
 
-	// MaxInFlight is how many requests one client may have under way, other than a
-	// KeepAlive one. When it is reached, the client waits, and the wait counts as latency and shows in
-	// Result.Late. Default 256.
+	// MaxInFlight is how many requests one client may have under way, other than a KeepAlive
+	// or WebSocket one. When it is reached, the client waits, and the wait counts as latency
+	// and shows in Result.Late. Default 256.
 	MaxInFlight int
 
 	// Path is what clients of a kind ask for, if it is not what the kind says: a path
@@ -122,12 +104,31 @@ type Config struct {
 	// connection that is ClosedIdle: one call at a time, which should not take long.
 	Observe func(Request)
 
-	// Header is added to each request. It may not contain what the client sets
+	// Header is added to each request, of a WebSocket the first one. It may not contain what the client sets
 	// itself: Host, Connection, Content-Length, Transfer-Encoding, X-Request-Id.
 	Header http.Header
 }
 
 var ownHeaders = []string{"Host", "Connection", "Content-Length", "Transfer-Encoding", "X-Request-Id"}
+
+// interval is the time between two requests of the nth client of a kind, from 0.
+func (c Config) interval(k Kind, nth int) time.Duration {
+	if k.kept() && len(c.Think) > 0 {
+		return c.Think[nth%len(c.Think)]
+	}
+	return time.Duration(float64(time.Second) / c.Rate)
+}
+
+// rate is how many requests a second all clients of a kind make together.
+func (c Config) rate(k Kind) (sum float64) {
+	if !k.kept() || len(c.Think) == 0 {
+		return c.Rate * float64(c.Clients[k])
+	}
+	for i := range c.Clients[k] {
+		sum += float64(time.Second) / float64(c.interval(k, i))
+	}
+	return sum
+}
 
 // withDefaults returns a copy of c, sharing nothing with it, in which what was
 // left out is filled in.
@@ -183,13 +184,32 @@ func (c Config) Validate() error {
 	if clients == 0 {
 		fault("Clients: none: a load without clients proves nothing")
 	}
+	thinks := !slices.ContainsFunc(c.Think, func(d time.Duration) bool { return d <= 0 })
+	if !thinks {
+		fault("Think: %v: each must be more than 0", c.Think)
+	}
 	if !(c.Rate >= minRate) { // also NaN
 		fault("Rate: %v requests/s: must be at least %v", c.Rate, minRate)
-	} else if n := c.Clients[KeepAlive]; c.Rate*float64(n) > MaxKeptRate {
-		fault("Rate: %d clients with %v requests/s make %v/s: at most %d/s", n, c.Rate, c.Rate*float64(n), MaxKeptRate)
-	} else if n := clients - n; c.Rate*float64(n) > MaxRate {
-		fault("Rate: %d clients with %v requests/s make %v/s: at most %d/s, or ephemeral ports run out",
-			n, c.Rate, c.Rate*float64(n), MaxRate)
+	} else if thinks {
+		var n, kept int
+		var rate, keptRate float64
+		for k, clients := range c.Clients {
+			if k.kept() {
+				kept, keptRate = kept+clients, keptRate+c.rate(k)
+			} else {
+				n, rate = n+clients, rate+c.rate(k)
+			}
+		}
+		if keptRate > MaxKeptRate {
+			fault("Rate: %d clients with kept connections make %v/s: at most %d/s", kept, keptRate, MaxKeptRate)
+		}
+		if rate > MaxRate {
+			fault("Rate: %d clients with %v requests/s make %v/s: at most %d/s, or ephemeral ports run out",
+				n, c.Rate, rate, MaxRate)
+		}
+	}
+	if c.Clients[Unix] > 0 && c.Unix == "" {
+		fault("Unix: no path, and there are clients of that kind")
 	}
 	for _, f := range []struct {
 		name string

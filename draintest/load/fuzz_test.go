@@ -38,7 +38,7 @@ func FuzzAnswer(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		c := &client{cfg: Config{}.withDefaults(), run: "run", dial: func(time.Time) (net.Conn, error) {
+		c := &client{cfg: Config{}.withDefaults(), run: "run", dial: func(Kind, time.Time) (net.Conn, error) {
 			return scripted{in: bytes.NewReader(text)}, nil
 		}}
 		out := c.do(New, 1, &link{})

@@ -8,17 +8,27 @@ import (
 
 var past = time.Unix(1, 0)
 
-// runKeepAlive is runClient for a client that keeps its connection. A request whose
-// time comes while the one before is under way is late.
-func (l *Load) runKeepAlive(next time.Time, interval time.Duration) {
+// runKept is runClient for a client that keeps its connection, and has one request under
+// way. A request whose time comes while the one before is under way is late.
+func (l *Load) runKept(kind Kind, next time.Time, interval time.Duration) {
+	defer func() { l.missed(kind, next, interval) }()
 	var kept link
 	defer kept.close()
-	for l.rest(&kept, next) {
-		seq, ok := l.begin(KeepAlive, next)
+	rest := l.rest
+	if kind == WebSocket {
+		rest = l.restEcho
+	}
+	for rest(&kept, next) {
+		seq, ok := l.begin(kind, next)
 		if !ok {
 			return
 		}
-		l.record(next, l.client.do(KeepAlive, seq, &kept))
+		out := l.client.do(kind, seq, &kept)
+		l.record(next, out)
+		if f := out.closing; f != nil {
+			f.Began, f.Think = f.When, 0 // idle for no time
+			l.closedIdle(*f)
+		}
 		next = next.Add(interval)
 	}
 }
@@ -35,18 +45,33 @@ func (l *Load) rest(kept *link, until time.Time) bool {
 		unhook()
 		switch {
 		case !isTimeout(err):
-			l.closedIdle(kept, idle, err)
+			detail := "idle, and there came "
+			if err != nil {
+				detail = "idle: " + err.Error()
+			} else {
+				more, _ := kept.br.Peek(kept.br.Buffered())
+				detail += fmt.Sprintf("%.100q", more)
+			}
+			f := kept.last
+			f.Began, f.Think, f.Detail = idle, time.Since(idle), detail
+			kept.close()
+			l.closedIdle(f)
 		case l.ctx.Err() == nil:
-			l.woken(until)
+			l.woken(until, idle)
 		}
 	}
+	return l.wait(until)
+}
+
+// wait waits for a time, and returns false if the load halts.
+func (l *Load) wait(until time.Time) bool {
 	wait := time.Until(until)
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
 		if wait > 0 {
-			l.woken(until)
+			l.woken(until, until)
 		}
 		return true
 	case <-l.ctx.Done():
@@ -54,18 +79,10 @@ func (l *Load) rest(kept *link, until time.Time) bool {
 	}
 }
 
-// closedIdle counts a connection that has not been left alone, and closes it. Without
-// an error something has come.
-func (l *Load) closedIdle(kept *link, idle time.Time, err error) {
-	f := kept.last
-	f.Began, f.When, f.Class = idle, time.Now(), ClosedIdle
-	if err != nil {
-		f.Detail = "idle: " + err.Error()
-	} else {
-		more, _ := kept.br.Peek(kept.br.Buffered())
-		f.Detail = fmt.Sprintf("idle, and there came %.100q", more)
-	}
-	kept.close()
+// closedIdle counts a connection that has not been left alone, of which all but when it was
+// seen is told.
+func (l *Load) closedIdle(f Failure) {
+	f.When, f.Class = time.Now(), ClosedIdle
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.tally.closedIdle++

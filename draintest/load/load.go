@@ -5,10 +5,10 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -16,14 +16,19 @@ import (
 // its context or by MaxRequests, and what they wait for has not come.
 var ErrStopped = errors.New("load: the load has ended")
 
+// ErrNotReady is wrapped by the error of Start and Ready when there was not a good answer in
+// time.
+var ErrNotReady = errors.New("no good answer")
+
 // A Load is a set of clients at work. Start makes one; its Stop must be called.
 type Load struct {
 	client *client
 	began  time.Time
 
-	ctx  context.Context // when it ends: start no more requests
-	stop context.CancelFunc
-	done chan struct{} // closed: no client and no request is left
+	ctx    context.Context // when it ends: start no more requests
+	cancel context.CancelFunc
+	halted atomic.Pointer[time.Time] // when it ended
+	done   chan struct{}             // closed: no client and no request is left
 
 	mu      sync.Mutex
 	changed chan struct{} // closed and replaced when an outcome is recorded
@@ -46,6 +51,7 @@ type tally struct {
 
 type kindTally struct {
 	started, ok int
+	missed      int
 	unmatched   int
 	failures    Failures
 	latency     histogram
@@ -101,7 +107,8 @@ func start(ctx context.Context, c *client) (*Load, error) {
 		changed: make(chan struct{}),
 		tally:   tally{kinds: map[Kind]*kindTally{}, workers: map[string]int{}},
 	}
-	l.ctx, l.stop = context.WithCancel(ctx)
+	l.ctx, l.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	unhook := context.AfterFunc(ctx, l.stop)
 	clients, total := 0, 0
 	for kind, n := range c.cfg.Clients {
 		total += n
@@ -109,23 +116,27 @@ func start(ctx context.Context, c *client) (*Load, error) {
 			l.tally.kinds[kind] = &kindTally{}
 		}
 	}
-	interval := time.Duration(float64(time.Second) / c.cfg.Rate)
 	var all sync.WaitGroup
 	for _, kind := range slices.Sorted(maps.Keys(c.cfg.Clients)) {
-		for range c.cfg.Clients[kind] {
+		for nth := range c.cfg.Clients[kind] {
 			// Spread over one interval, so that clients do not start in step.
-			first := l.began.Add(interval * time.Duration(clients) / time.Duration(total))
+			interval := c.cfg.interval(kind, nth)
+			first := l.began.Add(time.Duration(float64(interval) * float64(clients) / float64(total)))
 			clients++
-			if kind == KeepAlive {
-				all.Go(func() { l.runKeepAlive(first, interval) })
-			} else {
-				all.Go(func() { l.runClient(kind, first, interval) })
-			}
+			all.Go(func() {
+				switch kind {
+				case KeepAlive, WebSocket:
+					l.runKept(kind, first, interval)
+				default:
+					l.runClient(kind, first, interval)
+				}
+			})
 		}
 	}
 	go func() {
 		all.Wait()
 		l.stop()
+		unhook()
 		l.mu.Lock()
 		l.tally.ended = time.Now()
 		l.mu.Unlock()
@@ -134,82 +145,67 @@ func start(ctx context.Context, c *client) (*Load, error) {
 	return l, nil
 }
 
-// waitReady makes requests of each kind until one is answered well.
-func (c *client) waitReady(ctx context.Context) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, c.cfg.WaitReady,
-		fmt.Errorf("not within WaitReady (%v)", c.cfg.WaitReady))
-	defer cancel()
-	deadline, _ := ctx.Deadline()
-	probe := *c
-	probe.run += "-probe"
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	seq := uint64(0)
-	for _, kind := range slices.Sorted(maps.Keys(c.cfg.Clients)) {
-		var last *Failure
-		for c.cfg.Clients[kind] > 0 {
-			seq++
-			probe.cfg.Timeout = min(c.cfg.Timeout, time.Until(deadline))
-			var own link
-			out := probe.do(kind, seq, &own)
-			own.close()
-			if out.failure == nil {
-				break
-			}
-			// The last one may time out just because so little time was left.
-			if last == nil || out.failure.Class != Timeout {
-				last = out.failure
-			}
-			select {
-			case <-tick.C:
-			case <-ctx.Done():
-			}
-			if ctx.Err() != nil { // looked at alone: with both, select would toss a coin
-				return fmt.Errorf("load: no good answer to a request of kind %v from %s: %w; last failure: %v",
-					kind, c.cfg.Addr, context.Cause(ctx), last)
-			}
-		}
-	}
-	return nil
-}
-
 // runClient starts requests at their intended times until the load halts, and
 // waits for those under way.
 func (l *Load) runClient(kind Kind, next time.Time, interval time.Duration) {
+	shared := l.client.newLink(kind, l.closedIdle) // of HTTP2
+	defer shared.close()
 	var requests sync.WaitGroup
 	defer requests.Wait()
+	defer func() { l.missed(kind, next, interval) }()
 	slots := make(chan struct{}, l.client.cfg.MaxInFlight)
 	timer := time.NewTimer(time.Until(next))
 	defer timer.Stop()
-	waited := true
+	free := next // since when nothing but its time has kept the client from its next request
 	for {
 		select {
 		case <-timer.C:
 		case <-l.ctx.Done():
 			return
 		}
-		if waited {
-			l.woken(next)
-		}
+		l.woken(next, free)
 		select {
 		case slots <- struct{}{}:
-		case <-l.ctx.Done():
-			return
+		default:
+			select {
+			case slots <- struct{}{}:
+				free = time.Now()
+			case <-l.ctx.Done():
+				return
+			}
 		}
 		seq, ok := l.begin(kind, next)
 		if !ok {
 			return
 		}
-		intended := next
+		intended, own := next, shared
+		if kind != HTTP2 {
+			own = &link{}
+		}
 		requests.Go(func() {
-			l.record(intended, l.client.do(kind, seq, &link{}))
+			l.record(intended, l.client.do(kind, seq, own))
 			<-slots
 		})
 		next = next.Add(interval)
-		wait := time.Until(next)
-		waited = wait > 0
-		timer.Reset(wait)
+		timer.Reset(time.Until(next))
 	}
+}
+
+// missed counts the requests of a client, from next on, whose time had come and that were
+// not begun when the load ended, but for one that may have been due just then.
+func (l *Load) missed(kind Kind, next time.Time, interval time.Duration) {
+	if late := l.halted.Load().Sub(next); late >= 0 {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.tally.kinds[kind].missed += int(late / interval)
+	}
+}
+
+// stop makes the load start no more requests.
+func (l *Load) stop() {
+	now := time.Now()
+	l.halted.CompareAndSwap(nil, &now)
+	l.cancel()
 }
 
 // begin counts a request that is about to start and gives it its number.
@@ -271,11 +267,11 @@ func (l *Load) observe(r Request) {
 	}
 }
 
-// woken notes how late a client was that only had to wait for its time.
-func (l *Load) woken(intended time.Time) {
+// woken notes how late a client is that only had to wait for its time since it was free.
+func (l *Load) woken(intended, free time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.tally.behind = max(l.tally.behind, time.Since(intended))
+	l.tally.behind = max(l.tally.behind, min(time.Since(intended), time.Since(free)))
 }
 
 // note keeps a failure. The caller holds mu, as that of announce does.
@@ -302,89 +298,3 @@ func (l *Load) Stop() Result {
 
 // Done is closed when the load has ended: all its requests have.
 func (l *Load) Done() <-chan struct{} { return l.done }
-
-// WaitWorker blocks until an answer that ends after the call carries an X-Worker
-// header that fulfils pred. pred is called by the goroutine that waits and
-// may use the Load. The error is ctx's or ErrStopped, wrapped.
-func (l *Load) WaitWorker(ctx context.Context, pred func(xWorker string) bool) error {
-	workers := func() map[string]int {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		return maps.Clone(l.tally.workers)
-	}
-	seen := workers()
-	return l.await(ctx, "an answer of a certain worker", func() bool {
-		now := workers()
-		for w, n := range now {
-			if n > seen[w] && pred(w) {
-				return true
-			}
-		}
-		seen = now
-		return false
-	})
-}
-
-// WaitRequests blocks until n more requests, of whatever kind, have been answered
-// well. Those under way at the call count. The error is ctx's or ErrStopped, wrapped.
-func (l *Load) WaitRequests(ctx context.Context, n int) error {
-	want := l.goodAnswers()
-	return l.await(ctx, fmt.Sprintf("%d more good answers", n), func() bool {
-		have := 0
-		for k, ok := range l.goodAnswers() {
-			have += ok - want[k]
-		}
-		return have >= n
-	})
-}
-
-// WaitEach is WaitRequests with n good answers for every kind of client.
-func (l *Load) WaitEach(ctx context.Context, n int) error {
-	want := l.goodAnswers()
-	return l.await(ctx, fmt.Sprintf("%d more good answers of each kind", n), func() bool {
-		for k, ok := range l.goodAnswers() {
-			if ok-want[k] < n {
-				return false
-			}
-		}
-		return true
-	})
-}
-
-func (l *Load) goodAnswers() map[Kind]int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	good := map[Kind]int{}
-	for k, t := range l.tally.kinds {
-		good[k] = t.ok
-	}
-	return good
-}
-
-// await blocks until cond, which is asked again after every outcome, is true.
-func (l *Load) await(ctx context.Context, what string, cond func() bool) error {
-	for {
-		// Both before cond, so that what happens after it has looked is not missed.
-		l.mu.Lock()
-		changed := l.changed
-		l.mu.Unlock()
-		ended := false
-		select {
-		case <-l.done:
-			ended = true
-		default:
-		}
-		if cond() {
-			return nil
-		}
-		if ended {
-			return fmt.Errorf("waiting for %s: %w\n%v", what, ErrStopped, l.Snapshot())
-		}
-		select {
-		case <-changed:
-		case <-l.done:
-		case <-ctx.Done():
-			return fmt.Errorf("load: waiting for %s: %w\n%v", what, context.Cause(ctx), l.Snapshot())
-		}
-	}
-}

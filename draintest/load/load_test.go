@@ -182,9 +182,9 @@ func TestNeverReady(t *testing.T) {
 // pipeServer is a right server for GET / without sockets, for tests in which time is not
 // real: before is what it does on the n-th connection, from 1, before it answers,
 // after what it does before it closes.
-func pipeServer(wg *sync.WaitGroup, before func(n int), after func(net.Conn)) func(time.Time) (net.Conn, error) {
+func pipeServer(wg *sync.WaitGroup, before func(n int), after func(net.Conn)) func(Kind, time.Time) (net.Conn, error) {
 	var n atomic.Int32
-	return func(time.Time) (net.Conn, error) {
+	return func(Kind, time.Time) (net.Conn, error) {
 		us, them := net.Pipe()
 		wg.Go(func() {
 			defer them.Close()
@@ -279,4 +279,61 @@ func TestLeftOpen(t *testing.T) {
 			t.Errorf("want one left open and no failure:\n%v", r)
 		}
 	})
+}
+
+// Of a client that cannot have more than one under way, those that could not be begun are
+// counted: the rate was not kept.
+func TestMissed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var wg sync.WaitGroup
+		dial := func(Kind, time.Time) (net.Conn, error) {
+			us, them := net.Pipe()
+			wg.Go(func() {
+				defer them.Close()
+				for br := bufio.NewReader(them); ; {
+					req, err := http.ReadRequest(br)
+					if err != nil {
+						return
+					}
+					<-time.After(time.Second)
+					io.WriteString(them, ok(req))
+				}
+			})
+			return us, nil
+		}
+		cfg := Config{Addr: "pipe:1", Clients: map[Kind]int{KeepAlive: 1}, Rate: 10}
+		l, err := start(t.Context(), &client{cfg: cfg.withDefaults(), dial: dial})
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-time.After(9950 * time.Millisecond)
+		r := l.Stop()
+		wg.Wait()
+		// 100 were due, from 0 to 9.9 s, the last one just then.
+		if r.Started != 10 || r.Missed != 89 || r.ByKind[KeepAlive].Missed != 89 || r.Behind != 0 || r.Accounted() != nil ||
+			!strings.Contains(r.String(), "up to the end: 89") {
+			t.Errorf("want 10 started and 89 missed, behind 0 (it is %v):\n%v", r.Behind, r)
+		}
+	})
+}
+
+func TestThink(t *testing.T) {
+	t.Parallel()
+	c := Config{Clients: map[Kind]int{New: 2, KeepAlive: 3, WebSocket: 1}, Rate: 10, Think: []time.Duration{time.Second, 2 * time.Second}}
+	for _, tc := range []struct {
+		k    Kind
+		nth  int
+		want time.Duration
+	}{{New, 0, 100 * time.Millisecond}, {KeepAlive, 0, time.Second}, {KeepAlive, 1, 2 * time.Second}, {KeepAlive, 2, time.Second}, {HTTP2, 3, 2 * time.Second}} {
+		if got := c.interval(tc.k, tc.nth); got != tc.want {
+			t.Errorf("client %d of kind %v waits %v, want %v", tc.nth, tc.k, got, tc.want)
+		}
+	}
+	if got := c.rate(KeepAlive); got != 2.5 {
+		t.Errorf("three clients make %v/s, want 2.5", got)
+	}
+	if c.rate(New) != 20 || c.rate(WebSocket) != 1 {
+		t.Errorf("%v/s and %v/s", c.rate(New), c.rate(WebSocket))
+	}
 }

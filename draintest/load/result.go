@@ -18,6 +18,7 @@ const (
 // Counts says what became of a number of requests.
 type Counts struct {
 	Started   int      // requests started
+	Missed    int      // not started, though their time had come before the load ended
 	OK        int      // answered well
 	Unmatched int      // of those, without the id of their request; see Config.Plain
 	Excused   int      // failed, and forgiven by Except
@@ -42,13 +43,13 @@ type Result struct {
 	// MaxInFlight or a busy machine.
 	Late time.Duration
 
-	// Behind is the longest delay between the time for which a client had nothing to do but
-	// to wait, and its awakening: how far this machine was too busy for the load. The server
-	// has no part in it.
+	// Behind is the longest delay of a client that nothing but this machine has kept from
+	// its next request: how far it was too busy for the load. The server has no part in it.
 	Behind time.Duration
 
 	// ClosedIdle counts connections of KeepAlive clients that the server closed, or sent
-	// something on, while no request was under way. The client connects anew.
+	// something on, while no request was under way, or said in an answer that it will, of WebSocket ones that it ended in order
+	// then, and of HTTP2 ones on which it said that it leaves. The client connects anew.
 	ClosedIdle int
 
 	// LeftOpen counts answers after which the server did not close the connection
@@ -77,7 +78,8 @@ func (l *Load) Snapshot() Result {
 	}
 	r.Elapsed = end.Sub(l.began)
 	for kind, t := range l.tally.kinds {
-		r.ByKind[kind] = Counts{Started: t.started, OK: t.ok, Unmatched: t.unmatched, Failures: t.failures, Latency: t.latency.latency()}
+		r.ByKind[kind] = Counts{Started: t.started, Missed: t.missed, OK: t.ok, Unmatched: t.unmatched, Failures: t.failures, Latency: t.latency.latency()}
+		r.Missed += t.missed
 		r.OK += t.ok
 		r.Unmatched += t.unmatched
 		for c, n := range t.failures {
@@ -222,6 +224,9 @@ func (r Result) String() string {
 	}
 	row("all", r.Counts)
 	w.Flush()
+	if r.Missed > 0 {
+		fmt.Fprintf(&b, "requests that could not be started when their time had come, up to the end: %d\n", r.Missed)
+	}
 	if r.Unmatched > 0 {
 		fmt.Fprintf(&b, "answers that don't say whose they are (no X-Request-Id): %d\n", r.Unmatched)
 	}
