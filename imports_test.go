@@ -30,7 +30,7 @@ func TestImports(t *testing.T) {
 		"draintest/procs":    "",
 		"internal/anchor":    "internal/launch internal/listen internal/sdnotify signals",
 		"upgrader":           "internal/fault internal/launch internal/listen internal/moving internal/sdnotify internal/wire",
-		"workerset":          "drain internal/launch internal/lifecycle internal/sdnotify internal/wire",
+		"workerset":          "drain internal/launch internal/lifecycle internal/listen internal/sdnotify internal/wire",
 		"worker":             "drain internal/listen internal/moving internal/wire signals",
 		"internal/demo":      "worker",
 		"internal/control":   "workerset",

@@ -16,8 +16,9 @@ import (
 // channel's cap.
 const maxReason = 64 << 10
 
-// run runs one function of the app and makes its failure the worker's.
-func (w *Worker) run(fn func(context.Context) error) {
+// run runs one function of the app and makes its failure the worker's, which it
+// may be able to go on after.
+func (w *Worker) run(fn func(context.Context) error, fatal bool) {
 	defer w.ended()
 	var err error
 	cause := wire.CauseError
@@ -32,7 +33,7 @@ func (w *Worker) run(fn func(context.Context) error) {
 	if err == nil || cause != wire.CausePanic && w.ctx.Err() != nil && benign(err) {
 		return
 	}
-	w.fail(cause, err, true)
+	w.fail(cause, err, fatal)
 }
 
 // benign are errors that only say that the drain has begun.
@@ -57,12 +58,14 @@ func (w *Worker) ended() {
 }
 
 // Go runs fn in a goroutine. The worker is drained only when it has returned. An
-// error or a panic of fn is a failure of the worker. Its context is the app's.
+// error or a panic of fn is a failure of the worker; where its group keeps those that
+// have failed (workerset.Group.KeepFailed), the worker goes on without fn. Its context
+// is the app's.
 func (w *Worker) Go(fn func(context.Context) error) {
 	w.mu.Lock()
 	w.running++
 	w.mu.Unlock()
-	go w.run(fn)
+	go w.run(fn, !w.keeps)
 }
 
 // Fail says that this worker should be replaced because of err: the parent is

@@ -93,6 +93,7 @@ type Worker struct {
 	log   *slog.Logger
 	conn  *wire.Conn // nil without a parent
 	eager bool       // may accept as soon as it is ready, without the parent's word
+	keeps bool       // its group keeps workers that have failed
 	ctx   context.Context
 	stop  context.CancelFunc
 
@@ -211,7 +212,7 @@ func Run(ctx context.Context, cfg Config, app App) error {
 // hangs.
 func (w *Worker) start(app App) {
 	w.running = 1
-	go w.run(func(ctx context.Context) error { return app(ctx, w) })
+	go w.run(func(ctx context.Context) error { return app(ctx, w) }, true)
 }
 
 // finish waits for the worker's end: nothing runs any more, and the parent lets it

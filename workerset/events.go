@@ -39,6 +39,7 @@ type event struct {
 	note   *sdnotify.Note // a notification
 	probed bool           // it was asked over HTTP; lost says why that is no answer
 	died   bool           // the process has ended
+	closed bool           // a stream that it had left open has ended
 	status launch.Status  // with died
 }
 
@@ -48,6 +49,8 @@ func (s *Set) handle(ev event) {
 	switch {
 	case s.yielded:
 		s.held = append(s.held, ev)
+	case ev.closed:
+		s.streamEnded(in)
 	case in.state == lifecycle.Exited:
 		if ev.note != nil {
 			ev.note.Done()
@@ -67,9 +70,9 @@ func (s *Set) handle(ev event) {
 	case ev.lost == nil:
 		s.message(in, ev.line)
 	case in.foreign() && channelEnded(ev.lost) && in.dead == nil:
-		in.deaf = true // a program that has no use for it may close it
+		s.deafened(in) // a program that has no use for it may close it
 	case channelEnded(ev.lost):
-		in.deaf = true
+		s.deafened(in)
 		s.half(in)
 	default:
 		s.garbage(in, ev.lost)
@@ -124,13 +127,13 @@ func (s *Set) garbage(in *incarnation, err error) {
 	if in.foreign() {
 		// A descriptor that it does not know, and has written to by mistake.
 		s.log.Warn("program wrote what is no message to its channel, which is closed", "worker", in.name(), "id", in.id, "pid", in.pid(), "error", err)
-		in.deaf = true
+		s.deafened(in)
 		in.conn.Close()
 		return
 	}
 	s.log.Error("worker sent garbage, its channel is closed", "worker", in.name(), "id", in.id, "pid", in.pid(), "error", err)
-	in.deaf = true
 	s.blame(in, wire.CauseChannel, err.Error())
+	s.deafened(in)
 	s.apply(in, lifecycle.Lost)
 }
 
@@ -163,6 +166,7 @@ func (s *Set) message(in *incarnation, line []byte) {
 		s.garbage(in, err)
 	case says:
 		in.greeted = true
+		s.announce(in, Event{Kind: EventOnline})
 		s.observe(in, st)
 	case string(line) == `"ready"`:
 		in.said = true
@@ -227,6 +231,7 @@ func (s *Set) blame(in *incarnation, cause wire.Cause, reason string) {
 	in.cause, in.reason = cause, reason
 	if cause.Failure() {
 		in.group.failures++
+		s.announceFault(in, cause, reason)
 	}
 	if first {
 		in.blamedAt = time.Now()
@@ -239,7 +244,7 @@ func (s *Set) blame(in *incarnation, cause wire.Cause, reason string) {
 }
 
 func (s *Set) startTimedOut(in *incarnation) {
-	reason := fmt.Sprintf("not ready after %v", in.group.StartTimeout)
+	reason := fmt.Sprintf("not ready after %v", in.as.StartTimeout)
 	if in.unready != nil {
 		reason += ": " + in.unready.Error()
 	}
