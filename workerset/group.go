@@ -20,8 +20,11 @@ type User = launch.User
 const Slot = "{slot}"
 
 // socketsOf is the names of the sockets that the worker in a slot gets.
-func (g *Group) socketsOf(slot int) []string {
-	names := slices.Clone(g.Sockets)
+func (g *Group) socketsOf(slot int) []string { return Expand(g.Sockets, slot) }
+
+// Expand puts a slot in for Slot in names.
+func Expand(names []string, slot int) []string {
+	names = slices.Clone(names)
 	for i, name := range names {
 		names[i] = strings.ReplaceAll(name, Slot, strconv.Itoa(slot))
 	}
