@@ -153,7 +153,11 @@ func (s *Set) deafened(in *incarnation) {
 
 // voluntary: its end was decided here, or it has said before that it goes.
 func (in *incarnation) voluntary() bool {
-	return in.dismissed || in.released || in.cause != "" && !in.cause.Failure()
+	switch in.cause {
+	case wire.CauseRetire, wire.CauseDone, wire.CauseError, wire.CausePanic, wire.CauseHandlerPanic:
+		return true
+	}
+	return in.dismissed
 }
 
 // streamEnded: what a worker that has exited had left open has ended.

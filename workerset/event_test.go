@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -122,15 +123,10 @@ func (l *newsLog) await(t *testing.T, kind workerset.EventKind, group string, id
 // index is where in the order something was told.
 func (l *newsLog) index(t *testing.T, kind workerset.EventKind, group string, id int) int {
 	t.Helper()
+	told := l.await(t, kind, group, id)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for i, ev := range l.events {
-		if ev.Kind == kind && ev.Group == group && ev.ID == id {
-			return i
-		}
-	}
-	t.Fatalf("%s of %s, id %d, is not told", kind, group, id)
-	return 0
+	return slices.Index(l.events, told)
 }
 
 func (h *harness) tells(group string, id int, want string) {
