@@ -131,9 +131,10 @@ func (c Config) command() bool {
 	return slices.ContainsFunc(c.groups(1), func(g Group) bool { return len(g.Command) > 0 })
 }
 
-// validateGroups says which group can't work.
+// validateGroups says which group can't work. To a worker, who may be another user than
+// its parent, it is all the same.
 func (c Config) validateGroups() error {
-	if len(c.Groups) == 0 {
+	if len(c.Groups) == 0 || worker.Inherited() {
 		return nil
 	}
 	if c.Single {

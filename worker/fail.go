@@ -16,6 +16,16 @@ import (
 // channel's cap.
 const maxReason = 64 << 10
 
+// failure is one that the parent has not been told of yet, because it has to forgive
+// another one first.
+type failure struct {
+	cause  wire.Cause
+	reason string
+}
+
+// maxUnsaid is how many of them are kept. All are in the log.
+const maxUnsaid = 16
+
 // run runs one function of the app and makes its failure the worker's, which it
 // may be able to go on after.
 func (w *Worker) run(fn func(context.Context) error, fatal bool) {
@@ -137,6 +147,9 @@ func (w *Worker) depart(cause wire.Cause, reason string, code int, fatal bool) {
 	st := &w.state
 	if st.Cause != "" && (!cause.Failure() || st.Cause.Failure() && (st.Fatal || !fatal)) {
 		w.retireAsks = w.retireAsks || cause == wire.CauseRetire
+		if w.keeps && cause.Failure() && len(w.unsaid) < maxUnsaid {
+			w.unsaid = append(w.unsaid, failure{cause, reason})
+		}
 		return
 	}
 	st.Cause, st.Reason, st.Fatal = cause, reason[:min(len(reason), maxReason)], fatal
@@ -177,7 +190,14 @@ func (w *Worker) forgiven() {
 	st.Cause, st.Reason, w.exitCode = "", "", 0
 	again := w.retireAsks
 	w.retireAsks = false
+	var next failure
+	if len(w.unsaid) > 0 {
+		next, w.unsaid = w.unsaid[0], w.unsaid[1:]
+	}
 	w.mu.Unlock()
+	if next.cause != "" {
+		w.depart(next.cause, next.reason, 1, false)
+	}
 	if again {
 		w.retire()
 	}

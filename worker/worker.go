@@ -124,6 +124,7 @@ type Worker struct {
 
 	unheard    *time.Timer // drains when the parent does not answer a failure
 	retireAsks bool        // a retirement waits behind a failure that may be forgiven
+	unsaid     []failure   // where the group keeps those that have failed
 }
 
 // Main runs app as a worker and exits: with 0 after an orderly drain, with 1

@@ -233,8 +233,7 @@ func (s *Set) say(in *incarnation, ev lifecycle.Event) {
 		s.log.Info("worker serves", attrs...)
 	case in.state == lifecycle.Serving:
 		s.log.Debug("worker adopted", attrs...)
-	case ev == lifecycle.Tolerated && in.as.KeepFailed:
-		s.log.Error("worker failed and goes on", append(attrs, "cause", string(in.report.Cause), "reason", in.report.Reason)...)
+	case ev == lifecycle.Tolerated && in.as.KeepFailed: // see tolerate
 	case ev == lifecycle.Tolerated:
 		s.log.Warn("worker failed and goes on, degraded: its group fails too often to replace it", append(attrs, "cause", string(in.report.Cause), "reason", in.report.Reason)...)
 	case ev == lifecycle.Failed && !in.cause.Failure():

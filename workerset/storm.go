@@ -38,6 +38,10 @@ func (s *Set) tolerate(in *incarnation, st wire.State) {
 	in.group.failures++
 	in.forgiven, in.forgivenReason = st.Cause, st.Reason
 	s.announceFault(in, st.Cause, st.Reason)
+	if in.as.KeepFailed {
+		s.log.Error("worker failed and goes on", "worker", in.name(), "id", in.id, "pid", in.pid(), "generation", in.generation,
+			"cause", string(st.Cause), "reason", st.Reason)
+	}
 	s.apply(in, lifecycle.Tolerated)
 }
 
