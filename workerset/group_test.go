@@ -538,3 +538,28 @@ func TestScaledBeyond(t *testing.T) {
 		t.Errorf("%+v", g)
 	}
 }
+
+// TestProgramNamed: by which name and where a program is executed, and that what it
+// prints goes through as it is.
+func TestProgramNamed(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	named := foreigners(t, "named", "print as it is;catch;notify READY=1;term;exit 0")
+	named.Program.Name, named.Program.Dir, named.Program.Args = "another name", dir, []string{"-x"}
+	h := newSet(t, func(c *workerset.Config) {
+		c.Output = workerset.OutputRaw
+		c.Groups = append(c.Groups, named)
+	}).serve()
+	pid := h.group("named").Workers[0].Pid
+	cmdline, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	if err != nil || string(cmdline) != "another name\x00-x\x00" {
+		t.Errorf("%q, %v", cmdline, err)
+	}
+	if cwd, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", pid)); err != nil || cwd != dir {
+		t.Errorf("it is in %q, %v", cwd, err)
+	}
+	h.stop()
+	if b, err := os.ReadFile(h.out); err != nil || string(b) != "as it is\ngot terminated\n" {
+		t.Errorf("%q, %v", b, err)
+	}
+}
