@@ -13,9 +13,10 @@ import (
 // scaleBy is what TTIN and TTOU ask for.
 func (p *parent) scaleBy(n int) signals.Action {
 	return func(ctx context.Context) error {
-		count, err := p.set.ScaleBy(ctx, webGroup, n)
+		group := p.cfg.mainGroup()
+		count, err := p.set.ScaleBy(ctx, group, n)
 		if err == nil {
-			p.log.Info("scaled", "group", webGroup, "count", count)
+			p.log.Info("scaled", "group", group, "count", count)
 		}
 		return err
 	}

@@ -5,13 +5,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 
 	"github.com/handover-go/handover/internal/listen"
 	"github.com/handover-go/handover/workerset"
 )
-
-// webGroup is the name of the one group of workers.
-const webGroup = "web"
 
 // build opens the sockets and makes the worker set, for so many CPUs.
 func (p *parent) build(n int) error {
@@ -19,72 +17,119 @@ func (p *parent) build(n int) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrConfig, err)
 	}
-	fds, queues := map[string]int{}, map[string]workerset.Queue{}
+	groups := p.cfg.groups(n)
+	fds := map[string]int{}
 	for _, spec := range specs {
 		s, err := p.up.Open(spec.Name, spec.Network, spec.Addr)
 		if err != nil {
 			return err
 		}
-		if len(p.cfg.Command) > 0 {
+		if programsOnly(groups, spec.Name) {
 			if err := s.MakeBlocking(); err != nil {
 				return err
 			}
 		}
 		p.sockets = append(p.sockets, s)
 		fds[spec.Name] = s.Fd()
-		if len(p.cfg.Command) == 0 && (spec.Kind() == "tcp" || spec.Kind() == "unix") {
-			give, take, err := p.up.Queue(spec.Name)
-			if err != nil {
-				return err
-			}
-			queues[spec.Name] = workerset.Queue{Give: give, Take: take}
-		}
 	}
 	if err := p.openControl(); err != nil {
 		return err
 	}
-	workers := p.cfg.Workers
-	if workers == 0 {
-		workers = n
+	cfg := workerset.Config{
+		Name: p.cfg.Name, Generation: p.up.Generation(), Sockets: fds, Output: p.cfg.Program.Output, CPUs: n,
+		StopDelay: p.cfg.StopDelay, MaxRestarts: p.cfg.MaxRestarts, Trial: true,
+		Started: p.entrust, Observe: p.observe, Events: p.cfg.Events, Logger: p.log,
 	}
-	stdout, stderr := p.up.Stdio()
-	program, err := p.cfg.program()
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrConfig, err)
+	cfg.Stdout, cfg.Stderr = p.up.Stdio()
+	for _, g := range groups {
+		wg, err := p.group(g, specs)
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrConfig, err)
+		}
+		cfg.Groups = append(cfg.Groups, wg)
+		if g.Name == p.cfg.mainGroup() {
+			p.program = wg.Program.Path
+		}
 	}
-	p.set, err = workerset.New(workerset.Config{
-		Name:       p.cfg.Name,
-		Program:    program,
-		Generation: p.up.Generation(),
-		Groups: []workerset.Group{{
-			Name: webGroup, Count: workers, Surge: p.cfg.Surge, Queues: queues,
-			StartTimeout: p.cfg.StartTimeout, DrainTimeout: p.cfg.DrainTimeout,
-			Ready: p.cfg.Ready, Heartbeat: p.cfg.Heartbeat, HungAfter: p.cfg.HungAfter,
-			DrainSignal: p.cfg.Program.DrainSignal, ReopenSignal: p.cfg.Program.ReopenSignal,
-			NodeChannel: p.cfg.Program.NodeChannel,
-		}},
-		Sockets: fds, Stdout: stdout, Stderr: stderr, Output: p.cfg.Program.Output, CPUs: n,
-		StopDelay: p.cfg.StopDelay, MaxRestarts: p.cfg.MaxRestarts, Trial: true, Started: p.entrust, Observe: p.observe, Logger: p.log,
-	})
-	if p.program = program.Path; p.program == "" {
+	p.set, err = workerset.New(cfg)
+	if p.program == "" {
 		p.program, _ = os.Executable()
 	}
 	return err
 }
 
+// group is what the worker set makes of one of this generation's groups.
+func (p *parent) group(g Group, specs []listen.Spec) (workerset.Group, error) {
+	wg, err := g.workers()
+	if err != nil {
+		return wg, err
+	}
+	program, err := g.program()
+	if err != nil {
+		if g.Name != webGroup {
+			err = fmt.Errorf("group %q: %w", g.Name, err)
+		}
+		return wg, err
+	}
+	wg.Program = &program
+	wg.Queues = map[string]workerset.Queue{}
+	for _, spec := range specs {
+		if len(g.Command) > 0 || !g.has(spec.Name) || spec.Kind() != "tcp" && spec.Kind() != "unix" {
+			continue
+		}
+		give, take, err := p.up.Queue(g.queue(spec.Name))
+		if err != nil {
+			return wg, err
+		}
+		wg.Queues[spec.Name] = workerset.Queue{Give: give, Take: take}
+	}
+	return wg, nil
+}
+
+// has reports whether all of a group's workers have a socket.
+func (g Group) has(socket string) bool {
+	return g.Sockets == nil || slices.Contains(g.Sockets, socket)
+}
+
+// queue is the name of the queue by which connections of a socket move between the
+// workers of a group: to those of another they never go, which may be another program.
+// It depends on nothing else, so that it is the same one in the next generation.
+func (g Group) queue(socket string) string {
+	if g.Name == webGroup {
+		return socket
+	}
+	return g.Name + "/" + socket
+}
+
+// programsOnly reports whether a socket is for programs alone, which may expect it to
+// block. It is one flag for all who share it.
+func programsOnly(groups []Group, socket string) bool {
+	return !slices.ContainsFunc(groups, func(g Group) bool {
+		if len(g.Command) > 0 {
+			return false
+		}
+		for slot := 1; slot <= g.Workers; slot++ {
+			if slices.Contains(workerset.Expand(g.Sockets, slot), socket) {
+				return true
+			}
+		}
+		return g.Sockets == nil
+	})
+}
+
 // program is what the workers of this generation execute: the command as it is
 // found now. A symbolic link in its path, or in the working directory's, may lead
 // elsewhere by the next generation.
-func (c Config) program() (workerset.Program, error) {
-	if len(c.Command) == 0 {
+func (g Group) program() (workerset.Program, error) {
+	if len(g.Command) == 0 {
 		return workerset.Program{}, nil
 	}
-	found, err := exec.LookPath(c.Command[0])
+	found, err := exec.LookPath(g.Command[0])
 	if err == nil {
 		found, err = filepath.Abs(found)
 	}
 	if err != nil {
-		return workerset.Program{}, fmt.Errorf("program %q: %w", c.Command[0], err)
+		return workerset.Program{}, fmt.Errorf("program %q: %w", g.Command[0], err)
 	}
 	path, err := filepath.EvalSymlinks(found)
 	if err != nil {
@@ -99,7 +144,7 @@ func (c Config) program() (workerset.Program, error) {
 	}
 	// Some programs find what belongs to them by the name that they are called by.
 	return workerset.Program{
-		Path: path, Name: found, Args: c.Command[1:], Dir: dir,
-		Umask: c.Program.Umask, Limits: c.Program.Limits,
+		Path: path, Name: found, Args: g.Command[1:], Dir: dir,
+		Umask: g.Program.Umask, Limits: g.Program.Limits,
 	}, nil
 }

@@ -62,6 +62,11 @@ type Config struct {
 	// Program says more about it: DrainSignal, Ready and so on. They may be left
 	// out.
 	Program ProgramConfig
+	// Groups, if set, are the kinds of workers that the service has, in any order; what
+	// is said here is the default of each. Without it there is one, "web", of all
+	// sockets. An upgrade may add, drop, change and reorder them: a group is known by
+	// its name, and the workers of one that is not there any more are drained.
+	Groups []Group
 	// Workers is the number of worker processes. Default: as many as the CPUs
 	// that the cgroup's quota allows.
 	Workers int
@@ -106,6 +111,9 @@ type Config struct {
 	Single bool
 	// Started, if set, is called in the first parent when all workers serve.
 	Started func(Info)
+	// Events, if set, is told what happens to the workers, in the parent that decides
+	// about them: see workerset.Event, and workerset.Config.Events for how.
+	Events func(workerset.Event)
 	// Logger gets what happens. Default slog.Default().
 	Logger *slog.Logger
 }
@@ -173,6 +181,9 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Single && len(c.Command) > 0 {
 		return bad("a single process runs the app: a command needs parent and workers")
 	}
+	if err := c.validateGroups(); err != nil {
+		return bad("%w", err)
+	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
@@ -210,13 +221,13 @@ func Run(cfg Config, app worker.App) (int, error) {
 	}
 	role := os.Getenv(envRole)
 	switch {
-	case len(cfg.Command) > 0 && !launch.Supported:
+	case (len(cfg.Groups) > 0 || cfg.command()) && !launch.Supported:
 		return 1, launch.ErrUnsupported
 	case worker.Inherited() || cfg.Single || !launch.Supported:
 		if !worker.Inherited() && !cfg.Single {
 			cfg.Logger.Warn("one process without upgrades: parent and workers need Linux", "os", runtime.GOOS)
 		}
-		err := worker.Run(context.Background(), cfg.worker(), app)
+		err := worker.Run(context.Background(), cfg.worker(), cfg.app(app))
 		return worker.ExitCode(err), err
 	case role == roleAnchor:
 		return anchor.Run(anchor.Config{

@@ -33,7 +33,7 @@ func TestImports(t *testing.T) {
 		"internal/compare":   "drain draintest draintest/load internal/demo signals upgrader",
 		"internal/anchor":    "internal/launch internal/listen internal/sdnotify signals",
 		"upgrader":           "internal/fault internal/launch internal/listen internal/moving internal/sdnotify internal/wire",
-		"workerset":          "drain internal/launch internal/lifecycle internal/router internal/sdnotify internal/wire message",
+		"workerset":          "drain internal/launch internal/lifecycle internal/listen internal/router internal/sdnotify internal/wire message",
 		"worker":             "drain internal/listen internal/moving internal/wire message signals",
 		"internal/demo":      "worker",
 		"internal/control":   "workerset",
@@ -74,13 +74,55 @@ func TestImports(t *testing.T) {
 
 // TestTraps: every test that docs/traps.md names is there.
 func TestTraps(t *testing.T) {
-	doc, err := os.ReadFile("docs/traps.md")
+	if named := namedTests(t, "docs/traps.md"); named < 30 {
+		t.Errorf("%d tests named", named)
+	}
+}
+
+// TestNodeTable: so is every one of docs/node.md, whose rows say what shows it, or why
+// there is nothing to show.
+func TestNodeTable(t *testing.T) {
+	if named := namedTests(t, "docs/node.md"); named < 100 {
+		t.Errorf("%d tests named", named)
+	}
+	doc, err := os.ReadFile("docs/node.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := 0
+	for line := range strings.Lines(string(doc)) {
+		line = strings.TrimSpace(line)
+		if !strings.HasPrefix(line, "|") || strings.HasPrefix(line, "|---") || strings.HasSuffix(line, "| test |") {
+			continue
+		}
+		rows++
+		cells := strings.Split(strings.Trim(line, "|"), "|")
+		if len(cells) != 3 {
+			t.Errorf("%d cells: %s", len(cells), line)
+			continue
+		}
+		what, here, shows := strings.TrimSpace(cells[0]), strings.TrimSpace(cells[1]), strings.TrimSpace(cells[2])
+		_, reason, _ := strings.Cut(shows, "not wanted: ")
+		if named := regexp.MustCompile(`^([a-z/]+ )?Test\w+(, ([a-z/]+ )?Test\w+)*$`).MatchString(shows); what == "" || (here == "") != (reason != "") ||
+			shows != "open" && !named && reason == "" {
+			t.Errorf("it says neither what shows it nor why not: %s", line)
+		}
+	}
+	if rows < 120 {
+		t.Errorf("%d rows", rows)
+	}
+}
+
+// namedTests counts the tests that a table names, each of which has to be there.
+func namedTests(t *testing.T, file string) (named int) {
+	t.Helper()
+	doc, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
 	// Of which package: the one that was named last in the row.
 	words := regexp.MustCompile(`\|\n\|[^|]*\||(?:[a-z/]+ )?Test\w+`).FindAllString(string(doc), -1)
-	dir, named := ".", 0
+	dir := "."
 	for _, w := range words {
 		pkg, name, ok := strings.Cut(w, " Test")
 		switch {
@@ -107,9 +149,7 @@ func TestTraps(t *testing.T) {
 			t.Errorf("no Test%s in %s", name, dir)
 		}
 	}
-	if named < 30 {
-		t.Errorf("%d tests named", named)
-	}
+	return named
 }
 
 func isDir(name string) bool {

@@ -182,7 +182,9 @@ func (p *parent) info(ctx context.Context) Info {
 	info.Listen = p.listening()
 	if st, err := p.set.Status(ctx); err == nil {
 		for _, g := range st.Groups {
-			info.Workers += g.Count
+			if len(g.Sockets) > 0 {
+				info.Workers += g.Count
+			}
 		}
 	}
 	return info

@@ -29,18 +29,20 @@ func TestReadmePrograms(t *testing.T) {
 		t.Fatal(err)
 	}
 	programs := regexp.MustCompile("(?s)```go\n(package main.*?)```").FindAllSubmatch(readme, -1)
-	if len(programs) != 2 {
-		t.Fatalf("the README has %d programs, not 2", len(programs))
+	if len(programs) != 3 {
+		t.Fatalf("the README has %d programs, not 3", len(programs))
 	}
 	edit := match(string(readme), `\n(go mod edit .*)\n`)
 	if edit == "" {
 		t.Fatal("the README does not say how to use a checkout")
 	}
 	for i, p := range programs {
-		t.Run([]string{"workers", "one process"}[i], func(t *testing.T) {
+		t.Run([]string{"workers", "one process", "groups"}[i], func(t *testing.T) {
 			dir := t.TempDir()
 			addr := freeAddr(t)
+			other := freeAddr(t)
 			source := bytes.ReplaceAll(p[1], []byte("127.0.0.1:8080"), []byte(addr))
+			source = bytes.ReplaceAll(source, []byte("127.0.0.1:8081"), []byte(other))
 			if err := os.WriteFile(filepath.Join(dir, "main.go"), source, 0o644); err != nil {
 				t.Fatal(err)
 			}
@@ -91,6 +93,9 @@ func TestReadmePrograms(t *testing.T) {
 				t.Fatal(err)
 			}
 			eventually(t, addr, "generation 2\n")
+			if i == 2 {
+				eventually(t, other, "hello from admin/1, started with \"--use admin\", of generation 2\n")
+			}
 			last := pid()
 			ends := func() {
 				if err := cmd.Wait(); err != nil {
@@ -103,7 +108,7 @@ func TestReadmePrograms(t *testing.T) {
 			if err := syscall.Kill(last, syscall.SIGTERM); err != nil {
 				t.Fatal(err)
 			}
-			if i == 0 {
+			if i != 1 {
 				ends()
 			} else { // an orphan by now, and ours, since this test is the subreaper
 				var ws syscall.WaitStatus

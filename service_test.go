@@ -82,7 +82,7 @@ func serviceMain() {
 	if os.Getenv("TEST_LOG") == "json" {
 		output = workerset.OutputJSON
 	}
-	handover.Main(handover.Config{
+	cfg := handover.Config{
 		Name:           "service",
 		Command:        strings.Fields(os.Getenv("TEST_COMMAND")),
 		Program:        handover.ProgramConfig{Output: output},
@@ -98,7 +98,9 @@ func serviceMain() {
 		Started: func(i handover.Info) {
 			log.Info("started", "pid", i.Pid, "listen", strings.Join(i.Listen, ","))
 		},
-	}, testApp)
+	}
+	groupsOf(&cfg)
+	handover.Main(cfg, testApp)
 }
 
 // testApp is the built-in app, or one that does not come up.

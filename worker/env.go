@@ -73,6 +73,8 @@ func newWorker(ctx context.Context, cfg Config) (*Worker, error) {
 	}
 	w.eager = !Inherited() || os.Getenv(wire.EnvAccept) != ""
 	os.Unsetenv(wire.EnvAccept)
+	w.keeps = os.Getenv(wire.EnvKeep) != ""
+	os.Unsetenv(wire.EnvKeep)
 	if !Inherited() {
 		if err := w.ownSockets(); err != nil {
 			return nil, bad("%w", err)

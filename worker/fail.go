@@ -16,8 +16,19 @@ import (
 // channel's cap.
 const maxReason = 64 << 10
 
-// run runs one function of the app and makes its failure the worker's.
-func (w *Worker) run(fn func(context.Context) error) {
+// failure is one that the parent has not been told of yet, because it has to forgive
+// another one first.
+type failure struct {
+	cause  wire.Cause
+	reason string
+}
+
+// maxUnsaid is how many of them are kept. All are in the log.
+const maxUnsaid = 16
+
+// run runs one function of the app and makes its failure the worker's, which it
+// may be able to go on after.
+func (w *Worker) run(fn func(context.Context) error, fatal bool) {
 	defer w.ended()
 	var err error
 	cause := wire.CauseError
@@ -32,7 +43,7 @@ func (w *Worker) run(fn func(context.Context) error) {
 	if err == nil || cause != wire.CausePanic && w.ctx.Err() != nil && benign(err) {
 		return
 	}
-	w.fail(cause, err, true)
+	w.fail(cause, err, fatal)
 }
 
 // benign are errors that only say that the drain has begun.
@@ -57,12 +68,14 @@ func (w *Worker) ended() {
 }
 
 // Go runs fn in a goroutine. The worker is drained only when it has returned. An
-// error or a panic of fn is a failure of the worker. Its context is the app's.
+// error or a panic of fn is a failure of the worker; where its group keeps those that
+// have failed (workerset.Group.KeepFailed), the worker goes on without fn. Its context
+// is the app's.
 func (w *Worker) Go(fn func(context.Context) error) {
 	w.mu.Lock()
 	w.running++
 	w.mu.Unlock()
-	go w.run(fn)
+	go w.run(fn, !w.keeps)
 }
 
 // Fail says that this worker should be replaced because of err: the parent is
@@ -134,6 +147,9 @@ func (w *Worker) depart(cause wire.Cause, reason string, code int, fatal bool) {
 	st := &w.state
 	if st.Cause != "" && (!cause.Failure() || st.Cause.Failure() && (st.Fatal || !fatal)) {
 		w.retireAsks = w.retireAsks || cause == wire.CauseRetire
+		if w.keeps && cause.Failure() && len(w.unsaid) < maxUnsaid {
+			w.unsaid = append(w.unsaid, failure{cause, reason})
+		}
 		return
 	}
 	st.Cause, st.Reason, st.Fatal = cause, reason[:min(len(reason), maxReason)], fatal
@@ -174,7 +190,14 @@ func (w *Worker) forgiven() {
 	st.Cause, st.Reason, w.exitCode = "", "", 0
 	again := w.retireAsks
 	w.retireAsks = false
+	var next failure
+	if len(w.unsaid) > 0 {
+		next, w.unsaid = w.unsaid[0], w.unsaid[1:]
+	}
 	w.mu.Unlock()
+	if next.cause != "" {
+		w.depart(next.cause, next.reason, 1, false)
+	}
 	if again {
 		w.retire()
 	}

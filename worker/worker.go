@@ -97,6 +97,7 @@ type Worker struct {
 	mail  outgoing // of post
 	mute  bool     // handlers of messages have not come to their end
 	eager bool     // may accept as soon as it is ready, without the parent's word
+	keeps bool     // its group keeps workers that have failed
 	ctx   context.Context
 	stop  context.CancelFunc
 
@@ -127,6 +128,7 @@ type Worker struct {
 
 	unheard    *time.Timer // drains when the parent does not answer a failure
 	retireAsks bool        // a retirement waits behind a failure that may be forgiven
+	unsaid     []failure   // where the group keeps those that have failed
 }
 
 // Main runs app as a worker and exits: with 0 after an orderly drain, with 1
@@ -216,7 +218,7 @@ func Run(ctx context.Context, cfg Config, app App) error {
 // hangs.
 func (w *Worker) start(app App) {
 	w.running = 1
-	go w.run(func(ctx context.Context) error { return app(ctx, w) })
+	go w.run(func(ctx context.Context) error { return app(ctx, w) }, true)
 }
 
 // finish waits for the worker's end: nothing runs any more, and the parent lets it

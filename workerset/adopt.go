@@ -83,7 +83,7 @@ func (s *Set) adopt(e Estate) {
 		g.failures += gs.Failures
 		g.budget.Full = gs.BudgetFull
 		if g.configured == gs.Configured && gs.Count > 0 {
-			g.Count = gs.Count // scaled at run time, and nobody has said otherwise since
+			_ = s.scale(g, gs.Count) // scaled at run time, and nobody has said otherwise since
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(e.Files)) {
@@ -201,6 +201,11 @@ func (s *Set) adoptOne(identity string, e Estate, st estateState, post postState
 	if in.hungAfter == 0 {
 		in.hungAfter = in.group.HungAfter
 	}
+	in.as = in.group.Group
+	if ws.DrainSignal > 0 {
+		in.as.DrainSignal = syscall.Signal(ws.DrainSignal) // that of the program that it is
+	}
+	in.announced = toldOf(ws)
 	return in, nil
 }
 
@@ -213,7 +218,7 @@ func (s *Set) groupNamed(name string) *group {
 		}
 	}
 	g := newGroup(Group{
-		Name: name, Surge: 1, StartTimeout: DefaultStartTimeout, DrainTimeout: drain.DefaultTimeout,
+		Name: name, Program: &s.cfg.Program, Surge: 1, StartTimeout: DefaultStartTimeout, DrainTimeout: drain.DefaultTimeout,
 		DrainSignal: syscall.SIGTERM, Heartbeat: DefaultHeartbeat, HungAfter: DefaultHungAfter,
 	})
 	g.dropped = true

@@ -78,6 +78,10 @@ var apps = map[string]worker.App{
 	"exit at start":  func(context.Context, *worker.Worker) error { os.Exit(7); return nil },
 	"done at start":  func(context.Context, *worker.Worker) error { return nil },
 	"hang at start":  func(context.Context, *worker.Worker) error { select {} },
+	"prints": func(ctx context.Context, w *worker.Worker) error {
+		fmt.Println("not for you")
+		return serve(ctx, w)
+	},
 	// Not ready, but otherwise well behaved.
 	"slow start": func(ctx context.Context, _ *worker.Worker) error { <-ctx.Done(); return ctx.Err() },
 }

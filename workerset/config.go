@@ -74,14 +74,30 @@ const (
 
 // Group is a number of workers that are alike.
 type Group struct {
-	Name    string   // a word without '/' and ':'
-	Count   int      // workers, at least 1
-	Surge   int      // workers beyond Count while a group is rolled; default 1
-	Sockets []string // names of those in Config.Sockets; default (nil) all
+	Name  string // a word without '/' and ':'
+	Count int    // workers, at least 1
+	// Program, if set, is what this group executes instead of Config.Program.
+	Program *Program
+	// User, if set, is who its workers run as; only root may start others as somebody
+	// else. Their environment stays what it is, HOME too. A socket is theirs whoever
+	// has bound it, so that port 80 is no matter. Default: this process's own.
+	User *User
+	// After names groups that go before: this one starts its first worker when one of
+	// each of those could serve, also in a trial, and stops when those that go after it
+	// have ended. Later nobody waits: while one of them is down, workers of this group
+	// are replaced as ever.
+	After []string
+	Surge int // workers beyond Count while a group is rolled; default 1
+	// Sockets are names of those in Config.Sockets; default (nil) all, and none if it is
+	// empty. A worker without sockets says that it is ready by worker.Worker.Ready. In a
+	// name, Slot stands for the worker's slot: "admin-{slot}" is a socket of its own for
+	// each, "admin-1", "admin-2" and so on, of which there have to be enough.
+	Sockets []string
 	// Queues are those by which connections move between the group's workers, by the
 	// name of the socket that they were accepted from: idle ones of HTTP/1 that a
 	// draining worker has, which clients do not notice. They stay the caller's, like
-	// Sockets. Workers of a Program with a path do not get them.
+	// Sockets. Workers of a Program with a path do not get them, and sockets of a slot's
+	// own have none: nobody else serves them.
 	Queues map[string]Queue
 	Args   []string // appended to Program.Args
 	Env    []string // appended to Program.Env; of two entries with one name the last counts
@@ -98,6 +114,16 @@ type Group struct {
 	// a client that can make the app panic is not to stop the service.
 	Burst int
 	Per   time.Duration
+	// MaxRestarts and RestartWindow, if set, go before those of Config.
+	MaxRestarts   int
+	RestartWindow time.Duration
+	// KeepFailed keeps workers that say that they have failed, and could go on: nobody
+	// replaces them. Each failure is logged, and an EventError. They are shown as
+	// degraded. A worker that dies, or whose app has ended, is replaced as ever.
+	KeepFailed bool
+	// Silent: what its workers print is not passed on. Of a Program with a path it is
+	// read, and its end is in the reasons of failures.
+	Silent bool
 	// DrainSignal asks a foreign worker to drain. Default SIGTERM.
 	DrainSignal syscall.Signal
 	// ReopenSignal is what Reopen sends to a foreign worker; 0 is none. Others get
@@ -159,6 +185,11 @@ type Config struct {
 	// Observe, if set, is called for every change of a worker's state, from the
 	// set's loop: it must not block and not call the set.
 	Observe func(Change)
+	// Events, if set, is told what happens to the workers: see Event. It is called with
+	// one after the other from a goroutine of its own, and may call the set. One that is
+	// slow delays events and never the set. Run returns when it has been told all, and
+	// it is not called after that.
+	Events func(Event)
 }
 
 // Started is a worker's process. The files are the set's; whoever needs

@@ -44,6 +44,7 @@ func (s *Set) died(in *incarnation) {
 	s.count(in)
 	s.apply(in, lifecycle.Died)
 	s.logExit(in)
+	s.announceExit(in)
 	if !in.dismissed {
 		s.restarted(in)
 		if wasReady {
@@ -58,14 +59,14 @@ func (s *Set) died(in *incarnation) {
 func (s *Set) restarted(in *incarnation) {
 	g := in.group
 	g.restarts++
-	if s.cfg.MaxRestarts == 0 || s.stopping {
+	if g.MaxRestarts == 0 || s.stopping {
 		return
 	}
 	now := time.Now()
-	g.recent = slices.DeleteFunc(append(g.recent, now), func(t time.Time) bool { return now.Sub(t) > s.cfg.RestartWindow })
-	if len(g.recent) > s.cfg.MaxRestarts {
+	g.recent = slices.DeleteFunc(append(g.recent, now), func(t time.Time) bool { return now.Sub(t) > g.RestartWindow })
+	if len(g.recent) > g.MaxRestarts {
 		s.fatal = fmt.Errorf("%w: %d of group %q within %v, the last one, %s: %s: %s",
-			ErrTooManyRestarts, len(g.recent), g.Name, s.cfg.RestartWindow, in.name(), in.cause, in.reason)
+			ErrTooManyRestarts, len(g.recent), g.Name, g.RestartWindow, in.name(), in.cause, in.reason)
 		s.log.Error("giving up", "error", s.fatal)
 		s.end(lifecycle.Stop)
 	}
@@ -77,7 +78,7 @@ func (s *Set) lastWords(in *incarnation) {
 		if st.finish() {
 			st.r.Close()
 		} else {
-			s.linger(st)
+			s.linger(in, st)
 		}
 	}
 	in.streams = nil
@@ -107,7 +108,7 @@ func (s *Set) unexpected(in *incarnation, status launch.Status) bool {
 // went reports whether a foreign worker has ended as one does that is asked to
 // drain and does not catch the signal.
 func (in *incarnation) went(status launch.Status) bool {
-	sig := int(in.group.DrainSignal)
+	sig := int(in.as.DrainSignal)
 	return status.Signal == sig || status.Code == 128+sig
 }
 

@@ -92,6 +92,19 @@ type workerState struct {
 	HungMS  int64             `json:"hungAfter,omitempty"`
 	Text    string            `json:"text,omitempty"`    // its STATUS
 	Printed map[string][]byte `json:"printed,omitempty"` // by stream: of an unfinished line
+	// DrainSignal is the one that such a program expects, whatever its group executes now.
+	DrainSignal int `json:"drainSignal,omitempty"`
+	// Announced is what Config.Events was told.
+	Announced []EventKind `json:"announced,omitempty"`
+}
+
+// toldOf is what was told of a worker by the parents before. One of an older version
+// does not say, and its workers count as ready.
+func toldOf(ws workerState) announced {
+	if ws.Announced == nil {
+		return kindsOf(EventFork, EventOnline, EventListening, EventReady)
+	}
+	return kindsOf(ws.Announced...)
 }
 
 // Yield stops deciding and returns copies of everything that another process
@@ -163,11 +176,13 @@ func (in *incarnation) handedOn() workerState {
 		Paid: in.paid, Degraded: in.state == lifecycle.Degraded,
 		Dismissed: in.dismissed, Terminated: in.terminated, Killed: in.killed,
 	}
+	ws.Announced = in.announced.names()
 	if ws.Degraded {
 		ws.Nth = in.nth // forgiven, although it may not know of it yet
 	}
 	if in.program {
 		ws.Program, ws.Greeted, ws.Asked, ws.State = true, in.greeted, in.asked, in.state.String()
+		ws.DrainSignal = int(in.as.DrainSignal)
 		ws.Beats, ws.HungMS, ws.Text = in.beats, in.hungAfter.Milliseconds(), in.text
 		for _, st := range in.streams {
 			if len(st.rest) > 0 {

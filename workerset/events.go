@@ -43,6 +43,7 @@ type event struct {
 	probed bool           // it was asked over HTTP; lost says why that is no answer
 	room   bool           // its channel takes more
 	died   bool           // the process has ended
+	closed bool           // a stream that it had left open has ended
 	status launch.Status  // with died
 }
 
@@ -52,6 +53,8 @@ func (s *Set) handle(ev event) {
 	switch {
 	case s.yielded:
 		s.hold(ev)
+	case ev.closed:
+		s.streamEnded(in)
 	case in.state == lifecycle.Exited:
 		if ev.note != nil {
 			ev.note.Done()
@@ -76,9 +79,10 @@ func (s *Set) handle(ev event) {
 	case ev.lost == nil:
 		s.message(in, ev.line, ev.files)
 	case in.foreign() && channelEnded(ev.lost) && in.dead == nil:
-		in.deaf = true // a program that has no use for it may close it
+		s.deafened(in) // a program that has no use for it may close it
 	case channelEnded(ev.lost):
-		in.deaf, in.heard = true, true
+		in.heard = true
+		s.deafened(in)
 		s.half(in)
 	default:
 		s.garbage(in, ev.lost)
@@ -149,13 +153,13 @@ func (s *Set) garbage(in *incarnation, err error) {
 	if in.foreign() {
 		// A descriptor that it does not know, and has written to by mistake.
 		s.log.Warn("program wrote what is no message to its channel, which is closed", "worker", in.name(), "id", in.id, "pid", in.pid(), "error", err)
-		in.deaf = true
+		s.deafened(in)
 		in.conn.Close()
 		return
 	}
 	s.log.Error("worker sent garbage, its channel is closed", "worker", in.name(), "id", in.id, "pid", in.pid(), "error", err)
-	in.deaf = true
 	s.blame(in, wire.CauseChannel, err.Error())
+	s.deafened(in)
 	s.apply(in, lifecycle.Lost)
 }
 
@@ -193,6 +197,7 @@ func (s *Set) message(in *incarnation, line []byte, files []*os.File) {
 		s.garbage(in, err)
 	case says:
 		in.greeted = true
+		s.announce(in, Event{Kind: EventOnline})
 		s.observe(in, st)
 	case string(line) == `"ready"`:
 		in.said = true
@@ -257,6 +262,7 @@ func (s *Set) blame(in *incarnation, cause wire.Cause, reason string) {
 	in.cause, in.reason = cause, reason
 	if cause.Failure() {
 		in.group.failures++
+		s.announceFault(in, cause, reason)
 	}
 	if first {
 		in.blamedAt = time.Now()
@@ -269,7 +275,7 @@ func (s *Set) blame(in *incarnation, cause wire.Cause, reason string) {
 }
 
 func (s *Set) startTimedOut(in *incarnation) {
-	reason := fmt.Sprintf("not ready after %v", in.group.StartTimeout)
+	reason := fmt.Sprintf("not ready after %v", in.as.StartTimeout)
 	if in.unready != nil {
 		reason += ": " + in.unready.Error()
 	}

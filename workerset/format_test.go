@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -42,6 +43,7 @@ func members() map[string]*incarnation {
 		},
 		ofWeb2: {began: at(7, 8, 9), readyAt: at(7, 8, 10)},
 		ofWeb3: {
+			as: Group{DrainSignal: syscall.SIGQUIT}, announced: kindsOf(EventFork, EventOnline),
 			began: at(7, 8, 10), program: true, greeted: true, asked: true, state: lifecycle.Draining,
 			beats: true, hungAfter: 30 * time.Second, text: "Serving 3 clients",
 			streams: []*stream{{name: "stdout", rest: []byte("half a l")}, {name: "stderr", rest: []byte("wa")}},

@@ -1,6 +1,7 @@
 package workerset
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -22,8 +23,9 @@ import (
 // do not change once they are set.
 type incarnation struct {
 	group      *group
-	key        int // unique in the set
-	id, slot   int // id is unique in the group's generation
+	as         Group // what its group was when it was started, or taken over
+	key        int   // unique in the set
+	id, slot   int   // id is unique in the group's generation
 	generation int
 	adopted    bool // from another parent
 	stale      bool // of an older generation or from before a rolling restart
@@ -68,6 +70,9 @@ type incarnation struct {
 	beats     bool // it has begun to say that it lives
 	beat      time.Time
 	hungAfter time.Duration
+
+	announced announced
+	listening map[string]bool // the sockets of which that was told
 
 	inbox   *sdnotify.Inbox
 	noting  chan struct{} // closed when the goroutine that reads the inbox has ended
@@ -154,7 +159,7 @@ func (in *incarnation) files(line []byte) (files []*os.File, err error) {
 	if in.conn.Pending() == 0 {
 		return nil, nil
 	}
-	if n := announced(line); n > 0 {
+	if n := filesWith(line); n > 0 {
 		if files, err = in.conn.TakeFiles(n); err != nil {
 			return nil, err
 		}
@@ -172,6 +177,9 @@ func (s *Set) pass(in *incarnation, st *stream) {
 	worker, name := in.name(), st.name
 	st.saw = in.tail.add
 	st.put = func(line []byte, halted <-chan struct{}) bool { return s.print.print(worker, name, line, halted) }
+	if in.as.Silent {
+		st.put = func([]byte, <-chan struct{}) bool { return true }
+	}
 	st.begin()
 	s.wg.Go(st.run)
 }
@@ -224,9 +232,14 @@ func (s *Set) connectTo(in *incarnation, conn *wire.Conn, rest []byte) {
 	in.out = wire.NewOutbox(conn, rest, s.wg.Go, func() { s.send(event{in: in, room: true}) })
 }
 
-func (in *incarnation) signal(sig syscall.Signal) {
-	if in.proc != nil {
-		_ = in.proc.Signal(sig)
+// signal sends one. That a process has ended is no fault.
+func (s *Set) signal(in *incarnation, sig syscall.Signal) {
+	if in.proc == nil {
+		return
+	}
+	if err := in.proc.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		s.log.Error("worker can't be sent a signal", "worker", in.name(), "id", in.id, "pid", in.pid(), "signal", sig.String(), "error", err)
+		s.announce(in, Event{Kind: EventError, Cause: "signal not sent", Reason: fmt.Sprintf("%v: %v", sig, err)})
 	}
 }
 

@@ -79,6 +79,7 @@ type harness struct {
 	out       string        // the file that the workers write to
 	notesFile string        // and that of talk
 	ended     chan struct{} // closed when Run has returned
+	news      *newsLog
 }
 
 // newSet makes a set of one group "web" that serves one socket; change makes
@@ -91,7 +92,7 @@ func newSet(t *testing.T, change func(*workerset.Config)) *harness {
 
 func newSetOn(t *testing.T, sock int, addr string, change func(*workerset.Config)) *harness {
 	t.Helper()
-	h := &harness{recorder: newRecorder(t), t: t, sock: sock, addr: addr, ended: make(chan struct{})}
+	h := &harness{recorder: newRecorder(t), t: t, sock: sock, addr: addr, ended: make(chan struct{}), news: newNewsLog()}
 	out, err := os.Create(filepath.Join(t.TempDir(), "output"))
 	if err != nil {
 		t.Fatal(err)
@@ -115,6 +116,7 @@ func newSetOn(t *testing.T, sock int, addr string, change func(*workerset.Config
 		Sockets: map[string]int{"http": sock},
 		Logger:  slog.New(slog.NewTextHandler(io.MultiWriter(t.Output(), &h.log), &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Observe: h.observe,
+		Events:  h.news.add,
 	}
 	if change != nil {
 		change(&cfg)
@@ -133,6 +135,7 @@ func (h *harness) start() *harness {
 		if err := h.set.Run(); err != nil {
 			h.t.Error(err)
 		}
+		h.news.check(h.t)
 	}()
 	h.t.Cleanup(func() { h.stop() })
 	return h

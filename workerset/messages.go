@@ -294,8 +294,8 @@ func isMail(cmd string) bool {
 	return false
 }
 
-// announced is how many descriptors come with a line.
-func announced(line []byte) int {
+// filesWith is how many descriptors come with a line.
+func filesWith(line []byte) int {
 	var m struct {
 		Cmd   string `json:"cmd"`
 		Files int    `json:"files"`

@@ -62,20 +62,20 @@ func (s *Set) await(ctx context.Context, fn func() error, cond func() (bool, err
 // comes to nothing, and with ErrRollStopped when a roll has stopped.
 func (s *Set) Ready(ctx context.Context) error {
 	return s.await(ctx, func() error { return nil }, func() (bool, error) {
+		// All of these first: what goes after them waits.
+		for _, g := range s.groups {
+			if err := s.nothingCameOf(g); err != nil {
+				return false, err
+			}
+		}
 		for _, g := range s.groups {
 			if s.committed {
-				if err := g.stuck(); err != nil {
-					return false, err
-				}
 				// A group whose roll has stopped is settled, too, as soon as the
 				// worker that came to nothing is gone.
 				if g.halted != nil || !g.settled(s) {
 					return false, g.halted
 				}
 				continue
-			}
-			if sl := g.slot(1); sl.failures > 0 {
-				return false, fmt.Errorf("the new generation's %w", sl.last)
 			}
 			if !slices.ContainsFunc(g.members, func(in *incarnation) bool { return in.state == lifecycle.Standby }) {
 				return false, nil
@@ -88,6 +88,17 @@ func (s *Set) Ready(ctx context.Context) error {
 // stuckAfter is how many workers in a row of a slot have to come to nothing before
 // Ready does not wait for it any more.
 const stuckAfter = 3
+
+// nothingCameOf is why a group's workers are not waited for, or nil.
+func (s *Set) nothingCameOf(g *group) error {
+	if s.committed {
+		return g.stuck()
+	}
+	if sl := g.slot(1); sl.failures > 0 {
+		return fmt.Errorf("the new generation's %w", sl.last)
+	}
+	return nil
+}
 
 // stuck is why a slot stays empty, or nil.
 func (g *group) stuck() error {
@@ -148,8 +159,7 @@ func (s *Set) Scale(ctx context.Context, groupName string, count int) error {
 			return fmt.Errorf("%w: %q", ErrNoGroup, groupName)
 		}
 		g = s.groups[i]
-		g.Count = count
-		return nil
+		return s.scale(g, count)
 	}, func() (bool, error) { return g.settled(s), nil })
 }
 
@@ -165,7 +175,7 @@ func (s *Set) ScaleBy(ctx context.Context, groupName string, n int) (count int, 
 			err = fmt.Errorf("%w: %q", ErrNoGroup, groupName)
 		default:
 			count = max(1, s.groups[i].Count+n)
-			s.groups[i].Count = count
+			err = s.scale(s.groups[i], count)
 		}
 	})
 	return count, errors.Join(derr, err)
@@ -179,9 +189,9 @@ func (s *Set) Reopen(ctx context.Context) error {
 			for _, in := range g.members {
 				switch {
 				case in.greeted:
-					in.signal(syscall.SIGUSR1)
-				case in.program && g.ReopenSignal != 0 && in.state.Accepts():
-					in.signal(g.ReopenSignal)
+					s.signal(in, syscall.SIGUSR1)
+				case in.program && in.as.ReopenSignal != 0 && in.state.Accepts():
+					s.signal(in, in.as.ReopenSignal)
 				}
 			}
 		}
@@ -255,6 +265,10 @@ type GroupStatus struct {
 	Workers  []Worker `json:"workers"`
 	// Waiting are the slots whose next worker has to wait.
 	Waiting []Waiting `json:"waiting,omitempty"`
+	// WaitsFor are the groups that have to serve before this one starts.
+	WaitsFor []string `json:"waitsFor,omitempty"`
+	// Sockets are the names of those that its workers have, Slot standing for the slot.
+	Sockets []string `json:"sockets,omitempty"`
 }
 
 // Waiting is a slot that gets no worker yet.
@@ -293,13 +307,18 @@ type Status struct {
 	Stopping bool `json:"stopping,omitempty"`
 }
 
-// Ready reports whether clients should come: every group has a worker that accepts,
-// and the set is not about to stop. Why they should not is for a person.
+// Ready reports whether clients should come: every group that has sockets has a worker
+// that accepts, and the set is not about to stop. Why they should not is for a person.
 func (s Status) Ready() (ready bool, why string) {
 	if s.Stopping {
 		return false, "the service stops"
 	}
+	// Nobody comes to a group without sockets, unless there are no others.
+	someHave := slices.ContainsFunc(s.Groups, func(g GroupStatus) bool { return len(g.Sockets) > 0 })
 	for _, g := range s.Groups {
+		if someHave && len(g.Sockets) == 0 {
+			continue
+		}
 		if !slices.ContainsFunc(g.Workers, func(w Worker) bool { return w.State == "serving" || w.State == "degraded" || w.State == "condemned" }) {
 			return false, fmt.Sprintf("no worker of group %s serves", g.Name)
 		}
@@ -324,7 +343,7 @@ func (s *Set) Status(ctx context.Context) (Status, error) {
 	err := s.do(ctx, func() {
 		st.Stopping = s.stopping || !s.stopAt.IsZero()
 		for _, g := range s.groups {
-			gs := GroupStatus{Name: g.Name, Count: g.Count, Restarts: g.restarts, Failures: g.failures, Waiting: g.waiting()}
+			gs := GroupStatus{Name: g.Name, Count: g.Count, Restarts: g.restarts, Failures: g.failures, Waiting: g.waiting(), WaitsFor: s.waitsFor(g), Sockets: g.Sockets}
 			if g.halted != nil {
 				gs.Halted = g.halted.Error()
 			}

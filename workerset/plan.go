@@ -38,7 +38,7 @@ func (s *Set) turn(g *group) (changed bool) {
 	if !s.committed || g.owing() {
 		return false
 	}
-	for _, key := range lifecycle.Due(g.view(), s.want(g)) {
+	for _, key := range s.due(g) {
 		if !g.budget.Take(time.Now()) {
 			break
 		}
@@ -69,7 +69,7 @@ func (s *Set) step(g *group) bool {
 		progress = true
 	}
 	for _, n := range steps.Spawn {
-		if s.holding && g.staleServes(n) {
+		if len(s.waitsFor(g)) > 0 || s.holding && g.staleServes(n) {
 			continue
 		}
 		s.start(g, n)
@@ -107,7 +107,8 @@ func (s *Set) start(g *group, n int) {
 		group: g, key: s.nextKey(), id: g.nextID, slot: n, generation: s.cfg.Generation,
 		state: lifecycle.Spawning, since: time.Now(),
 	}
-	in.program = s.cfg.Program.Path != ""
+	in.as = g.Group
+	in.program = in.as.Program.Path != ""
 	in.hungAfter = g.HungAfter
 	g.nextID++
 	g.members = append(g.members, in)
@@ -116,6 +117,7 @@ func (s *Set) start(g *group, n int) {
 		s.log.Error("worker could not be started", "worker", in.name(), "error", err)
 		s.blame(in, wire.CauseSpawn, err.Error())
 		s.apply(in, lifecycle.SpawnFailed)
+		s.announce(in, Event{Kind: EventClose})
 		s.remove(in)
 		return
 	}
@@ -184,12 +186,12 @@ func (s *Set) apply(in *incarnation, ev lifecycle.Event) {
 	in.released = in.released || exit
 	if effect.Has(lifecycle.SendDrain) && in.foreign() && !in.asked && !effect.Has(lifecycle.SignalTerm) {
 		in.asked = true // once: to many programs a second one means "at once"
-		in.signal(in.group.DrainSignal)
+		s.signal(in, in.as.DrainSignal)
 	}
 	if effect.Has(lifecycle.SendDrain) {
 		s.tellMove(in) // first, so that it does not begin to close what it could give away
 		// 0 ms would be the worker's own default.
-		ms := max(1, in.group.DrainTimeout.Milliseconds())
+		ms := max(1, in.as.DrainTimeout.Milliseconds())
 		in.tell(wire.Drain{Cmd: wire.CmdDrain, TimeoutMS: ms, Exit: exit, Stop: s.stopping})
 	} else if exit {
 		in.tell(wire.Order{Cmd: wire.CmdExit})
@@ -198,15 +200,15 @@ func (s *Set) apply(in *incarnation, ev lifecycle.Event) {
 		in.conn.Close()
 	}
 	if effect.Has(lifecycle.SignalAbrt) {
-		in.signal(syscall.SIGABRT)
+		s.signal(in, syscall.SIGABRT)
 	}
 	if effect.Has(lifecycle.SignalTerm) {
 		in.terminated = true
-		in.signal(syscall.SIGTERM)
+		s.signal(in, syscall.SIGTERM)
 	}
 	if effect.Has(lifecycle.SignalKill) {
 		in.killed = true
-		in.signal(syscall.SIGKILL)
+		s.signal(in, syscall.SIGKILL)
 	}
 	if next != from && s.cfg.Observe != nil {
 		s.cfg.Observe(Change{Worker: in.status(), From: from.String()})
@@ -220,9 +222,9 @@ func (s *Set) apply(in *incarnation, ev lifecycle.Event) {
 func (in *incarnation) timeout() time.Duration {
 	switch in.state {
 	case lifecycle.Starting:
-		return in.group.StartTimeout
+		return in.as.StartTimeout
 	case lifecycle.Draining:
-		return in.group.DrainTimeout + drainGrace
+		return in.as.DrainTimeout + drainGrace
 	}
 	return termTime
 }
@@ -235,6 +237,7 @@ func (s *Set) say(in *incarnation, ev lifecycle.Event) {
 		s.log.Info("worker serves", attrs...)
 	case in.state == lifecycle.Serving:
 		s.log.Debug("worker adopted", attrs...)
+	case ev == lifecycle.Tolerated && in.as.KeepFailed: // see tolerate
 	case ev == lifecycle.Tolerated:
 		s.log.Warn("worker failed and goes on, degraded: its group fails too often to replace it", append(attrs, "cause", string(in.report.Cause), "reason", in.report.Reason)...)
 	case ev == lifecycle.Failed && !in.cause.Failure():

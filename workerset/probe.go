@@ -32,10 +32,10 @@ func (s *Set) probe(in *incarnation) {
 	in.probing = cancel
 	dial := func(context.Context) (net.Conn, error) { return s.connect(in) }
 	if in.foreign() {
-		fd := s.cfg.Sockets[in.group.Sockets[0]]
+		fd := s.cfg.Sockets[in.as.socketsOf(in.slot)[0]]
 		dial = func(ctx context.Context) (net.Conn, error) { return dialProcess(ctx, fd, in.proc.Pid) }
 	}
-	path := in.group.Ready.Path
+	path := in.as.Ready.Path
 	s.wg.Go(func() {
 		for {
 			err := getOnce(ctx, dial, path)
@@ -59,7 +59,7 @@ func (s *Set) connect(in *incarnation) (net.Conn, error) {
 	}
 	defer ours.Close()
 	defer theirs.Close()
-	if err := in.out.Urge(wire.Connect{Cmd: wire.CmdConnect, Socket: in.group.Sockets[0]}, theirs); err != nil {
+	if err := in.out.Urge(wire.Connect{Cmd: wire.CmdConnect, Socket: in.as.socketsOf(in.slot)[0]}, theirs); err != nil {
 		return nil, err
 	}
 	return net.FileConn(ours)

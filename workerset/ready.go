@@ -8,7 +8,7 @@ import (
 
 // readyAfter is when a worker is ready by having lived so long; zero: never.
 func (in *incarnation) readyAfter() time.Time {
-	switch r := in.group.Ready; {
+	switch r := in.as.Ready; {
 	case in.state != lifecycle.Starting, !in.said && !in.foreign():
 	case r.By == ReadyDelay:
 		return in.began.Add(r.After)
@@ -25,7 +25,7 @@ func (in *incarnation) isReady() bool {
 		return false
 	}
 	late := func() bool { t := in.readyAfter(); return !t.IsZero() && !time.Now().Before(t) }
-	switch in.group.Ready.By {
+	switch in.as.Ready.By {
 	case ReadyNotify:
 		return in.notified
 	case ReadyChannel:
@@ -43,13 +43,14 @@ func (s *Set) couldServe(in *incarnation) {
 	if in.state != lifecycle.Starting {
 		return
 	}
-	if in.group.Ready.By == ReadyHTTP && (in.said || in.foreign()) {
+	if in.as.Ready.By == ReadyHTTP && (in.said || in.foreign()) {
 		s.probe(in)
 	}
 	if !in.isReady() {
 		return
 	}
 	in.readyAt = time.Now()
+	s.announceReady(in)
 	s.apply(in, lifecycle.Ready)
 	if s.committed {
 		s.apply(in, lifecycle.Commit)

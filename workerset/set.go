@@ -56,7 +56,9 @@ type Set struct {
 	lastKey   int
 	byKey     map[int]*incarnation
 	post      *post
-	quick     bool // nothing has happened but messages
+	quick     bool                 // nothing has happened but messages
+	news      *news                // what Config.Events is told; nil: nobody is
+	lingering map[*incarnation]int // of workers that have exited, how many of their streams have not ended
 }
 
 type group struct {
@@ -71,6 +73,8 @@ type group struct {
 	failures   int
 	budget     lifecycle.Budget // of restarts of workers that served
 	recent     []time.Time      // of restarts, as far as MaxRestarts wants to know
+	open       bool             // waits for no other group
+	ended      bool             // was told to, while the set stops
 }
 
 // slot is what has to be remembered of a slot between two incarnations.
@@ -110,6 +114,7 @@ func New(cfg Config) (*Set, error) {
 		stop:      make(chan struct{}, 1),
 		kill:      make(chan struct{}, 1),
 		quit:      make(chan struct{}),
+		lingering: map[*incarnation]int{},
 		committed: !cfg.Trial,
 		byKey:     map[int]*incarnation{},
 		post:      newPost(cfg.Generation),
@@ -133,6 +138,8 @@ func newGroup(g Group) *group {
 func (s *Set) Run() error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	s.news = startNews(s.cfg.Events)
+	defer s.news.close()
 	s.print = newPrinter(s.cfg.Output, s.cfg.Stdout, s.cfg.Stderr)
 	defer s.print.close()
 	s.plan()
@@ -164,6 +171,7 @@ func (s *Set) Run() error {
 		s.deadlines()
 		if !s.quick {
 			s.plan()
+			s.endNext()
 			s.moves()
 			s.roles()
 		}
@@ -184,6 +192,9 @@ func (s *Set) Run() error {
 	s.post.closeFiles()
 	for _, ev := range s.held {
 		closeFiles(ev.files)
+	}
+	for in := range s.lingering {
+		s.announce(in, Event{Kind: EventClose})
 	}
 	s.wake()
 	for _, w := range s.waiters {
@@ -228,11 +239,9 @@ func (s *Set) end(ev lifecycle.Event) {
 		return
 	}
 	for _, g := range s.groups {
-		for _, in := range g.members {
-			in.dismissed = true
-			s.apply(in, ev)
-		}
+		g.ended = false
 	}
+	s.endNext()
 }
 
 // wake answers those whose wait is over.
@@ -266,7 +275,7 @@ func (s *Set) shift(d time.Duration) {
 }
 
 // linger goes on passing on what the children of a program print that has ended.
-func (s *Set) linger(st *stream) {
+func (s *Set) linger(in *incarnation, st *stream) {
 	s.left = slices.DeleteFunc(s.left, func(st *stream) bool {
 		select {
 		case <-st.done:
@@ -277,7 +286,12 @@ func (s *Set) linger(st *stream) {
 	})
 	st.begin()
 	s.left = append(s.left, st)
-	s.wg.Go(func() { st.run(); st.r.Close() })
+	s.lingering[in]++
+	s.wg.Go(func() {
+		st.run()
+		st.r.Close()
+		s.send(event{in: in, closed: true})
+	})
 }
 
 // deadlines fires those that have passed.
@@ -341,7 +355,7 @@ func (s *Set) nextDeadline() time.Time {
 				sooner(sl.notBefore)
 			}
 		}
-		if g.owing() || s.committed && len(lifecycle.Due(g.view(), s.want(g))) > 0 {
+		if g.owing() || s.committed && len(s.due(g)) > 0 {
 			sooner(g.budget.Next(now))
 		}
 	}

@@ -26,6 +26,10 @@ func (s *Set) spawn(in *incarnation) error {
 		return err
 	}
 	in.began = time.Now()
+	s.announce(in, Event{Kind: EventFork})
+	if in.program {
+		s.announce(in, Event{Kind: EventOnline})
+	}
 	s.follow(in)
 	if in.program || s.committed {
 		s.maySoonServe(in)
@@ -40,7 +44,7 @@ func (s *Set) maySoonServe(in *incarnation) {
 	}
 	st := Started{
 		Pid: in.proc.Pid, Pidfd: in.proc.Pidfd(),
-		DrainSignal: in.group.DrainSignal, DrainTimeout: in.group.DrainTimeout,
+		DrainSignal: in.as.DrainSignal, DrainTimeout: in.as.DrainTimeout,
 	}
 	for _, stream := range in.streams {
 		st.Output = append(st.Output, stream.r)
@@ -73,6 +77,17 @@ func (b *birth) give(f *os.File) (number int, err error) {
 	return len(b.fds) - 1, err
 }
 
+// discard makes nothing of the process's standard output and error.
+func (b *birth) discard() error {
+	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	n, err := b.give(null)
+	b.fds = append(b.fds, b.fds[n])
+	return err
+}
+
 // open opens all that the process gets. Standard input, output and error come
 // first, then the sockets (sd_listen_fds(3)).
 func (b *birth) open() error {
@@ -95,10 +110,14 @@ func (b *birth) open() error {
 			b.temp = append(b.temp, w)
 			b.fds = append(b.fds, int(w.Fd()))
 		}
+	} else if in.as.Silent {
+		if err := b.discard(); err != nil {
+			return err
+		}
 	} else {
 		b.fds = append(b.fds, s.cfg.Stdout, s.cfg.Stderr)
 	}
-	for _, name := range in.group.Sockets {
+	for _, name := range in.as.socketsOf(in.slot) {
 		b.fds = append(b.fds, s.cfg.Sockets[name])
 	}
 	ours, theirs, err := wire.Pair()
@@ -120,8 +139,8 @@ func (b *birth) open() error {
 	fd, err := launch.Fd(in.crash)
 	b.fds = append(b.fds, fd)
 	b.crash = len(b.fds) - 1
-	for _, name := range in.group.Sockets {
-		if q, ok := in.group.Queues[name]; ok && !in.program {
+	for _, name := range in.as.Sockets {
+		if q, ok := in.as.Queues[name]; ok && !in.program {
 			b.queues = append(b.queues, fmt.Sprintf("%s=%d,%d", name, len(b.fds), len(b.fds)+1))
 			b.fds = append(b.fds, q.Give, q.Take)
 		}
@@ -135,31 +154,32 @@ func (b *birth) open() error {
 // spec is what to execute.
 func (b *birth) spec() launch.Spec {
 	s, in := b.set, b.in
-	p := s.cfg.Program
+	p := *in.as.Program
 	spec := launch.Spec{Path: p.Path, Env: b.environ(), Dir: p.Dir, Fds: b.fds, Setsid: true}
 	if in.program {
 		// Its own name in argv[0]: many programs look for things by it.
 		spec.Args = append([]string{cmp.Or(p.Name, p.Path)}, p.Args...)
-		spec.Prepare = &launch.Prepare{PidVars: []string{"LISTEN_PID"}, Umask: p.Umask, Limits: p.Limits}
-		if in.group.HungAfter > 0 {
+		spec.Prepare = &launch.Prepare{PidVars: []string{"LISTEN_PID"}, Umask: p.Umask, Limits: p.Limits, User: in.as.User}
+		if in.as.HungAfter > 0 {
 			spec.Prepare.PidVars = append(spec.Prepare.PidVars, "WATCHDOG_PID")
 		}
 	} else {
 		title := s.cfg.Name + ": worker " + in.name()
-		spec.Path = launch.Self
+		spec.Path, spec.User = launch.Self, in.as.User
 		args, env := launch.Titled(title, spec.Env)
 		if spec.Args, spec.Env = args, env; p.Args != nil {
 			spec.Args = append([]string{title}, p.Args...)
 		}
 	}
-	spec.Args = append(spec.Args, in.group.Args...)
+	spec.Args = append(spec.Args, in.as.Args...)
 	return spec
 }
 
 // environ is the process's environment.
 func (b *birth) environ() []string {
-	s, in, g := b.set, b.in, b.in.group
-	env := s.cfg.Program.Env
+	s, in, g := b.set, b.in, &b.in.as
+	sockets := g.socketsOf(in.slot)
+	env := g.Program.Env
 	if env == nil {
 		env = os.Environ()
 	}
@@ -173,8 +193,8 @@ func (b *birth) environ() []string {
 		fmt.Sprintf("%s=%s/%d/%d/%d", wire.EnvWho, g.Name, in.slot, in.id, in.generation),
 		fmt.Sprintf("%s=%d", wire.EnvCrash, b.crash),
 		fmt.Sprintf("%s=%d", wire.EnvHeartbeat, g.Heartbeat.Milliseconds()),
-		fmt.Sprintf("LISTEN_FDS=%d", len(g.Sockets)),
-		"LISTEN_FDNAMES="+strings.Join(g.Sockets, ":"),
+		fmt.Sprintf("LISTEN_FDS=%d", len(sockets)),
+		"LISTEN_FDNAMES="+strings.Join(sockets, ":"),
 	)
 	if len(b.queues) > 0 {
 		env = append(env, wire.EnvQueues+"="+strings.Join(b.queues, " "))
@@ -184,6 +204,9 @@ func (b *birth) environ() []string {
 		// which saves a round trip when a worker has died.
 		env = append(env, wire.EnvAccept+"=1")
 	}
+	if g.KeepFailed {
+		env = append(env, wire.EnvKeep+"=1")
+	}
 	if !in.program {
 		return env
 	}
@@ -191,7 +214,7 @@ func (b *birth) environ() []string {
 	if g.HungAfter > 0 {
 		env = append(env, fmt.Sprintf("WATCHDOG_USEC=%d", g.HungAfter.Microseconds()))
 	}
-	if g.NodeChannel == NodeYes || g.NodeChannel == NodeAuto && isNode(s.cfg.Program.Path) {
+	if g.NodeChannel == NodeYes || g.NodeChannel == NodeAuto && isNode(g.Program.Path) {
 		env = append(env, fmt.Sprintf("NODE_CHANNEL_FD=%d", b.channel))
 	}
 	return env
@@ -213,7 +236,7 @@ func notForWorkers(kv string) bool {
 	case sdnotify.Env, "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "WATCHDOG_PID", "WATCHDOG_USEC",
 		"FDSTORE", "TABLEFLIP_HAS_PARENT_7DIU3", "NODE_CHANNEL_FD", "NODE_UNIQUE_ID",
 		"HANDOVER_ROLE", "HANDOVER_ANCHOR", "HANDOVER_SUCCESSION_FD",
-		wire.Env, wire.EnvWho, wire.EnvAccept, wire.EnvCrash, wire.EnvHeartbeat, wire.EnvQueues:
+		wire.Env, wire.EnvWho, wire.EnvAccept, wire.EnvCrash, wire.EnvHeartbeat, wire.EnvQueues, wire.EnvKeep:
 		return true
 	}
 	return false

@@ -15,6 +15,9 @@ import (
 func (s *Set) failed(in *incarnation, st wire.State) {
 	canGoOn := st.Cause.Failure() && !st.Fatal && st.Nth > 0 && st.Phase == wire.PhaseServing && in.state.Serves()
 	switch {
+	case canGoOn && in.as.KeepFailed:
+		s.tolerate(in, st)
+		return
 	case !canGoOn, !s.surelyServed(in), in.stale:
 		s.blame(in, st.Cause, st.Reason)
 		if st.Cause.Failure() && s.surelyServed(in) {
@@ -24,12 +27,22 @@ func (s *Set) failed(in *incarnation, st wire.State) {
 		in.paid = true
 		s.blame(in, st.Cause, st.Reason)
 	default:
-		in.group.failures++
-		in.forgiven, in.forgivenReason = st.Cause, st.Reason
-		s.apply(in, lifecycle.Tolerated)
+		s.tolerate(in, st)
 		return
 	}
 	s.apply(in, lifecycle.Failed)
+}
+
+// tolerate lets a worker go on that has failed.
+func (s *Set) tolerate(in *incarnation, st wire.State) {
+	in.group.failures++
+	in.forgiven, in.forgivenReason = st.Cause, st.Reason
+	s.announceFault(in, st.Cause, st.Reason)
+	if in.as.KeepFailed {
+		s.log.Error("worker failed and goes on", "worker", in.name(), "id", in.id, "pid", in.pid(), "generation", in.generation,
+			"cause", string(st.Cause), "reason", st.Reason)
+	}
+	s.apply(in, lifecycle.Tolerated)
 }
 
 // charge takes the replacement of a worker that served from its group's budget. If

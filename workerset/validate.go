@@ -78,20 +78,13 @@ func (c Config) withDefaults() (Config, error) {
 			return bad("%w", err)
 		}
 	}
-	c.Groups = slices.Clone(c.Groups)
-	seen := map[string]bool{}
+	if err := c.groupsWithDefaults(); err != nil {
+		return bad("%w", err)
+	}
 	for i := range c.Groups {
-		g := &c.Groups[i]
-		if err := g.withDefaults(c.Sockets); err != nil {
+		if err := c.Groups[i].checkProbe(c); err != nil {
 			return bad("%w", err)
 		}
-		if err := g.checkProbe(c); err != nil {
-			return bad("%w", err)
-		}
-		if seen[g.Name] {
-			return bad("group %q is there twice", g.Name)
-		}
-		seen[g.Name] = true
 	}
 	return c, nil
 }
@@ -125,16 +118,16 @@ func (p Program) validate() error {
 // checkProbe refuses what can't be asked over HTTP.
 func (g *Group) checkProbe(c Config) error {
 	switch {
-	case g.Ready.By == ReadyNotify && c.Program.Path == "":
+	case g.Ready.By == ReadyNotify && g.Program.Path == "":
 		return fmt.Errorf("group %q: readiness notify is for a program with a path: workers of this binary say it on their channel", g.Name)
 	case g.Ready.By != ReadyHTTP:
 		return nil
 	case len(g.Sockets) == 0:
 		return fmt.Errorf("group %q: readiness %v: it has no socket to ask on", g.Name, g.Ready)
-	case c.Program.Path == "":
+	case g.Program.Path == "":
 		return nil // asked on a connection of its own
 	}
-	if _, err := tcpAddr(c.Sockets[g.Sockets[0]]); err != nil {
+	if _, err := tcpAddr(c.Sockets[g.socketsOf(1)[0]]); err != nil {
 		return fmt.Errorf("group %q: readiness %v: socket %q: %w, and of other sockets it can't be found out which worker has answered: use notify, channel or a delay", g.Name, g.Ready, g.Sockets[0], err)
 	}
 	return nil
@@ -153,7 +146,7 @@ func checkSocket(name string, fd int) error {
 	return nil
 }
 
-func (g *Group) withDefaults(sockets map[string]int) error {
+func (g *Group) withDefaults(c Config) error {
 	// The name stands between slashes in what travels to the next parent.
 	odd := func(r rune) bool { return r == '/' || r == ':' || unicode.IsSpace(r) || unicode.IsControl(r) }
 	if g.Name == "" || strings.ContainsFunc(g.Name, odd) {
@@ -187,22 +180,29 @@ func (g *Group) withDefaults(sockets map[string]int) error {
 			return fmt.Errorf("group %q: environment entry %q is not NAME=VALUE", g.Name, kv)
 		}
 	}
+	if g.MaxRestarts < 0 || g.RestartWindow < 0 {
+		return fmt.Errorf("group %q: %d restarts in %v: must not be negative", g.Name, g.MaxRestarts, g.RestartWindow)
+	}
+	if g.Program == nil {
+		g.Program = &c.Program
+	} else if err := g.Program.validate(); err != nil {
+		return fmt.Errorf("group %q: %w", g.Name, err)
+	}
+	if err := g.checkUser(); err != nil {
+		return err
+	}
+	if err := g.checkSockets(c.Sockets); err != nil {
+		return err
+	}
+	if g.MaxRestarts == 0 {
+		g.MaxRestarts = c.MaxRestarts
+	}
+	g.RestartWindow = cmp.Or(g.RestartWindow, c.RestartWindow, DefaultRestartWindow)
 	g.Surge = cmp.Or(g.Surge, 1)
 	g.StartTimeout = cmp.Or(g.StartTimeout, DefaultStartTimeout)
 	g.DrainTimeout = cmp.Or(g.DrainTimeout, drain.DefaultTimeout)
 	g.DrainSignal = cmp.Or(g.DrainSignal, syscall.SIGTERM)
 	g.Heartbeat = cmp.Or(g.Heartbeat, DefaultHeartbeat)
 	g.HungAfter = cmp.Or(g.HungAfter, max(DefaultHungAfter, 3*g.Heartbeat))
-	if g.Sockets == nil {
-		g.Sockets = slices.Sorted(maps.Keys(sockets))
-	}
-	for i, name := range g.Sockets {
-		if _, ok := sockets[name]; !ok {
-			return fmt.Errorf("group %q: there is no socket %q", g.Name, name)
-		}
-		if slices.Contains(g.Sockets[:i], name) {
-			return fmt.Errorf("group %q: socket %q is there twice", g.Name, name)
-		}
-	}
 	return nil
 }

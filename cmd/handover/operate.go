@@ -123,6 +123,9 @@ func printGroup(out io.Writer, g workerset.GroupStatus, now time.Time) {
 	if g.Halted != "" {
 		fmt.Fprintf(out, "  %s\n", firstLine(g.Halted))
 	}
+	if len(g.WaitsFor) > 0 {
+		fmt.Fprintf(out, "  waits for %s\n", strings.Join(g.WaitsFor, ", "))
+	}
 	for _, w := range g.Waiting {
 		fmt.Fprintf(out, "  %s/%d is empty after %d tries", g.Name, w.Slot, w.Failures)
 		if !w.Until.IsZero() {

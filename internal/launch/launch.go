@@ -37,8 +37,9 @@ type Spec struct {
 	// that execve(2) has then is no error of Start: the process says it on its
 	// standard error and exits with 126 or 127, as a shell would.
 	Prepare *Prepare
-	Setsid  bool // in a session of its own (setsid(2))
-	Setpgid bool // in a process group of its own (setpgid(2))
+	User    *User // nil: this process's own; with Prepare, say it there
+	Setsid  bool  // in a session of its own (setsid(2))
+	Setpgid bool  // in a process group of its own (setpgid(2))
 }
 
 // Status is how a process ended.

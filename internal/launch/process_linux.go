@@ -57,9 +57,10 @@ func Start(spec Spec) (*Process, error) {
 		Env:   Environ(spec.Env),
 		Files: fds,
 		Sys: &syscall.SysProcAttr{
-			Setsid:  spec.Setsid,
-			Setpgid: spec.Setpgid,
-			PidFD:   &pidfd,
+			Setsid:     spec.Setsid,
+			Setpgid:    spec.Setpgid,
+			PidFD:      &pidfd,
+			Credential: spec.User.credential(),
 		},
 	}
 	p := &Process{child: true, done: make(chan struct{})}

@@ -18,6 +18,8 @@ type Prepare struct {
 	Umask *uint32 `json:"umask,omitempty"`
 	// Limits are resource limits by name, as in LimitNames (setrlimit(2)).
 	Limits map[string]Limit `json:"limits,omitempty"`
+	// User, if set, is who to be, from after the limits on, which only root may raise.
+	User *User `json:"user,omitempty"`
 }
 
 // Limit is a resource limit: soft and hard. Unlimited is no limit.

@@ -42,6 +42,11 @@ func (t trampoline) jump() (code int, err error) {
 			return exitNotExecuted, fmt.Errorf("limit %s=%d:%d: %w", name, l.Soft, l.Hard, err)
 		}
 	}
+	if t.User != nil {
+		if err := t.User.become(); err != nil {
+			return exitNotExecuted, err
+		}
+	}
 	err = syscall.Exec(t.Path, os.Args, os.Environ())
 	code = exitNotExecuted
 	if errors.Is(err, fs.ErrNotExist) {
