@@ -69,6 +69,7 @@ func (s *Set) adopt(e Estate) {
 		g.restarts += gs.Restarts
 		g.failures += gs.Failures
 		g.budget.Full = gs.BudgetFull
+		maps.Copy(g.common, gs.Common)
 		if g.configured == gs.Configured && gs.Count > 0 {
 			g.Count = gs.Count // scaled at run time, and nobody has said otherwise since
 		}
@@ -85,6 +86,7 @@ func (s *Set) adopt(e Estate) {
 		}
 		in.group.members = append(in.group.members, in)
 		s.follow(in)
+		s.deliver(in)
 		s.apply(in, lifecycle.Adopted)
 		switch {
 		case st.Workers[identity].Degraded:
@@ -109,6 +111,8 @@ func (s *Set) retrace(in *incarnation, state string) {
 		s.apply(in, lifecycle.Spawned)
 	case lifecycle.Draining.String():
 		s.apply(in, lifecycle.Leaving)
+	case lifecycle.Condemned.String():
+		s.apply(in, lifecycle.Failed)
 	case lifecycle.Terminating.String(), lifecycle.Killing.String():
 		s.apply(in, lifecycle.Kill)
 	}
@@ -132,6 +136,7 @@ func (s *Set) adoptOne(identity string, e Estate, st estateState) (in *incarnati
 		dismissed: ws.Dismissed, terminated: ws.Terminated, killed: ws.Killed,
 		greeted: ws.Greeted, asked: ws.Asked, text: ws.Text,
 		beats: ws.Beats, beat: now, hungAfter: time.Duration(ws.HungMS) * time.Millisecond,
+		served: ws.Served, online: ws.Online, mail: mail{queue: ws.Mail, flying: ws.Flying && len(ws.Mail) > 0, acks: ws.Acks},
 		crash: take(kindCrash),
 	}
 	if ws.Exiting {
@@ -152,8 +157,12 @@ func (s *Set) adoptOne(identity string, e Estate, st estateState) (in *incarnati
 		pidfd.Close()
 	}
 	if channel != nil {
+		res := wire.Residue{Bytes: st.Residue[identity]}
+		if f := take(kindHandle); f != nil {
+			res.Files = append(res.Files, f)
+		}
 		var cerr error
-		if in.conn, cerr = wire.Resume(channel, wire.Residue{Bytes: st.Residue[identity]}); cerr != nil {
+		if in.conn, cerr = wire.Resume(channel, res); cerr != nil {
 			s.log.Error("the channel of a worker can't be used", "worker", identity, "error", cerr)
 		}
 	}

@@ -19,7 +19,8 @@ import (
 // is needed to take the workers over, and what the workers can't know.
 type Estate struct {
 	// Files are named KIND:GROUP/SLOT/ID/GENERATION/PID, KIND being pidfd, channel,
-	// crash, and, of a program with a path, notify, stdout and stderr. A worker of
+	// crash, and, of a program with a path, notify, stdout, stderr, and handle, which came
+	// with a line of the channel that was not read to its end. A worker of
 	// this binary without a channel has lost it, and drains.
 	Files map[string]*os.File
 	State json.RawMessage
@@ -37,6 +38,7 @@ const (
 	kindPidfd   = "pidfd:"
 	kindNotify  = "notify:"
 	kindCrash   = "crash:"
+	kindHandle  = "handle:"
 )
 
 // estateVersion counts what was added.
@@ -58,6 +60,8 @@ type groupState struct {
 	// BudgetFull is when all restarts that were taken from the budget will have been
 	// refilled.
 	BudgetFull time.Time `json:"budgetFull,omitzero"`
+	// Common is what workers of Node's cluster have in common, by socket.
+	Common map[string]json.RawMessage `json:"common,omitempty"`
 }
 
 // workerState is what was decided about a worker and is counted already.
@@ -84,6 +88,11 @@ type workerState struct {
 	HungMS  int64             `json:"hungAfter,omitempty"`
 	Text    string            `json:"text,omitempty"`    // its STATUS
 	Printed map[string][]byte `json:"printed,omitempty"` // by stream: of an unfinished line
+	Served  bool              `json:"served,omitempty"`
+	Online  bool              `json:"online,omitempty"` // a worker of Node's cluster
+	Mail    []parcel          `json:"mail,omitempty"`   // to be sent
+	Flying  bool              `json:"flying,omitempty"` // the first of these was, and is not acknowledged
+	Acks    int               `json:"acks,omitempty"`   // of descriptors, owed
 }
 
 // maxResidue bounds what is handed on of an unfinished line. A worker that is in
@@ -121,6 +130,7 @@ func (s *Set) yield(e *Estate) error {
 	// that have ended go meanwhile.
 	for _, g := range s.groups {
 		for _, in := range slices.Clone(g.members) {
+			s.hushed(in)
 			if in.inbox != nil {
 				in.inbox.Halt()
 				s.quiet(in.noting)
@@ -134,7 +144,7 @@ func (s *Set) yield(e *Estate) error {
 	}
 	for _, g := range s.groups {
 		if !g.dropped {
-			st.Groups[g.Name] = groupState{Count: g.Count, Configured: g.configured, Restarts: g.restarts, Failures: g.failures, BudgetFull: g.budget.Full}
+			st.Groups[g.Name] = groupState{Count: g.Count, Configured: g.configured, Restarts: g.restarts, Failures: g.failures, BudgetFull: g.budget.Full, Common: g.common}
 		}
 		for _, in := range g.members {
 			if err := s.give(in, e, &st); err != nil {
@@ -161,6 +171,7 @@ func (in *incarnation) handedOn() workerState {
 	}
 	if in.program {
 		ws.Program, ws.Greeted, ws.Asked, ws.State = true, in.greeted, in.asked, in.state.String()
+		ws.Served, ws.Online, ws.Mail, ws.Flying, ws.Acks = in.served, in.online, in.mail.queue, in.mail.flying, in.mail.acks
 		ws.Beats, ws.HungMS, ws.Text = in.beats, in.hungAfter.Milliseconds(), in.text
 		for _, st := range in.streams {
 			if len(st.rest) > 0 {
@@ -206,19 +217,45 @@ func (s *Set) give(in *incarnation, e *Estate, st *estateState) error {
 	if in.conn == nil {
 		return nil
 	}
-	res, err := in.conn.Halt()
-	if err != nil {
-		return nil // it has been closed, or failed
+	if in.residue == nil {
+		res, err := in.conn.Halt()
+		if err != nil {
+			return nil // it has been closed, or failed
+		}
+		in.residue = &res
+		s.quiet(in.reader)
 	}
-	in.residue = &res
-	s.quiet(in.reader)
-	if len(res.Bytes) > maxResidue || len(res.Files) > 0 {
+	res := in.residue
+	if len(res.Bytes) > maxResidue || len(res.Files) > 1 || len(res.Files) == 1 && !in.program {
 		return nil
 	}
 	if len(res.Bytes) > 0 {
 		st.Residue[in.identity()] = res.Bytes
 	}
+	for _, f := range res.Files {
+		if err := add(f, kindHandle); err != nil {
+			return err
+		}
+	}
 	return add(in.conn, kindChannel)
+}
+
+// hushed stops the reading of a program's channel. What was read is acted on, while that
+// is possible: a program does not say it again.
+func (s *Set) hushed(in *incarnation) {
+	if !in.program || in.conn == nil {
+		return
+	}
+	res, err := in.conn.Halt()
+	if err != nil {
+		return // it has been closed, or failed
+	}
+	in.residue = &res
+	s.quiet(in.reader)
+	if in.deaf { // by now, and it may be closed
+		res.Close()
+		in.residue = nil
+	}
 }
 
 // quiet waits for a reader that has been halted, so that Resume can start another.
@@ -269,6 +306,8 @@ func (s *Set) resume() {
 			}
 			in.tell(wire.Order{Cmd: wire.CmdWho})
 			in.told = toldUnknown
+			s.arrived(in) // if another parent has read that, it does not come again
+			s.deliver(in)
 		}
 	}
 	if s.stopping {

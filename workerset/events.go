@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"syscall"
 	"time"
 
@@ -35,6 +36,7 @@ const (
 type event struct {
 	in     *incarnation
 	line   []byte         // a message
+	came   int            // how many descriptors had come by then, or -1: see wire.Conn.Arrived
 	lost   error          // the channel ended, or carried garbage
 	note   *sdnotify.Note // a notification
 	probed bool           // it was asked over HTTP; lost says why that is no answer
@@ -65,9 +67,10 @@ func (s *Set) handle(ev event) {
 		s.half(in)
 	case in.deaf: // on its way when the channel was given up
 	case ev.lost == nil:
-		s.message(in, ev.line)
+		s.message(in, ev.line, ev.came)
 	case in.foreign() && channelEnded(ev.lost) && in.dead == nil:
 		in.deaf = true // a program that has no use for it may close it
+		s.disconnected(in)
 	case channelEnded(ev.lost):
 		in.deaf = true
 		s.half(in)
@@ -104,7 +107,7 @@ func (s *Set) half(in *incarnation) {
 
 // surelyServed: however a worker ends, it has not come to nothing.
 func (s *Set) surelyServed(in *incarnation) bool {
-	return in.state.Accepts() && !in.readyAt.IsZero() && (in.report.Served+in.report.MovedIn > 0 || time.Since(in.readyAt) >= youngFor)
+	return in.state.Accepts() && !in.readyAt.IsZero() && (in.hasServed() || time.Since(in.readyAt) >= youngFor)
 }
 
 // halfEnded: the other half does not come.
@@ -134,8 +137,9 @@ func (s *Set) garbage(in *incarnation, err error) {
 	s.apply(in, lifecycle.Lost)
 }
 
-// message takes in one line of a worker.
-func (s *Set) message(in *incarnation, line []byte) {
+// message takes in one line of a worker, until which so many descriptors have come, or
+// -1.
+func (s *Set) message(in *incarnation, line []byte, came int) {
 	cmd, err := wire.Cmd(line)
 	var bad *wire.BadMessageError
 	if errors.As(err, &bad) && bad.JSON {
@@ -154,12 +158,17 @@ func (s *Set) message(in *incarnation, line []byte) {
 			says, err = false, nil
 		}
 	}
-	// Nothing that a worker says comes with descriptors.
-	if n := in.conn.Pending(); err == nil && n > 0 {
+	// Only of programs for Node, one message comes with a descriptor.
+	var file *os.File
+	if err == nil && cmd == wire.CmdNodeHandle && in.foreign() {
+		file = s.handleOf(in)
+	}
+	if n := came - in.taken; err == nil && n > 0 {
 		err = fmt.Errorf("%d descriptors that no message announced", n)
 	}
 	switch {
 	case err != nil:
+		file.Close() // of a nil *os.File does nothing
 		s.garbage(in, err)
 	case says:
 		in.greeted = true
@@ -167,6 +176,8 @@ func (s *Set) message(in *incarnation, line []byte) {
 	case string(line) == `"ready"`:
 		in.said = true
 		s.couldServe(in)
+	case in.foreign():
+		s.hear(in, cmd, line, file)
 	}
 }
 

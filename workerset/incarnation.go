@@ -53,7 +53,11 @@ type incarnation struct {
 
 	program bool // it executes a program with a path of its own: foreign until it greets
 	greeted bool // it has said its state on the channel
-	asked   bool // foreign: it was sent the drain signal
+	asked   bool // foreign: it was asked to drain, or does so by itself
+	served  bool // foreign: it has said what only one says that has served
+	online  bool // foreign: a worker of Node's cluster
+	offered bool // foreign: it has taken all sockets that it was offered
+	mail    mail
 
 	said     bool      // it has said on its channel that it is ready
 	notified bool      // it has said READY=1
@@ -81,6 +85,7 @@ type incarnation struct {
 	deaf    bool           // its channel has ended, or was given up
 	dead    *launch.Status // its process has ended
 	settle  time.Time      // when not to wait for the other of these two any more; zero: not waiting
+	taken   int            // descriptors, of those that came on the channel
 	torn    int            // which of the next lines, from 1, another parent may have begun to read; 0: none
 	residue *wire.Residue  // while the set is given away
 }
@@ -96,6 +101,9 @@ func (in *incarnation) pid() int {
 
 // foreign reports whether it is a program that knows nothing of this package.
 func (in *incarnation) foreign() bool { return in.program && !in.greeted }
+
+// hasServed reports whether it is known to have served somebody.
+func (in *incarnation) hasServed() bool { return in.served || in.report.Served+in.report.MovedIn > 0 }
 
 // follow starts the goroutines that watch in's channel, its notifications, its
 // output and its process.
@@ -127,7 +135,7 @@ func (s *Set) read(in *incarnation) {
 			}
 			ev := event{in: in, lost: err}
 			if err == nil {
-				ev.line = slices.Clone(line)
+				ev.line, ev.came = slices.Clone(line), in.conn.Arrived()
 			}
 			if !s.send(ev) || err != nil {
 				return

@@ -1,6 +1,7 @@
 package workerset
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -66,8 +67,9 @@ type group struct {
 	dropped    bool  // not in this generation's configuration: goes with its last worker
 	restarts   int
 	failures   int
-	budget     lifecycle.Budget // of restarts of workers that served
-	recent     []time.Time      // of restarts, as far as MaxRestarts wants to know
+	budget     lifecycle.Budget           // of restarts of workers that served
+	recent     []time.Time                // of restarts, as far as MaxRestarts wants to know
+	common     map[string]json.RawMessage // by socket: what workers of Node's cluster have in common
 }
 
 // slot is what has to be remembered of a slot between two incarnations.
@@ -117,7 +119,7 @@ func New(cfg Config) (*Set, error) {
 
 func newGroup(g Group) *group {
 	return &group{
-		Group: g, configured: g.Count, nextID: 1, slots: map[int]*slot{},
+		Group: g, configured: g.Count, nextID: 1, slots: map[int]*slot{}, common: map[string]json.RawMessage{},
 		budget: lifecycle.Budget{Burst: g.Burst, Per: g.Per},
 	}
 }
@@ -286,6 +288,8 @@ func (s *Set) deadlines() {
 				s.apply(in, lifecycle.Hung)
 			case passed(in.readyAfter()):
 				s.couldServe(in)
+			case passed(in.mail.retry):
+				s.deliver(in)
 			}
 		}
 	}
@@ -313,6 +317,7 @@ func (s *Set) nextDeadline() time.Time {
 			sooner(in.hungAt())
 			sooner(in.readyAfter())
 			sooner(in.gathers())
+			sooner(in.mail.retry)
 		}
 		for _, sl := range g.slots {
 			if sl.notBefore.After(now) {

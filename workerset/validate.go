@@ -88,6 +88,9 @@ func (c Config) withDefaults() (Config, error) {
 		if err := g.checkProbe(c); err != nil {
 			return bad("%w", err)
 		}
+		if err := g.checkNode(c); err != nil {
+			return bad("%w", err)
+		}
 		if seen[g.Name] {
 			return bad("group %q is there twice", g.Name)
 		}

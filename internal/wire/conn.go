@@ -45,6 +45,7 @@ type Conn struct {
 
 	mu        sync.Mutex // held only for moments
 	files     []*os.File // arrived, not taken
+	arrived   int        // descriptors, in all
 	closed    bool
 	halted    bool
 	rdeadline time.Time // what the user set; while halted another one is in force
@@ -76,7 +77,7 @@ func Resume(f *os.File, r Residue) (*Conn, error) {
 		r.Close()
 		return nil, fmt.Errorf("wire: %w", err)
 	}
-	c := &Conn{f: own, raw: raw, files: r.Files}
+	c := &Conn{f: own, raw: raw, files: r.Files, arrived: len(r.Files)}
 	c.maxLine.Store(MaxLine)
 	c.lines.put(r.Bytes)
 	c.in.oob = make([]byte, unix.CmsgSpace(4*recvFiles))
@@ -224,6 +225,7 @@ func (c *Conn) enqueue(files []*os.File) error {
 		return fmt.Errorf("%w: %d wait to be taken, the cap is %d", ErrTooManyFiles, n, MaxPending)
 	}
 	c.files = append(c.files, files...)
+	c.arrived += len(files)
 	return nil
 }
 
@@ -253,6 +255,21 @@ func (c *Conn) Pending() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return len(c.files)
+}
+
+// Arrived returns how many descriptors have arrived, those that were taken included, if
+// nothing is here of what follows the line that Read has returned last: none of them
+// can belong to a later line then. Otherwise, and on a halted Conn, it returns -1. It is
+// for the goroutine that reads.
+func (c *Conn) Arrived() int {
+	c.rmu.Lock()
+	defer c.rmu.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.halted || c.lines.partial() {
+		return -1
+	}
+	return c.arrived
 }
 
 // SetReadDeadline sets the time after which Read fails with

@@ -44,6 +44,9 @@ func (c *Conn) TakeFiles(n int) ([]*os.File, error) { return nil, errNoChannel }
 // Pending returns 0.
 func (c *Conn) Pending() int { return 0 }
 
+// Arrived returns -1.
+func (c *Conn) Arrived() int { return -1 }
+
 // Send fails.
 func (c *Conn) Send(v any, files ...*os.File) error { return errNoChannel }
 

@@ -1,0 +1,121 @@
+package workerset
+
+import (
+	"encoding/json"
+	"os"
+	"strings"
+
+	"github.com/handover-go/handover/internal/lifecycle"
+	"github.com/handover-go/handover/internal/wire"
+)
+
+// This file is about what programs in other languages say on their channel, in the way
+// of Node's child_process.
+
+// handle takes what came with a NODE_HANDLE out of the channel, and answers at once:
+// Node sends nothing more before.
+func (s *Set) handleOf(in *incarnation) *os.File {
+	files, err := in.conn.TakeFiles(1)
+	if err != nil {
+		in.tell(wire.Order{Cmd: wire.CmdNodeHandleNack})
+		return nil
+	}
+	in.taken++
+	in.mail.acks++
+	s.deliver(in)
+	return files[0]
+}
+
+// hear takes in a message of a foreign program. It owns file, what came with it.
+func (s *Set) hear(in *incarnation, cmd string, line []byte, file *os.File) {
+	switch cmd {
+	case wire.CmdNodeHandle:
+		var h wire.NodeHandle
+		if file == nil {
+			return // it is sent again
+		}
+		if err := json.Unmarshal(line, &h); err != nil {
+			s.log.Debug("a program's handle can't be understood", "worker", in.name(), "error", err)
+			file.Close()
+			return
+		}
+		s.programSays(in, h.Msg, file, h.Type)
+	case wire.CmdNodeHandleAck:
+		s.arrived(in)
+	case wire.CmdNodeHandleNack:
+		s.notArrived(in)
+	case wire.CmdNodeCluster:
+		var q wire.ClusterQuery
+		if err := json.Unmarshal(line, &q); err != nil {
+			s.log.Debug("a program's message to cluster can't be understood", "worker", in.name(), "error", err)
+			return
+		}
+		s.clusterSays(in, q)
+	default:
+		var m struct {
+			Act string `json:"act"`
+		}
+		switch {
+		case strings.HasPrefix(cmd, "NODE_"): // Node's own
+		case cmd == "" && json.Unmarshal(line, &m) == nil && m.Act == "suicide":
+			s.suicide(in)
+		default:
+			s.programSays(in, line, nil, "")
+		}
+	}
+}
+
+// programSays takes in a message that is the application's own. It owns file, which came
+// with it and is a kind of what Node makes of it, such as wire.NodeSocket.
+func (s *Set) programSays(in *incarnation, msg json.RawMessage, file *os.File, kind string) {
+	s.log.Debug("a program says what nobody here asked for", "worker", in.name(), "pid", in.pid(), "bytes", len(msg), "handle", kind)
+	file.Close() // of a nil *os.File does nothing
+}
+
+// suicide acts on {"act":"suicide"}: something has gone wrong in the program, and it
+// will go as soon as it has finished what it has. Its replacement is started at once.
+// What it does about its own end is its affair, so that nobody asks it to drain.
+func (s *Set) suicide(in *incarnation) {
+	s.notesFirst(in) // what it has said there before would come too late
+	if in.cause != "" || in.dismissed || in.state == lifecycle.Exited {
+		return
+	}
+	in.asked = true
+	in.served = !in.readyAt.IsZero()
+	s.failed(in, wire.State{Cause: wire.CauseError, Reason: `it says so itself ({"act":"suicide"})`, Fatal: true})
+}
+
+// notesFirst takes in what a worker had notified of until now: what it says elsewhere
+// came later.
+func (s *Set) notesFirst(in *incarnation) {
+	if in.inbox == nil || in.dead != nil {
+		return
+	}
+	s.queuedNotes(in)
+	if in.dead == nil {
+		in.inbox.Unhalt()
+		s.readNotes(in)
+	}
+}
+
+// disconnected: a program has closed its channel. One of cluster that drains does so when
+// its servers and their connections have ended. What else it has open would keep it
+// alive, so it gets the signal that others get at first.
+func (s *Set) disconnected(in *incarnation) {
+	if in.online && in.state == lifecycle.Draining {
+		in.asked = true
+		in.signal(in.group.DrainSignal)
+	}
+}
+
+// askToDrain asks a foreign worker to drain, once: to many programs a second signal
+// means "at once".
+func (s *Set) askToDrain(in *incarnation) {
+	if in.asked {
+		return
+	}
+	in.asked = true
+	if !in.online || in.deaf || in.conn.TrySend(wire.ClusterReply{Cmd: wire.CmdNodeCluster, Act: "disconnect"}) != nil {
+		in.signal(in.group.DrainSignal)
+	}
+}
