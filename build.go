@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 
 	"github.com/handover-go/handover/internal/listen"
+	"github.com/handover-go/handover/upgrader"
 	"github.com/handover-go/handover/workerset"
 )
 
@@ -25,10 +26,8 @@ func (p *parent) build(n int) error {
 		if err != nil {
 			return err
 		}
-		if len(p.cfg.Command) > 0 {
-			if err := s.MakeBlocking(); err != nil {
-				return err
-			}
+		if err := p.cfg.prepare(s); err != nil {
+			return err
 		}
 		p.sockets = append(p.sockets, s)
 		fds[spec.Name] = s.Fd()
@@ -61,7 +60,7 @@ func (p *parent) build(n int) error {
 			StartTimeout: p.cfg.StartTimeout, DrainTimeout: p.cfg.DrainTimeout,
 			Ready: p.cfg.Ready, Heartbeat: p.cfg.Heartbeat, HungAfter: p.cfg.HungAfter,
 			DrainSignal: p.cfg.Program.DrainSignal, ReopenSignal: p.cfg.Program.ReopenSignal,
-			NodeChannel: p.cfg.Program.NodeChannel,
+			NodeChannel: p.cfg.Program.NodeChannel, Offer: p.cfg.Program.Offer,
 		}},
 		Sockets: fds, Stdout: stdout, Stderr: stderr, Output: p.cfg.Program.Output, CPUs: n,
 		StopDelay: p.cfg.StopDelay, MaxRestarts: p.cfg.MaxRestarts, Trial: true, Started: p.entrust, Observe: p.observe, Logger: p.log,
@@ -70,6 +69,18 @@ func (p *parent) build(n int) error {
 		p.program, _ = os.Executable()
 	}
 	return err
+}
+
+// prepare makes a socket what a program expects: blocking, as systemd passes it, unless
+// Node gets it in a message, which takes for granted that it is not.
+func (c Config) prepare(s *upgrader.Socket) error {
+	switch p := c.Program; {
+	case len(c.Command) == 0:
+		return nil
+	case p.NodeChannel == workerset.NodeCluster, p.Offer == workerset.OfferMessage:
+		return s.MakeNonblocking()
+	}
+	return s.MakeBlocking()
 }
 
 // program is what the workers of this generation execute: the command as it is

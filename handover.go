@@ -115,6 +115,7 @@ type ProgramConfig struct {
 	DrainSignal  syscall.Signal             // asks for a drain; default SIGTERM
 	ReopenSignal syscall.Signal             // what USR1 becomes; 0: nothing
 	NodeChannel  workerset.NodeChannel      // whether it gets NODE_CHANNEL_FD
+	Offer        workerset.Offer            // whether messages bring it its sockets, too
 	Umask        *uint32                    // nil: this process's own
 	Limits       map[string]workerset.Limit // by name, such as "nofile"
 	Output       workerset.Output           // what its lines look like
