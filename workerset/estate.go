@@ -42,7 +42,7 @@ const (
 )
 
 // estateVersion counts what was added.
-const estateVersion = 2
+const estateVersion = 3
 
 // estateState is versioned by adding fields only. All of it may be missing.
 type estateState struct {

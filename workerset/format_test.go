@@ -3,6 +3,7 @@
 package workerset
 
 import (
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"os"
@@ -41,15 +42,21 @@ func members() map[string]*incarnation {
 		ofWeb2: {began: at(7, 8, 9), readyAt: at(7, 8, 10)},
 		ofWeb3: {
 			began: at(7, 8, 10), program: true, greeted: true, asked: true, state: lifecycle.Draining,
+			served: true, online: true,
+			mail:  mail{queue: []parcel{{Line: json.RawMessage(`{"ack":1}`), Socket: "http", Offer: true}}, flying: true, acks: 1},
 			beats: true, hungAfter: 30 * time.Second, text: "Serving 3 clients",
 			streams: []*stream{{name: "stdout", rest: []byte("half a l")}, {name: "stderr", rest: []byte("wa")}},
 		},
 	}
 }
 
+func common() map[string]json.RawMessage {
+	return map[string]json.RawMessage{"http": json.RawMessage(`"keys"`)}
+}
+
 func today() estateState {
 	st := estateState{
-		Version: estateVersion, Groups: map[string]groupState{"web": {Count: 3, Configured: 1, Restarts: 5, Failures: 2}},
+		Version: estateVersion, Groups: map[string]groupState{"web": {Count: 3, Configured: 1, Restarts: 5, Failures: 2, Common: common()}},
 		Workers: map[string]workerState{}, Residue: map[string][]byte{ofWeb1: []byte(lineHalf)},
 	}
 	for name, in := range members() {
@@ -146,6 +153,7 @@ func TestReadEstate(t *testing.T) {
 		got, want := golden.Read[estateState](t, text), today()
 		if version == "first" { // it knew nothing of programs
 			want.Version = 1
+			want.Groups["web"] = groupState{Count: 3, Configured: 1, Restarts: 5, Failures: 2}
 			for name, ws := range want.Workers {
 				want.Workers[name] = workerState{
 					Ready: ws.Ready, Cause: ws.Cause, Reason: ws.Reason, Blamed: ws.Blamed,
