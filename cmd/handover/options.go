@@ -22,8 +22,8 @@ import (
 // runOptions are flags of "handover run" that are not what they say yet.
 type runOptions struct {
 	workers, ready, drainSignal, reopenSignal, node, offer, umask, log string
-	limits                                                      []string
-	raw                                                         bool
+	limits                                                             []string
+	raw                                                                bool
 }
 
 // apply makes a configuration of the flags, or says which can't work.
