@@ -342,3 +342,54 @@ func TestArrivalAfterClose(t *testing.T) {
 		t.Error("not closed")
 	}
 }
+
+// TestArrived: how many descriptors have come is told only where none of them can be a
+// later line's.
+func TestArrived(t *testing.T) {
+	t.Parallel()
+	a, b := newPair(t)
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	check := func(want int) {
+		t.Helper()
+		if _, err := b.Read(); err != nil {
+			t.Fatal(err)
+		}
+		if n := b.Arrived(); n != want {
+			t.Errorf("%d, not %d", n, want)
+		}
+	}
+	send := func(files ...*os.File) {
+		t.Helper()
+		if err := a.Send(map[string]int{"n": len(files)}, files...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	send()
+	send(null) // both in one read
+	check(-1)
+	check(1)
+	if files, err := b.TakeFiles(1); err != nil {
+		t.Fatal(err)
+	} else {
+		files[0].Close()
+	}
+	send()
+	check(1) // those that were taken, too
+	send(null, null)
+	check(3)
+	r, err := b.Halt()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := b.Arrived(); n != -1 {
+		t.Errorf("halted: %d", n)
+	}
+	b.Unhalt(r)
+	if n := b.Arrived(); n != 3 {
+		t.Errorf("%d after that", n)
+	}
+}
