@@ -16,6 +16,10 @@ import (
 // This file is the parent of programs that use Node's cluster: they ask for what they
 // listen on.
 
+// maxCommon bounds what workers of cluster can have in common, in bytes. Keys of TLS
+// tickets have less than 100.
+const maxCommon = 1024
+
 // clusterSays answers a worker of cluster.
 func (s *Set) clusterSays(in *incarnation, q wire.ClusterQuery) {
 	switch q.Act {
@@ -27,13 +31,14 @@ func (s *Set) clusterSays(in *incarnation, q wire.ClusterQuery) {
 		in.said = true
 		s.couldServe(in)
 	case "exitedAfterDisconnect": // it waits for the answer, and goes
-		s.notesFirst(in)
-		if !in.dismissed && in.state != lifecycle.Exited {
-			s.blame(in, wire.CauseRetire, "it disconnects")
-			s.apply(in, lifecycle.Leaving)
-		}
-		in.asked = true
-		s.reply(in, wire.ClusterReply{Cmd: wire.CmdNodeCluster, Ack: q.Seq}, "")
+		s.afterNotes(in, func() {
+			if !in.dismissed {
+				s.blame(in, wire.CauseRetire, "it disconnects")
+				s.apply(in, lifecycle.Leaving)
+			}
+			in.asked = true
+			s.reply(in, wire.ClusterReply{Cmd: wire.CmdNodeCluster, Ack: q.Seq}, "")
+		})
 	}
 }
 
@@ -56,7 +61,7 @@ func (s *Set) listens(in *incarnation, q wire.ClusterQuery) {
 	reply.Key = fmt.Sprintf("%s:%s:%d", b.name, asked(q), q.Index)
 	// The first one's is everybody's: with it a client of one worker can resume its TLS
 	// session at another.
-	if reply.Data = in.group.common[b.name]; reply.Data == nil && len(q.Data) > 0 && string(q.Data) != "null" {
+	if reply.Data = in.group.common[b.name]; reply.Data == nil && len(q.Data) > 0 && len(q.Data) <= maxCommon && string(q.Data) != "null" {
 		in.group.common[b.name], reply.Data = q.Data, q.Data
 	}
 	typ := wire.NodeNative
@@ -214,7 +219,7 @@ func everywhere(q wire.ClusterQuery) bool {
 func asked(q wire.ClusterQuery) string {
 	at := ""
 	if q.Address != nil {
-		at = *q.Address
+		at = (*q.Address)[:min(len(*q.Address), 128)]
 	}
 	switch {
 	case q.Fd != nil && *q.Fd >= 0:

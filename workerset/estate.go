@@ -240,24 +240,6 @@ func (s *Set) give(in *incarnation, e *Estate, st *estateState) error {
 	return add(in.conn, kindChannel)
 }
 
-// hushed stops the reading of a program's channel. What was read is acted on, while that
-// is possible: a program does not say it again.
-func (s *Set) hushed(in *incarnation) {
-	if !in.program || in.conn == nil {
-		return
-	}
-	res, err := in.conn.Halt()
-	if err != nil {
-		return // it has been closed, or failed
-	}
-	in.residue = &res
-	s.quiet(in.reader)
-	if in.deaf { // by now, and it may be closed
-		res.Close()
-		in.residue = nil
-	}
-}
-
 // quiet waits for a reader that has been halted, so that Resume can start another.
 // What it still has is acted on, or held.
 func (s *Set) quiet(reader <-chan struct{}) {

@@ -12,7 +12,7 @@ import (
 // This file is about what programs in other languages say on their channel, in the way
 // of Node's child_process.
 
-// handle takes what came with a NODE_HANDLE out of the channel, and answers at once:
+// handleOf takes what came with a NODE_HANDLE out of the channel, and answers at once:
 // Node sends nothing more before.
 func (s *Set) handleOf(in *incarnation) *os.File {
 	files, err := in.conn.TakeFiles(1)
@@ -76,26 +76,14 @@ func (s *Set) programSays(in *incarnation, msg json.RawMessage, file *os.File, k
 // will go as soon as it has finished what it has. Its replacement is started at once.
 // What it does about its own end is its affair, so that nobody asks it to drain.
 func (s *Set) suicide(in *incarnation) {
-	s.notesFirst(in) // what it has said there before would come too late
-	if in.cause != "" || in.dismissed || in.state == lifecycle.Exited {
-		return
-	}
-	in.asked = true
-	in.served = !in.readyAt.IsZero()
-	s.failed(in, wire.State{Cause: wire.CauseError, Reason: `it says so itself ({"act":"suicide"})`, Fatal: true})
-}
-
-// notesFirst takes in what a worker had notified of until now: what it says elsewhere
-// came later.
-func (s *Set) notesFirst(in *incarnation) {
-	if in.inbox == nil || in.dead != nil {
-		return
-	}
-	s.queuedNotes(in)
-	if in.dead == nil {
-		in.inbox.Unhalt()
-		s.readNotes(in)
-	}
+	s.afterNotes(in, func() {
+		if in.cause != "" || in.dismissed {
+			return
+		}
+		in.asked = true
+		in.served = !in.readyAt.IsZero()
+		s.failed(in, wire.State{Cause: wire.CauseError, Reason: `it says so itself ({"act":"suicide"})`, Fatal: true})
+	})
 }
 
 // disconnected: a program has closed its channel. One of cluster that drains does so when
@@ -117,5 +105,23 @@ func (s *Set) askToDrain(in *incarnation) {
 	in.asked = true
 	if !in.online || in.deaf || in.conn.TrySend(wire.ClusterReply{Cmd: wire.CmdNodeCluster, Act: "disconnect"}) != nil {
 		in.signal(in.group.DrainSignal)
+	}
+}
+
+// hushed stops the reading of a program's channel. What was read is acted on, while that
+// is possible: a program does not say it again.
+func (s *Set) hushed(in *incarnation) {
+	if !in.program || in.conn == nil {
+		return
+	}
+	res, err := in.conn.Halt()
+	if err != nil {
+		return // it has been closed, or failed
+	}
+	in.residue = &res
+	s.quiet(in.reader)
+	if in.deaf { // by now, and it may be closed
+		res.Close()
+		in.residue = nil
 	}
 }

@@ -239,3 +239,21 @@ func TestClusterMessages(t *testing.T) {
 	h.logged("it asks for more sockets than it takes: 256 wait")
 	h.stop()
 }
+
+// TestSuicideAndGone: a program that ends at once has failed as it has said, whatever of
+// its end is heard of first.
+func TestSuicideAndGone(t *testing.T) {
+	t.Parallel()
+	const n = 20
+	h := newForeign(t, "notify READY=1;say "+suicide+";exit 1", func(c *workerset.Config) {
+		c.Groups[0].Ready = workerset.Readiness{By: workerset.ReadyNotify}
+	}).start()
+	for id := 1; id <= n; id++ {
+		if w := h.state(id, "exited"); w.Cause != "error" {
+			t.Errorf("%+v", w)
+		}
+	}
+	if log := h.log.String(); strings.Contains(log, "came to nothing") {
+		t.Error("a slot has waited")
+	}
+}
