@@ -124,15 +124,32 @@ func TestCluster(t *testing.T) {
 // TestNonblockingForNode: Node takes a socket that comes in a message as it is, and would
 // hang in accept(2) when another worker was faster.
 func TestNonblockingForNode(t *testing.T) {
+	command := "TEST_COMMAND=" + nodeProgram(t, "tutorial.js")
 	for name, env := range map[string]string{"offered": "TEST_OFFER=message", "cluster": "TEST_NODE_CHANNEL=cluster"} {
 		t.Run(name, func(t *testing.T) {
-			s := startService(t, 1, "TEST_COMMAND="+nodeProgram(t, "tutorial.js"), env, "TEST_READY=10ms", "TEST_LISTEN=server=tcp://127.0.0.1:0")
+			s := startService(t, 1, command, env, "TEST_READY=10ms", "TEST_LISTEN=server=tcp://127.0.0.1:0")
 			if !nonblocking(t, s.parent(), s.addr) {
 				t.Error("the socket is blocking")
 			}
 			s.stop()
 		})
 	}
+	t.Run("from a supervisor", func(t *testing.T) {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ln.Close()
+		f := fileOf(t, ln.(*net.TCPListener))
+		if err := unix.SetNonblock(int(f.Fd()), false); err != nil {
+			t.Fatal(err)
+		}
+		s := supervised(t, "server", []*os.File{f}, command, "TEST_OFFER=message", "TEST_LISTEN=server=tcp://127.0.0.1:0")
+		if !nonblocking(t, s.parent(), s.addr) {
+			t.Error("the socket is blocking")
+		}
+		s.stop()
+	})
 }
 
 // nonblocking looks at the flag of the socket of a process that listens on addr (proc(5)).
