@@ -158,7 +158,7 @@ func fit(q wire.ClusterQuery, sockets []bound) (bound, bool) {
 		return bound{}, false
 	}
 	kind := kindOf(q)
-	var any []bound
+	var fits []bound
 	for _, b := range sockets {
 		switch {
 		case b.kind != kind:
@@ -172,19 +172,19 @@ func fit(q wire.ClusterQuery, sockets []bound) (bound, bool) {
 			if q.Port != 0 && b.addr.Addr().IsUnspecified() {
 				return b, true
 			}
-			any = append(any, b)
+			fits = append(fits, b)
 		case addrOf(q) == b.addr.Addr().WithZone("").Unmap():
-			any = append(any, b)
+			fits = append(fits, b)
 		}
 	}
 	i := 0
 	if q.Port == 0 {
 		i = q.Index
 	}
-	if i < 0 || i >= len(any) {
+	if i < 0 || i >= len(fits) {
 		return bound{}, false
 	}
-	return any[i], true
+	return fits[i], true
 }
 
 func family(q wire.ClusterQuery) (s string) {
