@@ -44,6 +44,14 @@ func (s *Set) hear(in *incarnation, cmd string, line []byte, file *os.File) {
 		s.arrived(in)
 	case wire.CmdNodeHandleNack:
 		s.notArrived(in)
+	case wire.CmdNodeNotifyClose, wire.CmdNodeGetCount:
+		// Whoever has a connection now serves it as its own. Without an answer the server
+		// that it was accepted by would never be closed.
+		var m wire.NodeSockets
+		if json.Unmarshal(line, &m) == nil {
+			answer := map[string]string{wire.CmdNodeNotifyClose: wire.CmdNodeAllClosed, wire.CmdNodeGetCount: wire.CmdNodeCount}
+			s.reply(in, wire.NodeSockets{Cmd: answer[cmd], Key: m.Key}, "")
+		}
 	case wire.CmdNodeCluster:
 		var q wire.ClusterQuery
 		if err := json.Unmarshal(line, &q); err != nil {

@@ -98,8 +98,11 @@ func (h *harness) program(steps string) *harness {
 func TestHandlesFromProgram(t *testing.T) {
 	const handle = `{"cmd":"NODE_HANDLE","type":"net.Socket","msg":{"my":"socket"}}`
 	noLeak(t)
-	h := newForeign(t, `notify READY=1;say {"a":1};sayfd `+handle+`\n;say {"b":2};read;bytes {"c":3}\n{"d";sayfd :4}\n`+handle+`\n"ready"\n;read;exit 0`, nil).start()
+	h := newForeign(t, `notify READY=1;say {"a":1};sayfd `+handle+`\n;say {"b":2};read;bytes {"c":3}\n{"d";sayfd :4}\n`+handle+`\n"ready"\n;read;`+
+		`say {"cmd":"NODE_SOCKET_NOTIFY_CLOSE","key":"4::80"};read;say {"cmd":"NODE_SOCKET_GET_COUNT","key":"4::80"};read;exit 0`, nil).start()
 	h.printed(`web/1 | read {"cmd":"NODE_HANDLE_ACK"} with 0` + "\n" + `web/1 | read {"cmd":"NODE_HANDLE_ACK"} with 0` + "\n")
+	h.printed(`web/1 | read {"cmd":"NODE_SOCKET_ALL_CLOSED","key":"4::80","count":0} with 0` + "\n" +
+		`web/1 | read {"cmd":"NODE_SOCKET_COUNT","key":"4::80","count":0} with 0` + "\n")
 	if w := h.state(1, "exited"); w.Exit != "exit status 0" {
 		t.Errorf("%+v", w)
 	}

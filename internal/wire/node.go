@@ -8,7 +8,13 @@ const (
 	CmdNodeHandle     = "NODE_HANDLE"      // both ways, with one descriptor: a NodeHandle
 	CmdNodeHandleAck  = "NODE_HANDLE_ACK"  // it has arrived, the next may follow
 	CmdNodeHandleNack = "NODE_HANDLE_NACK" // it has not: send it again
-	CmdNodeCluster    = "NODE_CLUSTER"     // both ways: a ClusterQuery or a ClusterReply
+	// Node asks about the connections of a server that it has sent away, by the server's
+	// key: have they ended, how many are there. Each has its answer. A NodeSockets.
+	CmdNodeNotifyClose = "NODE_SOCKET_NOTIFY_CLOSE"
+	CmdNodeAllClosed   = "NODE_SOCKET_ALL_CLOSED"
+	CmdNodeGetCount    = "NODE_SOCKET_GET_COUNT"
+	CmdNodeCount       = "NODE_SOCKET_COUNT"
+	CmdNodeCluster     = "NODE_CLUSTER" // both ways: a ClusterQuery or a ClusterReply
 )
 
 // What a NodeHandle's descriptor becomes. The native ones are for cluster: no object is
@@ -28,6 +34,13 @@ type NodeHandle struct {
 	Msg  json.RawMessage `json:"msg"` // the message itself
 	// DgramType is "udp4" or "udp6", of NodeDatagrams.
 	DgramType string `json:"dgramType,omitempty"`
+}
+
+// NodeSockets is about connections that were sent away.
+type NodeSockets struct {
+	Cmd   string          `json:"cmd"`
+	Key   json.RawMessage `json:"key,omitempty"`
+	Count int             `json:"count"` // of CmdNodeCount
 }
 
 // ClusterQuery is what a worker of cluster says. Which fields count depends on Act.
