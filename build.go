@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/handover-go/handover/internal/listen"
+	"github.com/handover-go/handover/upgrader"
 	"github.com/handover-go/handover/workerset"
 )
 
@@ -24,10 +25,8 @@ func (p *parent) build(n int) error {
 		if err != nil {
 			return err
 		}
-		if programsOnly(groups, spec.Name) {
-			if err := s.MakeBlocking(); err != nil {
-				return err
-			}
+		if err := prepare(s, programsOf(groups, spec.Name)); err != nil {
+			return err
 		}
 		p.sockets = append(p.sockets, s)
 		fds[spec.Name] = s.Fd()
@@ -101,20 +100,37 @@ func (g Group) queue(socket string) string {
 	return g.Name + "/" + socket
 }
 
-// programsOnly reports whether a socket is for programs alone, which may expect it to
-// block. It is one flag for all who share it.
-func programsOnly(groups []Group, socket string) bool {
-	return !slices.ContainsFunc(groups, func(g Group) bool {
-		if len(g.Command) > 0 {
-			return false
-		}
+// programsOf are the programs that share a socket with nobody else, or none.
+func programsOf(groups []Group, socket string) (programs []ProgramConfig) {
+	for _, g := range groups {
+		shares := g.Sockets == nil
 		for slot := 1; slot <= g.Workers; slot++ {
-			if slices.Contains(workerset.Expand(g.Sockets, slot), socket) {
-				return true
-			}
+			shares = shares || slices.Contains(workerset.Expand(g.Sockets, slot), socket)
 		}
-		return g.Sockets == nil
-	})
+		switch {
+		case shares && len(g.Command) == 0:
+			return nil
+		case shares:
+			programs = append(programs, g.Program)
+		}
+	}
+	return programs
+}
+
+// prepare makes a socket what programs expect: blocking, as systemd passes it, unless
+// Node gets it in a message, which takes for granted that it is not. It is one flag for
+// all who share it.
+func prepare(s *upgrader.Socket, programs []ProgramConfig) error {
+	inMessage := func(p ProgramConfig) bool {
+		return p.NodeChannel == workerset.NodeCluster || p.Offer == workerset.OfferMessage
+	}
+	switch {
+	case len(programs) == 0:
+		return nil
+	case slices.ContainsFunc(programs, inMessage):
+		return s.MakeNonblocking()
+	}
+	return s.MakeBlocking()
 }
 
 // program is what the workers of this generation execute: the command as it is

@@ -57,7 +57,8 @@ type Config struct {
 	// Command, if set, is a program and its arguments that the workers execute, in
 	// any language, and the app is not used. It is looked up in PATH anew for every
 	// generation, and pinned by its resolved path, as is the working directory; see
-	// workerset.Program for what it gets.
+	// workerset.Program for what it gets, and workerset.NodeCluster and OfferMessage for
+	// programs that were written for Node's own masters.
 	Command []string
 	// Program says more about it: DrainSignal, Ready and so on. They may be left
 	// out.
@@ -123,6 +124,7 @@ type ProgramConfig struct {
 	DrainSignal  syscall.Signal             // asks for a drain; default SIGTERM
 	ReopenSignal syscall.Signal             // what USR1 becomes; 0: nothing
 	NodeChannel  workerset.NodeChannel      // whether it gets NODE_CHANNEL_FD
+	Offer        workerset.Offer            // whether messages bring it its sockets, too
 	Umask        *uint32                    // nil: this process's own
 	Limits       map[string]workerset.Limit // by name, such as "nofile"
 	Output       workerset.Output           // what its lines look like

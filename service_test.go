@@ -78,14 +78,20 @@ func serviceMain() {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(2)
 	}
-	var output workerset.Output
+	var program handover.ProgramConfig
 	if os.Getenv("TEST_LOG") == "json" {
-		output = workerset.OutputJSON
+		program.Output = workerset.OutputJSON
+	}
+	if os.Getenv("TEST_OFFER") == "message" {
+		program.Offer = workerset.OfferMessage
+	}
+	if os.Getenv("TEST_NODE_CHANNEL") == "cluster" {
+		program.NodeChannel = workerset.NodeCluster
 	}
 	cfg := handover.Config{
 		Name:           "service",
 		Command:        strings.Fields(os.Getenv("TEST_COMMAND")),
-		Program:        handover.ProgramConfig{Output: output},
+		Program:        program,
 		Ready:          ready,
 		Listen:         listen,
 		NoAnchor:       os.Getenv("TEST_NO_ANCHOR") != "",

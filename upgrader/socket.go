@@ -49,6 +49,21 @@ func (s *Socket) MakeBlocking() error {
 	return nil
 }
 
+// MakeNonblocking sets O_NONBLOCK, for all who hold the socket, from wherever it came: a
+// program that gets it in a message, as Node's do, relies on the flag, and one that
+// accepts would otherwise hang in accept(2) when another one was faster.
+func (s *Socket) MakeNonblocking() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.fd < 0 {
+		return nil
+	}
+	if err := unix.SetNonblock(s.fd, true); err != nil {
+		return fmt.Errorf("socket %v: %w", s.spec, os.NewSyscallError("fcntl", err))
+	}
+	return nil
+}
+
 // openSocket binds a new socket.
 func openSocket(spec listen.Spec) (*Socket, error) {
 	fd, err := spec.Bind()

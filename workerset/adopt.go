@@ -82,6 +82,7 @@ func (s *Set) adopt(e Estate) {
 		g.restarts += gs.Restarts
 		g.failures += gs.Failures
 		g.budget.Full = gs.BudgetFull
+		maps.Copy(g.common, gs.Common)
 		if g.configured == gs.Configured && gs.Count > 0 {
 			_ = s.scale(g, gs.Count) // scaled at run time, and nobody has said otherwise since
 		}
@@ -99,6 +100,7 @@ func (s *Set) adopt(e Estate) {
 		in.group.members = append(in.group.members, in)
 		s.byKey[in.key] = in
 		s.follow(in)
+		s.hand(in)
 		s.apply(in, lifecycle.Adopted)
 		switch {
 		case st.Workers[identity].Degraded:
@@ -125,6 +127,8 @@ func (s *Set) retrace(in *incarnation, state string) {
 		s.apply(in, lifecycle.Spawned)
 	case lifecycle.Draining.String():
 		s.apply(in, lifecycle.Leaving)
+	case lifecycle.Condemned.String():
+		s.apply(in, lifecycle.Failed)
 	case lifecycle.Terminating.String(), lifecycle.Killing.String():
 		s.apply(in, lifecycle.Kill)
 	}
@@ -148,7 +152,9 @@ func (s *Set) adoptOne(identity string, e Estate, st estateState, post postState
 		dismissed: ws.Dismissed, terminated: ws.Terminated, killed: ws.Killed,
 		greeted: ws.Greeted, asked: ws.Asked, text: ws.Text,
 		beats: ws.Beats, beat: now, hungAfter: time.Duration(ws.HungMS) * time.Millisecond,
-		crash: take(kindCrash),
+		showed: ws.Showed, online: ws.Online,
+		handouts: handouts{queue: ws.Handouts, flying: ws.Flying && len(ws.Handouts) > 0, acks: ws.Acks},
+		crash:    take(kindCrash),
 	}
 	if ws.Exiting {
 		in.report.Phase, in.report.ExitCode = wire.PhaseExiting, ws.ExitCode

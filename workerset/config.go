@@ -70,6 +70,12 @@ const (
 	NodeAuto NodeChannel = iota // if it is named node, or its first line says so
 	NodeYes
 	NodeNo
+	// NodeCluster: it does, and NODE_UNIQUE_ID, which makes it a worker of Node's cluster.
+	// Whatever it wants to listen on has to be one of its sockets then: its listen(port)
+	// gets that, any other fails with EADDRNOTAVAIL. It is drained by cluster's own
+	// message "disconnect", and when it has disconnected by DrainSignal. By default it is
+	// ready when it listens.
+	NodeCluster
 )
 
 // Group is a number of workers that are alike.
@@ -124,13 +130,15 @@ type Group struct {
 	// Silent: what its workers print is not passed on. Of a Program with a path it is
 	// read, and its end is in the reasons of failures.
 	Silent bool
-	// DrainSignal asks a foreign worker to drain. Default SIGTERM.
+	// DrainSignal asks a foreign worker to drain, unless it has said {"act":"suicide"} on
+	// its channel, and so does that by itself. Default SIGTERM.
 	DrainSignal syscall.Signal
 	// ReopenSignal is what Reopen sends to a foreign worker; 0 is none. Others get
 	// SIGUSR1.
 	ReopenSignal syscall.Signal
-	// NodeChannel: see there.
+	// NodeChannel and Offer: see there.
 	NodeChannel NodeChannel
+	Offer       Offer
 	// Heartbeat is how often a worker that greeted says that it lives. Default 5 s.
 	Heartbeat time.Duration
 	// HungAfter is how long a worker may be silent that has begun to say that it

@@ -138,7 +138,7 @@ func (s *Set) settleSlot(in *incarnation, status launch.Status) {
 	switch {
 	case up >= resetAfter:
 		in.group.slot(in.slot).failures = 0
-	case up < youngFor && in.served() == 0 && !outside:
+	case up < youngFor && !in.hasServed() && !outside:
 		s.setBack(in)
 		return
 	}

@@ -66,6 +66,8 @@ type groupState struct {
 	// BudgetFull is when all restarts that were taken from the budget will have been
 	// refilled.
 	BudgetFull time.Time `json:"budgetFull,omitzero"`
+	// Common is what workers of Node's cluster have in common, by socket.
+	Common map[string]json.RawMessage `json:"common,omitempty"`
 }
 
 // workerState is what was decided about a worker and is counted already.
@@ -96,6 +98,11 @@ type workerState struct {
 	DrainSignal int `json:"drainSignal,omitempty"`
 	// Announced is what Config.Events was told.
 	Announced []EventKind `json:"announced,omitempty"`
+	Showed    bool        `json:"showed,omitempty"`
+	Online    bool        `json:"online,omitempty"`   // a worker of Node's cluster
+	Handouts  []handout   `json:"handouts,omitempty"` // to be sent
+	Flying    bool        `json:"flying,omitempty"`   // the first of these was, and is not acknowledged
+	Acks      int         `json:"acks,omitempty"`     // of descriptors, owed
 }
 
 // toldOf is what was told of a worker by the parents before. One of an older version
@@ -139,6 +146,7 @@ func (s *Set) yield(e *Estate) error {
 	// that have ended go meanwhile.
 	for _, g := range s.groups {
 		for _, in := range slices.Clone(g.members) {
+			s.hushed(in)
 			if in.inbox != nil {
 				in.inbox.Halt()
 				s.quiet(in.noting)
@@ -150,7 +158,7 @@ func (s *Set) yield(e *Estate) error {
 	var post postState
 	for _, g := range s.groups {
 		if !g.dropped {
-			st.Groups[g.Name] = groupState{Count: g.Count, Configured: g.configured, Restarts: g.restarts, Failures: g.failures, BudgetFull: g.budget.Full}
+			st.Groups[g.Name] = groupState{Count: g.Count, Configured: g.configured, Restarts: g.restarts, Failures: g.failures, BudgetFull: g.budget.Full, Common: g.common}
 		}
 		for _, in := range g.members {
 			if err := s.give(in, e, &post); err != nil {
@@ -183,6 +191,7 @@ func (in *incarnation) handedOn() workerState {
 	if in.program {
 		ws.Program, ws.Greeted, ws.Asked, ws.State = true, in.greeted, in.asked, in.state.String()
 		ws.DrainSignal = int(in.as.DrainSignal)
+		ws.Showed, ws.Online, ws.Handouts, ws.Flying, ws.Acks = in.showed, in.online, in.handouts.queue, in.handouts.flying, in.handouts.acks
 		ws.Beats, ws.HungMS, ws.Text = in.beats, in.hungAfter.Milliseconds(), in.text
 		for _, st := range in.streams {
 			if len(st.rest) > 0 {
@@ -228,13 +237,15 @@ func (s *Set) give(in *incarnation, e *Estate, post *postState) error {
 	if in.conn == nil {
 		return nil
 	}
-	in.rest = in.out.Halt()
-	res, err := in.conn.Halt()
-	if err != nil {
-		return nil // it has been closed, or failed
+	if in.residue == nil {
+		in.rest = in.out.Halt()
+		res, err := in.conn.Halt()
+		if err != nil {
+			return nil // it has been closed, or failed
+		}
+		in.residue = &res
+		s.quiet(in.reader)
 	}
-	in.residue = &res
-	s.quiet(in.reader)
 	for i, f := range in.residue.Files { // of a line of which the end is missing
 		if err := add(f, fmt.Sprintf("%s%d/", kindResidue, i)); err != nil {
 			return err
@@ -308,6 +319,8 @@ func (s *Set) resume(doubt bool) {
 			}
 			in.told = toldUnknown
 			s.post.Wake(router.Peer(in.key))
+			s.arrived(in) // if another parent has read that, it does not come again
+			s.hand(in)
 		}
 	}
 	if s.stopping {

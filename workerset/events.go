@@ -63,6 +63,7 @@ func (s *Set) handle(ev event) {
 	case ev.room:
 		s.quick = true
 		s.post.Wake(router.Peer(in.key))
+		s.hand(in)
 	case ev.note != nil:
 		s.note(in, ev.note)
 	case ev.probed && ev.lost != nil:
@@ -80,6 +81,7 @@ func (s *Set) handle(ev event) {
 		s.message(in, ev.line, ev.files)
 	case in.foreign() && channelEnded(ev.lost) && in.dead == nil:
 		s.deafened(in) // a program that has no use for it may close it
+		s.disconnected(in)
 	case channelEnded(ev.lost):
 		in.heard = true
 		s.deafened(in)
@@ -133,7 +135,7 @@ func (s *Set) half(in *incarnation) {
 
 // surelyServed: however a worker ends, it has not come to nothing.
 func (s *Set) surelyServed(in *incarnation) bool {
-	return in.state.Accepts() && !in.readyAt.IsZero() && (in.served() > 0 || time.Since(in.readyAt) >= youngFor)
+	return in.state.Accepts() && !in.readyAt.IsZero() && (in.hasServed() || time.Since(in.readyAt) >= youngFor)
 }
 
 // halfEnded: the other half does not come.
@@ -189,11 +191,14 @@ func (s *Set) message(in *incarnation, line []byte, files []*os.File) {
 		if err = s.mail(in, cmd, line, files); err == nil {
 			return
 		}
-	} else {
-		closeFiles(files)
+		files = nil
+	}
+	if err == nil && len(files) > 0 && !in.foreign() {
+		err = fmt.Errorf("%d descriptors with a %s", len(files), cmd)
 	}
 	switch {
 	case err != nil:
+		closeFiles(files)
 		s.garbage(in, err)
 	case says:
 		in.greeted = true
@@ -202,6 +207,10 @@ func (s *Set) message(in *incarnation, line []byte, files []*os.File) {
 	case string(line) == `"ready"`:
 		in.said = true
 		s.couldServe(in)
+	case in.foreign():
+		s.hear(in, cmd, line, files)
+	default:
+		closeFiles(files)
 	}
 }
 

@@ -63,7 +63,9 @@ func foreignMain(steps string) {
 			n, _ := strconv.Atoi(arg)
 			os.Exit(n)
 		default:
-			panic(step)
+			if !nodeStep(what, arg, term) {
+				panic(step)
+			}
 		}
 	}
 	select {}

@@ -45,15 +45,21 @@ func members() map[string]*incarnation {
 		ofWeb3: {
 			as: Group{DrainSignal: syscall.SIGQUIT}, announced: kindsOf(EventFork, EventOnline),
 			began: at(7, 8, 10), program: true, greeted: true, asked: true, state: lifecycle.Draining,
-			beats: true, hungAfter: 30 * time.Second, text: "Serving 3 clients",
+			showed: true, online: true,
+			handouts: handouts{queue: []handout{{Line: json.RawMessage(`{"ack":1}`), Socket: "http", Offer: true}}, flying: true, acks: 1},
+			beats:    true, hungAfter: 30 * time.Second, text: "Serving 3 clients",
 			streams: []*stream{{name: "stdout", rest: []byte("half a l")}, {name: "stderr", rest: []byte("wa")}},
 		},
 	}
 }
 
+func common() map[string]json.RawMessage {
+	return map[string]json.RawMessage{"http": json.RawMessage(`"keys"`)}
+}
+
 func today() estateState {
 	st := estateState{
-		Version: estateVersion, Groups: map[string]groupState{"web": {Count: 3, Configured: 1, Restarts: 5, Failures: 2}},
+		Version: estateVersion, Groups: map[string]groupState{"web": {Count: 3, Configured: 1, Restarts: 5, Failures: 2, Common: common()}},
 		Workers: map[string]workerState{}, Residue: map[string][]byte{ofWeb1: []byte(lineHalf)},
 	}
 	for name, in := range members() {
@@ -191,6 +197,7 @@ func TestReadEstate(t *testing.T) {
 		got, want := golden.Read[estateState](t, text), today()
 		if version == "first" { // it knew nothing of programs
 			want.Version = 1
+			want.Groups["web"] = groupState{Count: 3, Configured: 1, Restarts: 5, Failures: 2}
 			for name, ws := range want.Workers {
 				want.Workers[name] = workerState{
 					Ready: ws.Ready, Cause: ws.Cause, Reason: ws.Reason, Blamed: ws.Blamed,

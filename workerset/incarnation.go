@@ -54,9 +54,13 @@ type incarnation struct {
 	handled        int        // messages that it was done with
 	exit           string     // how its process ended
 
-	program bool // it executes a program with a path of its own: foreign until it greets
-	greeted bool // it has said its state on the channel
-	asked   bool // foreign: it was sent the drain signal
+	program  bool // it executes a program with a path of its own: foreign until it greets
+	greeted  bool // it has said its state on the channel
+	asked    bool // foreign: it was asked to drain, or does so by itself
+	showed   bool // foreign: it has said what only one says that has served
+	online   bool // foreign: a worker of Node's cluster
+	offered  bool // foreign: it has taken all sockets that it was offered
+	handouts handouts
 
 	said     bool      // it has said on its channel that it is ready
 	notified bool      // it has said READY=1
@@ -103,11 +107,13 @@ func (in *incarnation) pid() int {
 	return in.proc.Pid
 }
 
-// served is how much it has done for others.
-func (in *incarnation) served() int { return in.report.Served + in.report.MovedIn + in.handled }
-
 // foreign reports whether it is a program that knows nothing of this package.
 func (in *incarnation) foreign() bool { return in.program && !in.greeted }
+
+// hasServed reports whether it is known to have served somebody.
+func (in *incarnation) hasServed() bool {
+	return in.showed || in.report.Served+in.report.MovedIn+in.handled > 0
+}
 
 // follow starts the goroutines that watch in's channel, its notifications, its
 // output and its process.

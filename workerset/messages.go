@@ -300,10 +300,14 @@ func filesWith(line []byte) int {
 		Cmd   string `json:"cmd"`
 		Files int    `json:"files"`
 	}
-	if json.Unmarshal(line, &m) != nil || m.Cmd != wire.CmdMessage {
-		return 0
+	switch {
+	case json.Unmarshal(line, &m) != nil:
+	case m.Cmd == wire.CmdMessage:
+		return min(max(0, m.Files), message.MaxFiles)
+	case m.Cmd == wire.CmdNodeHandle:
+		return 1
 	}
-	return min(max(0, m.Files), message.MaxFiles)
+	return 0
 }
 
 // mail takes in a command about messages, and owns its files. An error is garbage.

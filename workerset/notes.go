@@ -47,6 +47,42 @@ func (s *Set) queuedNotes(in *incarnation) {
 	}
 	in.inbox.Halt()
 	s.quiet(in.noting)
+	s.takeNotes(in)
+}
+
+// afterNotes calls fn when all is taken in that a worker has notified of until now: what
+// it says elsewhere, which fn is about, came later. Whatever else happens meanwhile
+// comes after fn, among it more of the same worker.
+func (s *Set) afterNotes(in *incarnation, fn func()) {
+	if in.inbox == nil || in.dead != nil {
+		fn()
+		return
+	}
+	var others []event
+	in.inbox.Halt()
+	for halted := false; !halted; {
+		select {
+		case ev := <-s.events:
+			if ev.in == in && ev.note != nil {
+				s.handle(ev)
+			} else {
+				others = append(others, ev)
+			}
+		case <-in.noting:
+			halted = true
+		}
+	}
+	s.takeNotes(in)
+	in.inbox.Unhalt()
+	s.readNotes(in)
+	fn()
+	for _, ev := range others {
+		s.handle(ev)
+	}
+}
+
+// takeNotes takes in what waits in an inbox that has been halted.
+func (s *Set) takeNotes(in *incarnation) {
 	for {
 		n, err, ok := in.inbox.Queued()
 		if !ok {

@@ -122,6 +122,7 @@ func (s *Set) start(g *group, n int) {
 		return
 	}
 	s.apply(in, lifecycle.Spawned)
+	s.offer(in)
 	s.couldServe(in)
 }
 
@@ -184,9 +185,8 @@ func (s *Set) apply(in *incarnation, ev lifecycle.Event) {
 	}
 	exit := effect.Has(lifecycle.SendExit)
 	in.released = in.released || exit
-	if effect.Has(lifecycle.SendDrain) && in.foreign() && !in.asked && !effect.Has(lifecycle.SignalTerm) {
-		in.asked = true // once: to many programs a second one means "at once"
-		s.signal(in, in.as.DrainSignal)
+	if effect.Has(lifecycle.SendDrain) && in.foreign() && !effect.Has(lifecycle.SignalTerm) {
+		s.askToDrain(in)
 	}
 	if effect.Has(lifecycle.SendDrain) {
 		s.tellMove(in) // first, so that it does not begin to close what it could give away

@@ -11,7 +11,9 @@ import (
 //
 // The zero value is: a worker of this binary says so on its channel; another
 // program says READY=1 (sd_notify(3)) or has been alive for [AliveFor], whichever is
-// first, unless it speaks on the channel as package worker does.
+// first, unless it speaks on the channel as package worker does. A worker of Node's
+// cluster has to listen, and one that is offered its sockets to have taken them; time
+// does not count for these.
 type Readiness struct {
 	// By names the way.
 	By ReadyBy

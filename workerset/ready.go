@@ -12,7 +12,7 @@ func (in *incarnation) readyAfter() time.Time {
 	case in.state != lifecycle.Starting, !in.said && !in.foreign():
 	case r.By == ReadyDelay:
 		return in.began.Add(r.After)
-	case r.By == ReadyDefault && in.foreign():
+	case r.By == ReadyDefault && in.foreign() && !in.group.nodeTakes():
 		return in.began.Add(AliveFor)
 	}
 	return time.Time{}
@@ -35,7 +35,7 @@ func (in *incarnation) isReady() bool {
 	case ReadyDelay:
 		return late()
 	}
-	return in.said || in.notified || late()
+	return in.said || in.notified || in.offered || late()
 }
 
 // couldServe makes a worker ready once it is.

@@ -1,6 +1,7 @@
 package workerset
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -71,10 +72,11 @@ type group struct {
 	dropped    bool  // not in this generation's configuration: goes with its last worker
 	restarts   int
 	failures   int
-	budget     lifecycle.Budget // of restarts of workers that served
-	recent     []time.Time      // of restarts, as far as MaxRestarts wants to know
-	open       bool             // waits for no other group
-	ended      bool             // was told to, while the set stops
+	budget     lifecycle.Budget           // of restarts of workers that served
+	recent     []time.Time                // of restarts, as far as MaxRestarts wants to know
+	common     map[string]json.RawMessage // by socket: what workers of Node's cluster have in common
+	open       bool                       // waits for no other group
+	ended      bool                       // was told to, while the set stops
 }
 
 // slot is what has to be remembered of a slot between two incarnations.
@@ -127,7 +129,7 @@ func New(cfg Config) (*Set, error) {
 
 func newGroup(g Group) *group {
 	return &group{
-		Group: g, configured: g.Count, nextID: 1, slots: map[int]*slot{},
+		Group: g, configured: g.Count, nextID: 1, slots: map[int]*slot{}, common: map[string]json.RawMessage{},
 		budget: lifecycle.Budget{Burst: g.Burst, Per: g.Per},
 	}
 }
@@ -322,6 +324,8 @@ func (s *Set) deadlines() {
 				s.apply(in, lifecycle.Hung)
 			case passed(in.readyAfter()):
 				s.couldServe(in)
+			case passed(in.handouts.retry):
+				s.hand(in)
 			}
 		}
 	}
@@ -349,6 +353,7 @@ func (s *Set) nextDeadline() time.Time {
 			sooner(in.hungAt())
 			sooner(in.readyAfter())
 			sooner(in.gathers())
+			sooner(in.handouts.retry)
 		}
 		for _, sl := range g.slots {
 			if sl.notBefore.After(now) {

@@ -214,8 +214,11 @@ func (b *birth) environ() []string {
 	if g.HungAfter > 0 {
 		env = append(env, fmt.Sprintf("WATCHDOG_USEC=%d", g.HungAfter.Microseconds()))
 	}
-	if g.NodeChannel == NodeYes || g.NodeChannel == NodeAuto && isNode(g.Program.Path) {
+	if g.NodeChannel == NodeYes || g.NodeChannel == NodeCluster || g.NodeChannel == NodeAuto && isNode(g.Program.Path) {
 		env = append(env, fmt.Sprintf("NODE_CHANNEL_FD=%d", b.channel))
+	}
+	if g.NodeChannel == NodeCluster {
+		env = append(env, fmt.Sprintf("NODE_UNIQUE_ID=%d", in.id))
 	}
 	return env
 }

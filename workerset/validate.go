@@ -85,6 +85,9 @@ func (c Config) withDefaults() (Config, error) {
 		if err := c.Groups[i].checkProbe(c); err != nil {
 			return bad("%w", err)
 		}
+		if err := c.Groups[i].checkNode(c); err != nil {
+			return bad("%w", err)
+		}
 	}
 	return c, nil
 }

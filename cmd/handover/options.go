@@ -21,9 +21,9 @@ import (
 
 // runOptions are flags of "handover run" that are not what they say yet.
 type runOptions struct {
-	workers, ready, drainSignal, reopenSignal, node, umask, log string
-	limits                                                      []string
-	raw                                                         bool
+	workers, ready, drainSignal, reopenSignal, node, offer, umask, log string
+	limits                                                             []string
+	raw                                                                bool
 }
 
 // apply makes a configuration of the flags, or says which can't work.
@@ -36,7 +36,7 @@ func (o *runOptions) apply(cmd *cobra.Command, cfg *handover.Config) (err error)
 		}
 	}
 	if !program {
-		for _, name := range []string{"drain-signal", "reopen-signal", "node-channel", "umask", "limit", "raw-output"} {
+		for _, name := range []string{"drain-signal", "reopen-signal", "node-channel", "offer", "umask", "limit", "raw-output"} {
 			if cmd.Flags().Changed(name) {
 				return fmt.Errorf("--%s is about a program, and none is given: handover run [flags] -- program args…", name)
 			}
@@ -71,9 +71,13 @@ func (o *runOptions) apply(cmd *cobra.Command, cfg *handover.Config) (err error)
 		return fmt.Errorf("--reopen-signal %q: %w", o.reopenSignal, err)
 	}
 	var ok bool
-	nodes := map[string]workerset.NodeChannel{"auto": workerset.NodeAuto, "yes": workerset.NodeYes, "no": workerset.NodeNo}
+	nodes := map[string]workerset.NodeChannel{"auto": workerset.NodeAuto, "yes": workerset.NodeYes, "no": workerset.NodeNo, "cluster": workerset.NodeCluster}
 	if p.NodeChannel, ok = nodes[o.node]; !ok {
-		return fmt.Errorf("--node-channel %q: auto, yes or no", o.node)
+		return fmt.Errorf("--node-channel %q: auto, yes, no or cluster", o.node)
+	}
+	offers := map[string]workerset.Offer{"none": workerset.OfferNone, "message": workerset.OfferMessage}
+	if p.Offer, ok = offers[o.offer]; !ok {
+		return fmt.Errorf("--offer %q: none or message", o.offer)
 	}
 	if o.umask != "" {
 		n, err := strconv.ParseUint(o.umask, 8, 32)

@@ -35,6 +35,12 @@ own, and a channel (HANDOVER_CHANNEL_FD, for Node NODE_CHANNEL_FD). To drain, it
 sent --drain-signal: it is to stop accepting, finish what it has, and exit.
 HANDOVER_WORKER says who it is: GROUP/SLOT/ID/GENERATION.
 
+A Node program may also get its sockets by process.on('message', (name, server) => …)
+(--offer message), or by cluster: with --node-channel cluster it is a worker of cluster,
+and its listen(8080) gets the socket that is bound to that port. One that says
+process.send({act: 'suicide'}) is replaced at once, and ends when it likes: it gets no
+--drain-signal.
+
 Sockets are [NAME=]NETWORK://ADDRESS with the networks tcp, udp (or tcp4, tcp6,
 udp4, udp6), unix, unixgram and unixpacket. One that systemd has bound and passes
 under that name (LISTEN_FDS; FileDescriptorName= in systemd.socket(5)) is taken
@@ -64,6 +70,8 @@ func runCommand() *cobra.Command {
   handover run --listen tcp://:8080 --listen dns=udp://127.0.0.1:5353
   handover run --listen tcp://:8080 -- node server.js
   handover run --listen tcp://:8080 --ready http:/healthz -- ./server --verbose
+  handover run --offer message --listen server=tcp://:8080 -- node worker.js
+  handover run --node-channel cluster --listen tcp://:8080 -- node server.js
   handover run --listen unix:///run/shop.sock --pid-file /run/shop.pid`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg.Command = args
@@ -99,7 +107,8 @@ func runCommand() *cobra.Command {
 	f.IntVar(&cfg.MaxRestarts, "max-restarts", 0, "give up, with exit code 1, when more workers than that have to be replaced within a minute; 0: never")
 	f.StringVar(&o.drainSignal, "drain-signal", "TERM", "`SIGNAL` that asks a program to drain, unless it speaks on the channel")
 	f.StringVar(&o.reopenSignal, "reopen-signal", "none", "`SIGNAL` for such a program when USR1 asks to reopen logs")
-	f.StringVar(&o.node, "node-channel", "auto", "whether a program gets NODE_CHANNEL_FD: `auto|yes|no`; auto: if it is named node, or its first line says so")
+	f.StringVar(&o.node, "node-channel", "auto", "whether a program gets NODE_CHANNEL_FD: `auto|yes|no|cluster`; auto: if it is named node, or its first line says so; cluster: and it is a worker of Node's cluster, whose listen(port) gets the socket of that port")
+	f.StringVar(&o.offer, "offer", "none", "what brings a program its sockets, beside their descriptors: `message|none`; message: as Node's child.send(name, server) does, one message for each socket")
 	f.StringVar(&o.umask, "umask", "", "file mode creation mask of a program, `OCTAL`")
 	f.StringArrayVar(&o.limits, "limit", nil, "resource limit of a program, `NAME=SOFT[:HARD]`, for example nofile=65536; may be repeated")
 	f.StringVar(&o.log, "log", "text", "form of the log, and of what a program prints: `text|json`")

@@ -342,3 +342,22 @@ func TestArrivalAfterClose(t *testing.T) {
 		t.Error("not closed")
 	}
 }
+
+// TestBuffered: descriptors may come with lines that precede theirs, which is seen by
+// what is here of those that follow.
+func TestBuffered(t *testing.T) {
+	t.Parallel()
+	a, b := newPair(t)
+	null := must(os.Open(os.DevNull))(t)
+	defer null.Close()
+	noErr(t, a.Send(map[string]int{"n": 0}))
+	noErr(t, a.Send(map[string]int{"n": 1}, null)) // both in one read
+	for _, buffered := range []bool{true, false} {
+		if _, err := b.Read(); err != nil {
+			t.Fatal(err)
+		}
+		if b.Pending() != 1 || b.Buffered() > 0 != buffered {
+			t.Errorf("%d descriptors, %d bytes", b.Pending(), b.Buffered())
+		}
+	}
+}

@@ -1,0 +1,70 @@
+package workerset
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/handover-go/handover/internal/wire"
+)
+
+// Offer is a further way in which a program gets its sockets. It has them as descriptors
+// 3 and up in any case.
+type Offer int
+
+const (
+	OfferNone Offer = iota
+	// OfferMessage: the first messages on its channel bring them, one socket each, the
+	// way a Node program sends a server to its child: child.send(NAME, server). In Node,
+	// process.on('message', (name, server) => …) gets the socket's name and a net.Server
+	// that listens, or a dgram.Socket. By default the program counts as ready when it has
+	// taken all of them.
+	OfferMessage
+)
+
+// offer sends a new worker its sockets.
+func (s *Set) offer(in *incarnation) {
+	if in.as.Offer != OfferMessage {
+		return
+	}
+	for _, b := range s.bounds(in.group) {
+		h := wire.NodeHandle{Cmd: wire.CmdNodeHandle, Type: wire.NodeServer}
+		if b.kind == "udp" {
+			h.Type, h.DgramType = wire.NodeDatagrams, "udp6"
+			if b.addr.Addr().Is4() {
+				h.DgramType = "udp4"
+			}
+		}
+		h.Msg, _ = json.Marshal(b.name) // of a string that can't fail
+		s.handOut(in, h, b.name, true)
+	}
+}
+
+// checkNode says what Node can't be given.
+func (g *Group) checkNode(c Config) error {
+	switch {
+	case g.NodeChannel < NodeAuto || g.NodeChannel > NodeCluster:
+		return fmt.Errorf("group %q: node channel %d: unknown", g.Name, g.NodeChannel)
+	case g.Offer < OfferNone || g.Offer > OfferMessage:
+		return fmt.Errorf("group %q: offer %d: unknown", g.Name, g.Offer)
+	case g.Offer == OfferNone && g.NodeChannel != NodeCluster:
+		return nil
+	case c.Program.Path == "":
+		return fmt.Errorf("group %q: sockets are offered to a program with a path: workers of this binary have them", g.Name)
+	case g.Offer == OfferNone:
+		return nil
+	case g.NodeChannel == NodeNo:
+		return fmt.Errorf("group %q: sockets are offered on the channel of Node, which the program does not get", g.Name)
+	case len(g.Sockets) > maxHandouts:
+		return fmt.Errorf("group %q: %d sockets: at most %d can be offered", g.Name, len(g.Sockets), maxHandouts)
+	}
+	for _, name := range g.Sockets {
+		if b := boundTo(name, c.Sockets[name]); b.kind == "" {
+			return fmt.Errorf("group %q: socket %q: only sockets of tcp, udp and unix can be offered to Node", g.Name, name)
+		}
+	}
+	return nil
+}
+
+// nodeTakes reports whether the group's programs say when they have got their sockets,
+// so that having been alive for a time tells nothing.
+func (g *Group) nodeTakes() bool { return g.Offer == OfferMessage || g.NodeChannel == NodeCluster }
