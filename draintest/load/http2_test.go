@@ -123,7 +123,7 @@ func TestHTTP2Fails(t *testing.T) {
 				right{}.ServeHTTP(w, r)
 			})
 			// So far from one another that none suffers with another.
-			cfg.Clients, cfg.Rate, cfg.MaxRequests = map[Kind]int{HTTP2: 1}, 4, 6
+			cfg.Clients, cfg.Rate, cfg.MaxRequests = map[Kind]int{HTTP2: 1}, 8, 6
 			if tc.want == Timeout {
 				cfg.Timeout = 500 * time.Millisecond
 			}

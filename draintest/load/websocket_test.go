@@ -102,7 +102,7 @@ func TestWebSocketFails(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			cfg, _ := echoServer(t, false, 3, tc.bad)
-			cfg.Clients, cfg.Rate = map[Kind]int{WebSocket: 1}, 4 // what comes while idle is seen before the next one
+			cfg.Clients, cfg.Rate = map[Kind]int{WebSocket: 1}, 8 // what comes while idle is seen before the next one
 			if tc.want == Timeout {
 				cfg.Timeout = 500 * time.Millisecond
 			}
