@@ -94,7 +94,7 @@ func TestWrong(t *testing.T) {
 		{"idle", []load.Kind{load.KeepAlive}, "closed-idle: ", "failed"},
 		{"idle", []load.Kind{load.HTTP2}, "closed-idle: ", "failed"},
 		{"cuts", []load.Kind{load.HTTP2}, "failed: failed: EOF before the answer", "closed-idle failed"},
-		{"cuts", []load.Kind{load.WebSocket}, "failed: failed: EOF before the answer", ""},
+		{"cuts", []load.Kind{load.WebSocket}, "failed: failed: EOF before the answer", "failed"},
 		{"twice", []load.Kind{load.New}, "failed: failed: duplicated", "failed"},
 		{"crosses", []load.Kind{load.New}, "failed: failed: cross-talk", "failed"},
 		{"unready", []load.Kind{load.New}, "failed: failed: wrong status", "failed"},
@@ -138,13 +138,13 @@ func TestWrong(t *testing.T) {
 // TestLeaves: a server that takes leave of its clients, over TLS, by GOAWAY and by close
 // frames, closes what is idle and loses no request, unless one is on its way in that moment.
 func TestLeaves(t *testing.T) {
-	cfg := of(t, "leaves", load.New, load.KeepAlive, load.HTTP2, load.WebSocket)
+	cfg := of(t, "leaves", load.KeepAlive, load.HTTP2, load.WebSocket)
 	certified := httptest.NewTLSServer(nil)
 	defer certified.Close()
 	cfg.Load.TLS = &tls.Config{RootCAs: x509.NewCertPool()}
 	cfg.Load.TLS.RootCAs.AddCert(certified.Certificate())
 	cfg.Load.Think = []time.Duration{250 * time.Millisecond}
-	cfg.MaxClosedIdle, cfg.MaxFailed = -1, 2
+	cfg.MaxClosedIdle, cfg.MaxFailed = -1, -1
 	r := draintest.Run(t, cfg)
 	closed := map[load.Kind]bool{}
 	for _, f := range r.Failures {
@@ -154,7 +154,7 @@ func TestLeaves(t *testing.T) {
 			t.Error(f)
 		}
 	}
-	if len(closed) != 3 || r.Load.ClosedIdle < 9 {
+	if len(closed) != 3 || r.Load.Failures.Total() > r.Load.ClosedIdle {
 		t.Errorf("closed: %v\n%v", closed, r)
 	}
 }
