@@ -246,6 +246,7 @@ func (s *Set) give(in *incarnation, e *Estate, post *postState) error {
 		in.residue = &res
 		s.quiet(in.reader)
 	}
+	in.residue.Bytes = mend(in.residue.Bytes, in.torn)
 	for i, f := range in.residue.Files { // of a line of which the end is missing
 		if err := add(f, fmt.Sprintf("%s%d/", kindResidue, i)); err != nil {
 			return err
@@ -338,6 +339,22 @@ func tear(b []byte) int {
 		}
 	}
 	return n
+}
+
+// mend takes out the line of that number if it is here whole, and broken: nobody else
+// would know that it may be.
+func mend(b []byte, torn int) []byte {
+	at := 0
+	for line := range bytes.Lines(b) {
+		end := at + len(line)
+		if len(line) > 1 && line[len(line)-1] == '\n' {
+			if torn--; torn == 0 && !json.Valid(line) {
+				return slices.Concat(b[:at], b[end:])
+			}
+		}
+		at = end
+	}
+	return b
 }
 
 // Abandon ends Run without a word to the workers: they belong to another process

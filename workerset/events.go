@@ -35,21 +35,30 @@ const (
 
 // event is what the loop gets from an incarnation's goroutines.
 type event struct {
-	in     *incarnation
-	line   []byte         // a message
-	files  []*os.File     // that came with it
-	lost   error          // the channel ended, or carried garbage
-	note   *sdnotify.Note // a notification
-	probed bool           // it was asked over HTTP; lost says why that is no answer
-	room   bool           // its channel takes more
-	died   bool           // the process has ended
-	closed bool           // a stream that it had left open has ended
-	status launch.Status  // with died
+	in      *incarnation
+	line    []byte         // a message
+	files   []*os.File     // that came with it
+	counted bool           // in incarnation.torn
+	lost    error          // the channel ended, or carried garbage
+	note    *sdnotify.Note // a notification
+	probed  bool           // it was asked over HTTP; lost says why that is no answer
+	room    bool           // its channel takes more
+	died    bool           // the process has ended
+	closed  bool           // a stream that it had left open has ended
+	status  launch.Status  // with died
 }
 
 // handle takes in one event.
 func (s *Set) handle(ev event) {
 	in := ev.in
+	if ev.line != nil && !ev.counted && in.torn > 0 {
+		ev.counted = true
+		if in.torn--; in.torn == 0 && !json.Valid(ev.line) {
+			s.log.Debug("half a line that another parent began to read", "worker", in.name())
+			closeFiles(ev.files)
+			return
+		}
+	}
 	switch {
 	case s.yielded:
 		s.hold(ev)
@@ -96,7 +105,6 @@ func (s *Set) handle(ev event) {
 func (s *Set) hold(ev event) {
 	if ev.line != nil && !ev.in.deaf {
 		if cmd, err := wire.Cmd(ev.line); err == nil && isMail(cmd) {
-			ev.in.torn = max(0, ev.in.torn-1)
 			if err := s.mail(ev.in, cmd, ev.line, ev.files); err == nil {
 				return
 			} else {
@@ -177,12 +185,6 @@ func (s *Set) message(in *incarnation, line []byte, files []*os.File) {
 	if says {
 		if err = json.Unmarshal(line, &st); err != nil {
 			err = fmt.Errorf("%s: %w", wire.CmdState, err)
-		}
-	}
-	if in.torn > 0 {
-		if in.torn--; err != nil && in.torn == 0 {
-			s.log.Debug("half a line that another parent began to read", "worker", in.name(), "error", err)
-			says, err = false, nil
 		}
 	}
 	if err == nil && isMail(cmd) {

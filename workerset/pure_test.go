@@ -218,3 +218,22 @@ func FuzzFindSocket(f *testing.F) {
 		}
 	})
 }
+
+func TestMend(t *testing.T) {
+	for _, c := range []struct {
+		torn           int
+		residue, mends string
+	}{
+		{0, "x}\n{}\n", "x}\n{}\n"},
+		{1, "x}\n{}\n", "{}\n"},
+		{1, "x}", "x}"},
+		{2, "{}\n\nx}\n{\"a\":1}\n{", "{}\n\n{\"a\":1}\n{"},
+		{1, "{}\nx}\n", "{}\nx}\n"},
+		{3, "{}\nx}\n", "{}\nx}\n"},
+		{1, "", ""},
+	} {
+		if got := mend([]byte(c.residue), c.torn); string(got) != c.mends {
+			t.Errorf("%q, %d: %q, not %q", c.residue, c.torn, got, c.mends)
+		}
+	}
+}
