@@ -153,8 +153,9 @@ func (s *Set) adoptOne(identity string, e Estate, st estateState, post postState
 		greeted: ws.Greeted, asked: ws.Asked, text: ws.Text,
 		beats: ws.Beats, beat: now, hungAfter: time.Duration(ws.HungMS) * time.Millisecond,
 		showed: ws.Showed, online: ws.Online,
-		handouts: handouts{queue: ws.Handouts, flying: ws.Flying && len(ws.Handouts) > 0, acks: ws.Acks},
-		crash:    take(kindCrash),
+		handouts: handouts{queue: ws.Handouts, flying: ws.Flying && len(ws.Handouts) > 0, acks: ws.Acks, parcel: ws.Parcel},
+		talks:    ws.Talks, calls: ws.Calls, lastCall: ws.LastCall,
+		crash: take(kindCrash),
 	}
 	if ws.Exiting {
 		in.report.Phase, in.report.ExitCode = wire.PhaseExiting, ws.ExitCode

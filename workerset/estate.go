@@ -103,6 +103,11 @@ type workerState struct {
 	Handouts  []handout   `json:"handouts,omitempty"` // to be sent
 	Flying    bool        `json:"flying,omitempty"`   // the first of these was, and is not acknowledged
 	Acks      int         `json:"acks,omitempty"`     // of descriptors, owed
+	// Of messages between workers.
+	Talks    bool         `json:"talks,omitempty"`
+	Calls    map[int]call `json:"calls,omitempty"`
+	LastCall int          `json:"lastCall,omitempty"`
+	Parcel   int          `json:"parcel,omitempty"` // whose file is not acknowledged
 }
 
 // toldOf is what was told of a worker by the parents before. One of an older version
@@ -192,6 +197,7 @@ func (in *incarnation) handedOn() workerState {
 		ws.Program, ws.Greeted, ws.Asked, ws.State = true, in.greeted, in.asked, in.state.String()
 		ws.DrainSignal = int(in.as.DrainSignal)
 		ws.Showed, ws.Online, ws.Handouts, ws.Flying, ws.Acks = in.showed, in.online, in.handouts.queue, in.handouts.flying, in.handouts.acks
+		ws.Talks, ws.Calls, ws.LastCall, ws.Parcel = in.talks, in.calls, in.lastCall, in.handouts.parcel
 		ws.Beats, ws.HungMS, ws.Text = in.beats, in.hungAfter.Milliseconds(), in.text
 		for _, st := range in.streams {
 			if len(st.rest) > 0 {
@@ -316,7 +322,7 @@ func (s *Set) resume(doubt bool) {
 			}
 			in.tell(wire.Who{Cmd: wire.CmdWho, Mail: doubt, N: doubts})
 			if in.foreign() {
-				s.post.Mail(router.Peer(in.key), wire.Mail{})
+				s.callsLost(in)
 			}
 			in.told = toldUnknown
 			s.post.Wake(router.Peer(in.key))

@@ -42,6 +42,7 @@ type handouts struct {
 	flying bool // the first of the queue was sent, and is not acknowledged
 	nacks  int  // of that one
 	acks   int  // of its own descriptors, owed
+	parcel int  // of a message whose file was sent, and is not acknowledged
 	retry  time.Time
 }
 
@@ -75,7 +76,7 @@ func (s *Set) hand(in *incarnation) {
 			return
 		}
 	}
-	for len(m.queue) > 0 && !m.flying {
+	for len(m.queue) > 0 && !m.flying && m.parcel == 0 {
 		p := m.queue[0]
 		err := s.sendHandout(in, p)
 		switch {
@@ -112,6 +113,11 @@ func (s *Set) sendHandout(in *incarnation, p handout) error {
 // arrived: the descriptor on its way is there. The next one may follow.
 func (s *Set) arrived(in *incarnation) {
 	m := &in.handouts
+	if m.parcel != 0 {
+		s.parcelArrived(in, true)
+		s.hand(in)
+		return
+	}
 	if !m.flying {
 		return
 	}
@@ -127,6 +133,11 @@ func (s *Set) arrived(in *incarnation) {
 // notArrived: it is to be sent again.
 func (s *Set) notArrived(in *incarnation) {
 	m := &in.handouts
+	if m.parcel != 0 {
+		s.parcelArrived(in, false)
+		s.hand(in)
+		return
+	}
 	if !m.flying {
 		return
 	}

@@ -61,6 +61,9 @@ type incarnation struct {
 	online   bool // foreign: a worker of Node's cluster
 	offered  bool // foreign: it has taken all sockets that it was offered
 	handouts handouts
+	talks    bool         // foreign: it has the channel of Node, or has sent a message to somebody
+	calls    map[int]call // of its messages under way, by number
+	lastCall int
 
 	said     bool      // it has said on its channel that it is ready
 	notified bool      // it has said READY=1

@@ -143,7 +143,7 @@ func (in *incarnation) phase() router.Phase {
 	case lifecycle.Spawning, lifecycle.Starting:
 		return router.Starts
 	case lifecycle.Standby, lifecycle.Serving, lifecycle.Degraded, lifecycle.Condemned:
-		if in.conn == nil || in.foreign() {
+		if in.conn == nil || in.foreign() && !in.talks {
 			return router.Mute
 		}
 		return router.Serves
@@ -197,7 +197,11 @@ func (s *Set) deliver() {
 			if p == router.Parent {
 				s.deliverHere()
 			} else if in := s.byKey[int(p)]; in != nil && in.out != nil {
-				s.deliverTo(in)
+				if in.foreign() {
+					s.deliverToProgram(in)
+				} else {
+					s.deliverTo(in)
+				}
 			}
 		}
 	}

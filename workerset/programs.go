@@ -69,13 +69,6 @@ func (s *Set) hear(in *incarnation, cmd string, line []byte, files []*os.File) {
 	}
 }
 
-// programSays takes in a message that is the application's own. It owns file, which came
-// with it and is a kind of what Node makes of it, such as wire.NodeSocket.
-func (s *Set) programSays(in *incarnation, msg json.RawMessage, file *os.File, kind string) {
-	s.log.Debug("a program says what nobody here asked for", "worker", in.name(), "pid", in.pid(), "bytes", len(msg), "handle", kind)
-	file.Close() // of a nil *os.File does nothing
-}
-
 // suicide acts on {"act":"suicide"}: something has gone wrong in the program, and it
 // will go as soon as it has finished what it has. Its replacement is started at once.
 // What it does about its own end is its affair, so that nobody asks it to drain.

@@ -215,6 +215,7 @@ func (b *birth) environ() []string {
 		env = append(env, fmt.Sprintf("WATCHDOG_USEC=%d", g.HungAfter.Microseconds()))
 	}
 	if g.NodeChannel == NodeYes || g.NodeChannel == NodeCluster || g.NodeChannel == NodeAuto && isNode(g.Program.Path) {
+		in.talks = true
 		env = append(env, fmt.Sprintf("NODE_CHANNEL_FD=%d", b.channel))
 	}
 	if g.NodeChannel == NodeCluster {
