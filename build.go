@@ -50,7 +50,11 @@ func (p *parent) build(n int) error {
 			p.program = wg.Program.Path
 		}
 	}
-	p.set, err = workerset.New(cfg)
+	if p.set, err = workerset.New(cfg); err == nil {
+		for typ, h := range p.cfg.Handlers {
+			p.set.Messages().Handle(typ, h)
+		}
+	}
 	if p.program == "" {
 		p.program, _ = os.Executable()
 	}

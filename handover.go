@@ -34,6 +34,7 @@ import (
 	"github.com/handover-go/handover/internal/launch"
 	"github.com/handover-go/handover/internal/listen"
 	"github.com/handover-go/handover/internal/sdnotify"
+	"github.com/handover-go/handover/message"
 	"github.com/handover-go/handover/upgrader"
 	"github.com/handover-go/handover/worker"
 	"github.com/handover-go/handover/workerset"
@@ -110,6 +111,13 @@ type Config struct {
 	// debugger, or where upgrades are not wanted. On other systems than Linux it
 	// is always so.
 	Single bool
+	// Handlers are what the parent does with messages that are sent to it
+	// (message.Parent), by type.
+	Handlers map[string]message.Handler
+	// InParent, if set, runs in the parent that decides, from when it does until ctx
+	// ends: when another parent decides, which runs its own, or when the service stops. It
+	// may send messages to the workers.
+	InParent func(ctx context.Context, m *message.Endpoint)
 	// Started, if set, is called in the first parent when all workers serve.
 	Started func(Info)
 	// Events, if set, is told what happens to the workers, in the parent that decides
@@ -179,6 +187,11 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if err := c.Ready.Validate(); err != nil {
 		return bad("%w", err)
+	}
+	for typ, h := range c.Handlers {
+		if typ == "" || h == nil {
+			return bad("handler of messages of type %q: it has to have a type, and be there", typ)
+		}
 	}
 	if c.Single && len(c.Command) > 0 {
 		return bad("a single process runs the app: a command needs parent and workers")

@@ -129,6 +129,9 @@ func (p *parent) serve(ctx context.Context) error {
 	var tasks sync.WaitGroup
 	tasks.Go(func() { p.release(under); p.roll(under, dropped) })
 	tasks.Go(func() { p.upgrades.run(ctx) })
+	if p.cfg.InParent != nil {
+		tasks.Go(func() { p.cfg.InParent(under, p.set.Messages()) })
+	}
 	select {
 	case <-p.up.Replaced():
 	case <-ctx.Done():
