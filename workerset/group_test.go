@@ -250,14 +250,49 @@ func TestGroupsKilled(t *testing.T) {
 	h.set.Stop()
 	h.wait(0, func(c workerset.Change) bool { return c.Worker.Group == "web" && c.Worker.State == "draining" })
 	h.set.Kill()
-	c, _ := h.wait(0, func(c workerset.Change) bool { return c.Worker.Group == "agent" && c.Worker.State == "killing" })
-	if c.From != "serving" {
-		t.Errorf("%+v", c)
+	_, killed := h.wait(0, func(c workerset.Change) bool { return c.Worker.Group == "agent" && c.Worker.State == "killing" })
+	_, ended := h.wait(0, func(c workerset.Change) bool { return c.Worker.Group == "web" && c.Worker.State == "exited" })
+	if killed > ended {
+		t.Error("the agent was killed when web had ended")
 	}
 	<-h.ended
 	if _, err := end(); err == nil {
 		t.Error("the request was answered")
 	}
+}
+
+// TestGroupAfterGap: a group of which nobody is left keeps the order of its neighbours.
+func TestGroupAfterGap(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	agent, middle := shell("agent", ""), shell("middle", "test -e "+file+" || exit 1")
+	agent.Sockets, middle.Sockets, middle.After = []string{}, []string{}, []string{"agent"}
+	middle.Ready.After = 200 * time.Millisecond
+	h := newSet(t, func(c *workerset.Config) {
+		c.Groups[0].After = []string{"middle"}
+		c.Groups = append(c.Groups, middle, agent)
+	}).serve()
+	end := h.hold()
+	os.Remove(file)
+	if err := syscall.Kill(h.group("middle").Workers[0].Pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "nobody is left in the middle", func() bool {
+		g := h.group("middle")
+		return len(g.Workers) == 0 && len(g.Waiting) == 1 && g.Waiting[0].Failures >= 4
+	})
+	h.set.Stop()
+	h.wait(0, func(c workerset.Change) bool { return c.Worker.Group == "web" && c.Worker.State == "draining" })
+	if ws := h.group("agent").Workers; len(ws) != 1 || ws[0].State != "serving" {
+		t.Errorf("%+v", ws)
+	}
+	if _, err := end(); err != nil {
+		t.Error(err)
+	}
+	h.stop()
 }
 
 // TestGroupAfterFails: what a trial fails of is said, also by those that wait.
