@@ -90,15 +90,6 @@ type workerState struct {
 	Announced []EventKind `json:"announced,omitempty"`
 }
 
-// toldOf is what was told of a worker by the parents before. One of an older version
-// does not say, and its workers count as ready.
-func toldOf(ws workerState) announced {
-	if ws.Announced == nil {
-		return kindsOf(EventFork, EventOnline, EventListening, EventReady)
-	}
-	return kindsOf(ws.Announced...)
-}
-
 // maxResidue bounds what is handed on of an unfinished line. A worker that is in
 // the middle of a longer one loses its channel, and drains.
 const maxResidue = 64 << 10

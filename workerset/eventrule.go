@@ -66,3 +66,12 @@ func (a announced) next(kind EventKind) (tell []EventKind, after announced) {
 	}
 	return nil, a
 }
+
+// toldOf is what was told of a worker by the parents before. One of an older version
+// does not say, and its workers count as ready.
+func toldOf(ws workerState) announced {
+	if ws.Announced == nil {
+		return kindsOf(EventFork, EventOnline, EventListening, EventReady)
+	}
+	return kindsOf(ws.Announced...)
+}
