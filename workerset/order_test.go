@@ -69,8 +69,9 @@ func TestGroupAfter(t *testing.T) {
 			os.Remove(file)
 			for _, w := range h.group("agent").Workers {
 				_ = syscall.Kill(w.Pid, syscall.SIGKILL)
+				h.exited(w.Pid)
 			}
-			h.news.await(t, workerset.EventFork, "agent", 3)
+			h.news.await(t, workerset.EventFork, "agent", 4)
 			if err := syscall.Kill(h.group("web").Workers[0].Pid, syscall.SIGKILL); err != nil {
 				t.Fatal(err)
 			}
@@ -102,7 +103,7 @@ func TestGroupAfter(t *testing.T) {
 				}
 			}
 			if got := strings.Join(order, " "); got != "last web web agent agent" {
-				t.Errorf("they ended in the order %s", got)
+				t.Errorf("they ended in the order %s:\n%s", got, h.story())
 			}
 		})
 	}
