@@ -10,7 +10,7 @@ var eventKinds = []EventKind{
 }
 
 // announced is a set of kinds: what has been told of a worker.
-type announced uint8
+type announced uint16
 
 func kindsOf(kinds ...EventKind) (a announced) {
 	for _, k := range kinds {
