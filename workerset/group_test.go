@@ -123,9 +123,10 @@ func TestGroupUser(t *testing.T) {
 	hard := launch.Limit{Soft: 2 << 20, Hard: 2 << 20} // that only root may set, perhaps
 	program.Program.Limits = map[string]launch.Limit{"core": hard}
 	h := newSet(t, func(c *workerset.Config) {
-		c.Groups[0].User = user
+		c.Groups[0].User, c.Groups[0].Env = user, []string{do("may change user")}
 		c.Groups = append(c.Groups, program)
 	}).serve()
+	h.printed("may change user: false\n")
 	h.printed("program/1 | 65534 65533 65533 65532 ")
 	pid := h.group("web").Workers[0].Pid
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))

@@ -28,6 +28,10 @@ func TestKeepFailed(t *testing.T) {
 	} {
 		h.fails(path, pid, want)
 	}
+	h.get("/twice") // of the second it says nothing before the first is forgiven
+	for _, want := range []string{"the first of two", "the second of two"} {
+		h.news.wait(t, func(ev workerset.Event) bool { return ev.Kind == workerset.EventError && ev.Reason == want })
+	}
 	if h.get("/") != itoa(pid) {
 		t.Error("another one answers")
 	}

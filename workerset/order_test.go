@@ -76,6 +76,11 @@ func TestGroupAfter(t *testing.T) {
 				t.Fatal(err)
 			}
 			h.news.await(t, workerset.EventReady, "web", 3)
+			if st, err := h.set.Status(h.ctx()); err != nil {
+				t.Error(err)
+			} else if ready, why := st.Ready(); !ready { // nobody comes to an agent
+				t.Error(why)
+			}
 			if err := os.WriteFile(file, nil, 0o600); err != nil {
 				t.Fatal(err)
 			}
