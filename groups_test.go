@@ -373,6 +373,7 @@ func TestGroupsShareSocket(t *testing.T) {
 	}
 	group := func(answer string) string { return match(answer, `^(\w+)/`) }
 	var before []string
+	var all []net.Conn
 	for range 12 {
 		c, err := net.Dial("tcp", s.addr)
 		if err != nil {
@@ -380,6 +381,7 @@ func TestGroupsShareSocket(t *testing.T) {
 		}
 		defer c.Close()
 		rw := bufio.NewReadWriter(bufio.NewReader(c), bufio.NewWriter(c))
+		all = append(all, c)
 		conns, before = append(conns, rw), append(before, group(ask(rw)))
 	}
 	s.upgrade()
@@ -394,6 +396,9 @@ func TestGroupsShareSocket(t *testing.T) {
 			}
 			return ""
 		})
+	}
+	for _, c := range all {
+		c.Close() // nobody waits for the lame-duck time
 	}
 	s.stop()
 }
