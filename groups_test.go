@@ -1,12 +1,14 @@
 package handover_test
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"os/signal"
@@ -342,5 +344,61 @@ func TestGroupUser(t *testing.T) {
 		}
 	}
 	check(t, l)
+	s.stop()
+}
+
+// TestGroupsShareSocket: connections move to workers of their own group, which may be
+// another program than the others that serve the same socket.
+func TestGroupsShareSocket(t *testing.T) {
+	s, _ := grouped(t, `[{"Name":"web"},{"Name":"other","Workers":1}]`)
+	var conns []*bufio.ReadWriter
+	ask := func(c *bufio.ReadWriter) string {
+		t.Helper()
+		_, err := c.WriteString("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+		if err == nil {
+			err = c.Flush()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.ReadResponse(c.Reader, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	group := func(answer string) string { return match(answer, `^(\w+)/`) }
+	var before []string
+	var all []net.Conn
+	for range 12 {
+		c, err := net.Dial("tcp", s.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		rw := bufio.NewReadWriter(bufio.NewReader(c), bufio.NewWriter(c))
+		all = append(all, c)
+		conns, before = append(conns, rw), append(before, group(ask(rw)))
+	}
+	s.upgrade()
+	for i, c := range conns {
+		until(t, 30*time.Second, func() string {
+			answer := ask(c)
+			if group(answer) != before[i] {
+				t.Fatalf("a connection of group %s is answered by %s", before[i], answer)
+			}
+			if !strings.Contains(answer, "generation=2") {
+				return answer
+			}
+			return ""
+		})
+	}
+	for _, c := range all {
+		c.Close() // nobody waits for the lame-duck time
+	}
 	s.stop()
 }

@@ -78,6 +78,10 @@ var apps = map[string]worker.App{
 	"exit at start":  func(context.Context, *worker.Worker) error { os.Exit(7); return nil },
 	"done at start":  func(context.Context, *worker.Worker) error { return nil },
 	"hang at start":  func(context.Context, *worker.Worker) error { select {} },
+	"may change user": func(ctx context.Context, w *worker.Worker) error {
+		fmt.Println("may change user:", launch.MayChangeUser())
+		return serve(ctx, w)
+	},
 	"prints": func(ctx context.Context, w *worker.Worker) error {
 		fmt.Println("not for you")
 		return serve(ctx, w)
@@ -100,6 +104,7 @@ func serve(ctx context.Context, w *worker.Worker) error {
 	}
 	on("/", func() {})
 	on("/fail", func() { w.Fail(errors.New("failed on request")) })
+	on("/twice", func() { w.Fail(errors.New("the first of two")); w.Fail(errors.New("the second of two")) })
 	on("/panic", func() { panic("handler without luck") })
 	on("/gopanic", func() { w.Go(func(context.Context) error { panic("goroutine without luck") }) })
 	on("/goerror", func() { w.Go(func(context.Context) error { return errors.New("goroutine gave up") }) })

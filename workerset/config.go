@@ -2,6 +2,9 @@
 // them in groups, replaces those that fail before they are gone, rolls a group to
 // new processes, scales it, and stops it with a drain.
 //
+// Groups may go after others (Group.After), have programs, users and sockets of their
+// own, and what happens to their workers is told in Node's words (Config.Events).
+//
 // What happens to a worker is decided by the pure package internal/lifecycle;
 // docs/architecture.md has its table. This package is the shell around it: one
 // goroutine, the set's loop, owns all state, and everything else, readers of

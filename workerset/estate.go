@@ -110,15 +110,6 @@ type workerState struct {
 	Parcel   int          `json:"parcel,omitempty"` // whose file is not acknowledged
 }
 
-// toldOf is what was told of a worker by the parents before. One of an older version
-// does not say, and its workers count as ready.
-func toldOf(ws workerState) announced {
-	if ws.Announced == nil {
-		return kindsOf(EventFork, EventOnline, EventListening, EventReady)
-	}
-	return kindsOf(ws.Announced...)
-}
-
 // Yield stops deciding and returns copies of everything that another process
 // needs to decide instead. From then on the set does nothing, until Resume or
 // Abandon; a Stop or Kill that comes meanwhile is carried out by Resume. The files

@@ -113,6 +113,9 @@ func (s *Set) listens(in *incarnation, socket string) {
 
 // announceReady tells that a worker is ready, and hence serves its sockets.
 func (s *Set) announceReady(in *incarnation) {
+	if in.announced&kindsOf(EventReady) != 0 { // to the parent before, or before it began anew
+		return
+	}
 	for _, name := range in.as.socketsOf(in.slot) {
 		s.listens(in, name)
 	}

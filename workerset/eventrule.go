@@ -10,7 +10,7 @@ var eventKinds = []EventKind{
 }
 
 // announced is a set of kinds: what has been told of a worker.
-type announced uint8
+type announced uint16
 
 func kindsOf(kinds ...EventKind) (a announced) {
 	for _, k := range kinds {
@@ -65,4 +65,13 @@ func (a announced) next(kind EventKind) (tell []EventKind, after announced) {
 		return tell, a | kindsOf(tell...)
 	}
 	return nil, a
+}
+
+// toldOf is what was told of a worker by the parents before. One of an older version
+// does not say, and its workers count as ready.
+func toldOf(ws workerState) announced {
+	if ws.Announced == nil {
+		return kindsOf(EventFork, EventOnline, EventListening, EventReady)
+	}
+	return kindsOf(ws.Announced...)
 }

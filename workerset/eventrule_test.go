@@ -4,6 +4,8 @@ package workerset
 
 import (
 	"maps"
+	"net"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -135,5 +137,40 @@ func TestOrder(t *testing.T) {
 		if got != want {
 			t.Errorf("%s: %q, not %q", spec, got, want)
 		}
+	}
+}
+
+// TestListensOnce: that a socket is served is told once, however it becomes known, and
+// a file is none.
+func TestListensOnce(t *testing.T) {
+	ln, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	f, err := ln.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	var got []Event
+	s := &Set{news: startNews(func(ev Event) { got = append(got, ev) })}
+	s.cfg.Sockets = map[string]int{"dns": int(f.Fd()), "file": int(null.Fd())}
+	g := newGroup(Group{Name: "web", Sockets: []string{"dns", "file"}})
+	in := &incarnation{group: g, as: g.Group, announced: kindsOf(EventFork, EventOnline)}
+	s.listens(in, "dns")
+	s.listens(in, "nothing")
+	s.announceReady(in)
+	s.announceReady(in)
+	next := &incarnation{group: g, as: g.Group, announced: in.announced}
+	s.announceReady(next) // of another parent
+	s.news.close()
+	if len(got) != 2 || got[0].Socket != "dns" || got[0].Network != "udp" || got[0].Addr != ln.LocalAddr().String() || got[1].Kind != EventReady {
+		t.Errorf("%+v", got)
 	}
 }

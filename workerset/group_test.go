@@ -3,16 +3,11 @@
 package workerset_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
-	"slices"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/handover-go/handover/internal/launch"
 	"github.com/handover-go/handover/workerset"
@@ -128,9 +123,10 @@ func TestGroupUser(t *testing.T) {
 	hard := launch.Limit{Soft: 2 << 20, Hard: 2 << 20} // that only root may set, perhaps
 	program.Program.Limits = map[string]launch.Limit{"core": hard}
 	h := newSet(t, func(c *workerset.Config) {
-		c.Groups[0].User = user
+		c.Groups[0].User, c.Groups[0].Env = user, []string{do("may change user")}
 		c.Groups = append(c.Groups, program)
 	}).serve()
+	h.printed("may change user: false\n")
 	h.printed("program/1 | 65534 65533 65533 65532 ")
 	pid := h.group("web").Workers[0].Pid
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
@@ -143,224 +139,6 @@ func TestGroupUser(t *testing.T) {
 	if h.get("/") != itoa(pid) {
 		t.Error("it does not answer")
 	}
-}
-
-// TestGroupAfter: groups start after those that they need, and stop before them; the
-// death of one of these holds nobody up.
-func TestGroupAfter(t *testing.T) {
-	t.Parallel()
-	file := filepath.Join(t.TempDir(), "ready")
-	for trial, name := range map[bool]string{false: "set", true: "trial"} {
-		t.Run(name, func(t *testing.T) {
-			os.Remove(file)
-			agent := foreigners(t, "agent", "catch;wait "+file+";notify READY=1;term;exit 0")
-			agent.Ready.By = workerset.ReadyNotify
-			agent.Sockets, agent.Count = []string{}, 2
-			last := shell("last", "")
-			last.After, last.Sockets = []string{"web"}, []string{}
-			h := newSet(t, func(c *workerset.Config) {
-				c.Trial = trial
-				c.Groups[0].After, c.Groups[0].Count = []string{"agent"}, 2
-				c.Groups = slices.Insert(append(c.Groups, agent), 0, last)
-			}).start()
-			h.news.await(t, workerset.EventOnline, "agent", 1)
-			if g := h.group("web"); len(g.Workers) != 0 || fmt.Sprint(g.WaitsFor) != "[agent]" {
-				t.Errorf("%+v", g)
-			}
-			if err := os.WriteFile(file, nil, 0o600); err != nil {
-				t.Fatal(err)
-			}
-			if err := h.set.Ready(h.ctx()); err != nil {
-				t.Fatal(err)
-			}
-			if trial {
-				if got := len(h.group("web").Workers); got != 1 {
-					t.Errorf("%d workers in a trial", got)
-				}
-				if err := h.set.Commit(h.ctx(), workerset.Estate{}); err != nil {
-					t.Fatal(err)
-				}
-				if err := h.set.Ready(h.ctx()); err != nil {
-					t.Fatal(err)
-				}
-			}
-			// In the agent's turn, whichever of its two was first.
-			first := min(h.news.index(t, workerset.EventReady, "agent", 1), h.news.index(t, workerset.EventReady, "agent", 2))
-			if got := h.news.index(t, workerset.EventFork, "web", 1); got < first {
-				t.Error("web has started before an agent was ready")
-			}
-			if h.news.index(t, workerset.EventFork, "last", 1) < h.news.index(t, workerset.EventReady, "web", 1) &&
-				h.news.index(t, workerset.EventFork, "last", 1) < h.news.index(t, workerset.EventReady, "web", 2) {
-				t.Error("last has started before web was ready")
-			}
-
-			// Now the agents can't come up any more, and web goes on without them.
-			os.Remove(file)
-			for _, w := range h.group("agent").Workers {
-				_ = syscall.Kill(w.Pid, syscall.SIGKILL)
-			}
-			h.news.await(t, workerset.EventFork, "agent", 3)
-			if err := syscall.Kill(h.group("web").Workers[0].Pid, syscall.SIGKILL); err != nil {
-				t.Fatal(err)
-			}
-			h.news.await(t, workerset.EventReady, "web", 3)
-			if err := os.WriteFile(file, nil, 0o600); err != nil {
-				t.Fatal(err)
-			}
-			if err := h.set.Ready(h.ctx()); err != nil {
-				t.Fatal(err)
-			}
-
-			end := h.hold()
-			h.set.Stop()
-			h.news.await(t, workerset.EventExit, "last", 1)
-			h.wait(0, func(c workerset.Change) bool { return c.Worker.Group == "web" && c.Worker.State == "draining" })
-			for _, w := range h.group("agent").Workers {
-				if w.State != "serving" {
-					t.Errorf("agent/%d is %s while web drains", w.Slot, w.State)
-				}
-			}
-			if _, err := end(); err != nil {
-				t.Error(err)
-			}
-			h.stop()
-			var order []string
-			for _, ev := range h.news.events {
-				if ev.Kind == workerset.EventExit && ev.Voluntary {
-					order = append(order, ev.Group)
-				}
-			}
-			if got := strings.Join(order, " "); got != "last web web agent agent" {
-				t.Errorf("they ended in the order %s", got)
-			}
-		})
-	}
-}
-
-// TestGroupsKilled: at once is at once for all.
-func TestGroupsKilled(t *testing.T) {
-	t.Parallel()
-	h := newSet(t, func(c *workerset.Config) {
-		c.Groups[0].After = []string{"agent"}
-		agent := shell("agent", "")
-		agent.Sockets = []string{}
-		c.Groups = append(c.Groups, agent)
-	}).serve()
-	end := h.hold() // which nobody finishes
-	h.set.Stop()
-	h.wait(0, func(c workerset.Change) bool { return c.Worker.Group == "web" && c.Worker.State == "draining" })
-	h.set.Kill()
-	c, _ := h.wait(0, func(c workerset.Change) bool { return c.Worker.Group == "agent" && c.Worker.State == "killing" })
-	if c.From != "serving" {
-		t.Errorf("%+v", c)
-	}
-	<-h.ended
-	if _, err := end(); err == nil {
-		t.Error("the request was answered")
-	}
-}
-
-// TestGroupAfterFails: what a trial fails of is said, also by those that wait.
-func TestGroupAfterFails(t *testing.T) {
-	t.Parallel()
-	agent := shell("agent", "echo no luck; exit 3")
-	agent.Sockets, agent.Ready.By = []string{}, workerset.ReadyNotify
-	h := newSet(t, func(c *workerset.Config) {
-		c.Trial = true
-		c.Groups[0].After = []string{"agent"}
-		c.Groups = append(c.Groups, agent)
-	}).start()
-	if err := h.set.Ready(h.ctx()); err == nil || !strings.Contains(err.Error(), "agent/1: exit at start: exit status 3; its last output:\nno luck") {
-		t.Error(err)
-	}
-	h = newSet(t, func(c *workerset.Config) {
-		c.Groups[0].After = []string{"agent"}
-		c.Groups = append(c.Groups, agent)
-	}).start()
-	if err := h.set.Ready(h.ctx()); !errors.Is(err, workerset.ErrRollStopped) || !strings.Contains(err.Error(), "agent/1 is empty after 3 tries") {
-		t.Error(err)
-	}
-}
-
-// TestKeepFailed: a worker that could go on after its failure does, as often as it
-// fails; one that can't is replaced, and one that dies.
-func TestKeepFailed(t *testing.T) {
-	t.Parallel()
-	h := newSet(t, func(c *workerset.Config) {
-		c.Groups[0].KeepFailed = true
-		c.Groups[0].Burst = 1
-	}).serve()
-	pid := h.pids("serving")[0]
-	for path, want := range map[string]string{
-		"/fail": "error: failed on request", "/panic": "handler panic: handler without luck",
-		"/gopanic": "panic: goroutine without luck", "/goerror": "error: goroutine gave up",
-	} {
-		h.fails(path, pid, want)
-	}
-	if h.get("/") != itoa(pid) {
-		t.Error("another one answers")
-	}
-	g := h.group("web")
-	if len(g.Workers) != 1 || g.Workers[0].State != "degraded" || g.Failures < 4 || g.Restarts != 0 {
-		t.Errorf("%+v", g)
-	}
-	if !strings.Contains(h.log.String(), `msg="worker failed and goes on" worker=web/1`) {
-		t.Error("nothing of it is in the log")
-	}
-	next := h.trial(func(c *workerset.Config) { c.Groups[0].KeepFailed = true })
-	h.handOver(next)
-	if err := next.set.Ready(next.ctx()); err != nil {
-		t.Fatal(err)
-	}
-	if err := next.set.Drained(next.ctx()); err != nil { // so that it is not the old one that answers
-		t.Fatal(err)
-	}
-	next.get("/error") // its app ends
-	next.state(2, "serving")
-	next.news.await(t, workerset.EventExit, "web", 1)
-	if err := syscall.Kill(next.pids("serving")[0], syscall.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
-	next.state(3, "serving")
-}
-
-// fails asks for a failure until it is told of: until it has been forgiven for one, a
-// worker says nothing of the next.
-func (h *harness) fails(path string, pid int, want string) {
-	h.t.Helper()
-	until(h.t, want, func() bool {
-		if resp, err := client.Get("http://" + h.addr + path); err == nil {
-			resp.Body.Close()
-		}
-		h.news.mu.Lock()
-		defer h.news.mu.Unlock()
-		return slices.ContainsFunc(h.news.events, func(ev workerset.Event) bool {
-			return ev.Kind == workerset.EventError && ev.Pid == pid && strings.HasPrefix(ev.Cause+": "+ev.Reason, want)
-		})
-	})
-}
-
-// until looks again and again.
-func until(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); !ok(); <-time.After(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("that does not happen: %s", what)
-		}
-	}
-}
-
-// TestGroupGivesUp: a limit of one group's own ends the set, and says why.
-func TestGroupGivesUp(t *testing.T) {
-	t.Parallel()
-	bad := shell("bad", "")
-	bad.Program.Args[1] = "exit 1"
-	bad.MaxRestarts, bad.Sockets = 2, []string{}
-	h := newSet(t, add(bad))
-	if err := h.set.Run(); !errors.Is(err, workerset.ErrTooManyRestarts) || !strings.Contains(err.Error(), `3 of group "bad" within 1m0s`) {
-		t.Error(err)
-	}
-	h.news.check(t)
 }
 
 // TestGroupSilent: nothing of what it prints is passed on, and yet it is known why it
@@ -386,83 +164,6 @@ func TestGroupSilent(t *testing.T) {
 	b, err := os.ReadFile(h.out)
 	if err != nil || string(b) != "loud/1 | for all\n" {
 		t.Errorf("%q, %v", b, err)
-	}
-}
-
-// TestSetup: changed settings are for workers that are started from then on.
-func TestSetup(t *testing.T) {
-	t.Parallel()
-	say := foreigners(t, "say", "print says one;catch;notify READY=1;term;exit 0")
-	say.DrainSignal, say.Sockets = syscall.SIGUSR2, []string{}
-	h := newSet(t, add(say)).serve()
-	h.printed("says one\n")
-	changed := say
-	changed.Env = []string{foreign("print says two;catch;notify READY=1;term;exit 0")}
-	changed.Count, changed.DrainSignal, changed.After = 7, syscall.SIGTERM, []string{"nobody"}
-	if err := h.set.Setup(h.ctx(), changed); err != nil {
-		t.Fatal(err)
-	}
-	if g := h.group("say"); g.Count != 1 || len(g.Workers) != 1 || g.Workers[0].ID != 1 {
-		t.Errorf("%+v", g)
-	}
-	if err := h.set.Restart(h.ctx()); err != nil {
-		t.Fatal(err)
-	}
-	h.printed("says two\n")
-	h.printed("got user defined signal 2\n") // by the signal that it was started to expect
-	bad := changed
-	bad.Sockets = []string{"nothing"}
-	if err := h.set.Setup(h.ctx(), bad); !errors.Is(err, workerset.ErrConfig) || !strings.Contains(err.Error(), `group "say": there is no socket "nothing"`) {
-		t.Error(err)
-	}
-	if err := h.set.Setup(h.ctx(), workerset.Group{Name: "nobody"}); !errors.Is(err, workerset.ErrNoGroup) {
-		t.Error(err)
-	}
-	h.stop()
-	if err := h.set.Setup(context.Background(), changed); !errors.Is(err, workerset.ErrEnded) {
-		t.Error(err)
-	}
-}
-
-// TestGroupsOverUpgrade: the next generation has other groups, in another order: those
-// that are gone are drained as they wished, and those that stay are replaced.
-func TestGroupsOverUpgrade(t *testing.T) {
-	t.Parallel()
-	gone := foreigners(t, "gone", "catch;notify READY=1;term;exit 0")
-	gone.DrainSignal = syscall.SIGUSR2
-	stays := shell("stays", `echo old "$@"`, "arguments")
-	h := newSet(t, func(c *workerset.Config) {
-		c.Groups = append(c.Groups, gone, stays)
-		c.Groups[0].After = []string{"gone"}
-	}).serve()
-	added := shell("added", "")
-	stays = shell("stays", `echo new "$@"`, "ones")
-	stays.Count = 2
-	added.After = []string{"stays"}
-	next := newSetOn(t, h.sock, h.addr, func(c *workerset.Config) {
-		c.Generation, c.Trial = 2, true
-		c.Groups = []workerset.Group{added, c.Groups[0], stays}
-	}).serve()
-	h.handOver(next)
-	if err := next.set.Ready(next.ctx()); err != nil {
-		t.Fatal(err)
-	}
-	if err := next.set.Drained(next.ctx()); err != nil {
-		t.Fatal(err)
-	}
-	next.printed("got user defined signal 2\n")
-	next.printed("new ones\n")
-	st, err := next.set.Status(next.ctx())
-	got := ""
-	for _, g := range st.Groups {
-		got += fmt.Sprintf("%s=%d/%d ", g.Name, len(g.Workers), g.Count)
-	}
-	if err != nil || got != "added=1/1 web=1/1 stays=2/2 " {
-		t.Errorf("%s, %v", got, err)
-	}
-	gone2 := next.news.wait(t, func(ev workerset.Event) bool { return ev.Group == "gone" && ev.Kind == workerset.EventExit })
-	if !gone2.Voluntary || gone2.Generation != 1 {
-		t.Errorf("%+v", gone2)
 	}
 }
 
@@ -503,39 +204,6 @@ func TestBadGroups(t *testing.T) {
 		case c.want != "" && (!errors.Is(err, workerset.ErrConfig) || !strings.Contains(err.Error(), c.want)):
 			t.Errorf("%v, not %q", err, c.want)
 		}
-	}
-}
-
-// TestScaledBeyond: what was scaled at run time is not kept where the next generation
-// has not the sockets for it.
-func TestScaledBeyond(t *testing.T) {
-	t.Parallel()
-	sockets := map[string]int{}
-	for i := 1; i <= 3; i++ {
-		sockets["own-"+itoa(i)], _ = heldSocket(t)
-	}
-	own := func(n int) func(*workerset.Config) {
-		return func(c *workerset.Config) {
-			g := shell("own", "")
-			g.Sockets = []string{"own-{slot}"}
-			for i := 1; i <= n; i++ {
-				c.Sockets["own-"+itoa(i)] = sockets["own-"+itoa(i)]
-			}
-			c.Groups[0].Sockets = []string{"http"}
-			c.Groups = append(c.Groups, g)
-		}
-	}
-	h := newSet(t, own(3)).serve()
-	if err := h.set.Scale(h.ctx(), "own", 3); err != nil {
-		t.Fatal(err)
-	}
-	next := h.trial(own(2))
-	h.handOver(next)
-	if err := next.set.Ready(next.ctx()); err != nil {
-		t.Fatal(err)
-	}
-	if g := next.group("own"); g.Count != 1 || len(g.Workers) == 0 {
-		t.Errorf("%+v", g)
 	}
 }
 
