@@ -106,6 +106,7 @@ func serviceMain() {
 		},
 	}
 	groupsOf(&cfg)
+	messagesOf(&cfg)
 	handover.Main(cfg, testApp)
 }
 
@@ -129,6 +130,8 @@ func testApp(ctx context.Context, w *worker.Worker) error {
 		}
 		<-shut
 		return nil
+	case "messages":
+		return messagesApp(ctx, w)
 	case "error":
 		return errors.New("cannot open the database")
 	case "exit":
