@@ -7,9 +7,15 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"github.com/handover-go/handover/worker"
 )
 
+// The test binary is the workers, too: a set executes its own image.
 func TestMain(m *testing.M) {
+	if worker.Inherited() {
+		workerMain()
+	}
 	if r, w, err := os.Pipe(); err == nil { // the runtime's poller opens its own descriptors
 		r.Close()
 		w.Close()
@@ -20,6 +26,9 @@ func TestMain(m *testing.M) {
 	bad := func(format string, args ...any) {
 		fmt.Fprintf(os.Stderr, format+"\n", args...)
 		code = max(code, 1)
+	}
+	if left := childrenLeft(); left != "" {
+		bad("processes are left: %s", left)
 	}
 	if err := goleak.Find(); err != nil {
 		bad("%v", err)
