@@ -68,7 +68,8 @@ type view struct {
 // textApp answers with what it knows. GET /follow goes on with a line for each change,
 // until the client has enough.
 func textApp(ctx context.Context, w *worker.Worker, from Origin) error {
-	v, err := Follow[[]byte](ctx, from, Options[[]byte]{Beat: 200 * time.Millisecond})
+	wait, _ := time.ParseDuration(os.Getenv("TEST_WAIT"))
+	v, err := Follow[[]byte](ctx, from, Options[[]byte]{Beat: 200 * time.Millisecond, Wait: wait})
 	if err != nil {
 		return err
 	}

@@ -1,10 +1,16 @@
 package state
 
-import "cmp"
+import (
+	"cmp"
+	"time"
+)
 
 // maxNotices is how many followers are being told at a time. It leaves half of the
 // messages that the process may have under way to others.
 const maxNotices = 32
+
+// recallEvery is how often followers are asked at most whether they remember.
+const recallEvery = time.Second
 
 // book is what an agent knows of a value and of those who follow it: the decisions, pure.
 type book struct {
@@ -14,6 +20,11 @@ type book struct {
 	err   string
 	slots map[slot]*subscriber
 	under int // notices under way
+	// forgot is a group from which somebody has asked while there was nothing: others
+	// there may remember. asking: they are being told of it.
+	forgot   string
+	asking   bool
+	recallAt int64 // when they were told last
 }
 
 // slot is where a follower is. Whichever of its processes gets a notice, the others ask
@@ -64,6 +75,9 @@ func (b *book) answer(from slot, r request, now int64) (a answer) {
 	switch b.cur.Version {
 	case "":
 		a.None = true
+		if now-b.recallAt >= int64(recallEvery) { // those who don't remember ask, too, when they are told
+			b.forgot, b.recallAt = from.group, now
+		}
 	case r.Version:
 		a.Value = nil
 	}
@@ -101,3 +115,16 @@ func (b *book) noticed(s slot, gone bool) {
 		b.slots[s].busy = false
 	}
 }
+
+// recall is a group whose followers are to be told to ask, if there is one: they are told
+// that there is nothing, and offer what they have.
+func (b *book) recall() (group string, ok bool) {
+	if b.forgot == "" || b.asking || b.cur.Version != "" {
+		return "", false
+	}
+	group, b.forgot, b.asking = b.forgot, "", true
+	return group, true
+}
+
+// recalled says that they have been told.
+func (b *book) recalled() { b.asking = false }

@@ -45,8 +45,8 @@ type host struct {
 	stop  func()
 }
 
-// newHost runs a service until the test's end.
-func newHost(t *testing.T, app, source string, workers int) *host {
+// hostConfig is a service with an agent and some workers.
+func hostConfig(t *testing.T, app, source string, workers int) workerset.Config {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
@@ -66,9 +66,8 @@ func newHost(t *testing.T, app, source string, workers int) *host {
 		}
 		out.Close()
 	})
-	h := &host{t: t, addr: ln.Addr().String()}
-	h.cfg = workerset.Config{
-		Name: "test", Stdout: fd, Stderr: fd, Generation: 1,
+	return workerset.Config{
+		Name: ln.Addr().String(), Stdout: fd, Stderr: fd, Generation: 1,
 		Program: workerset.Program{Env: append(os.Environ(), "GORACE=atexit_sleep_ms=0", "TEST_APP="+app, "TEST_SOURCE="+source)},
 		Groups: []workerset.Group{
 			{Name: "agent", Count: 1, Sockets: []string{}, DrainTimeout: 5 * time.Second},
@@ -77,6 +76,13 @@ func newHost(t *testing.T, app, source string, workers int) *host {
 		Sockets: map[string]int{"http": sock},
 		Logger:  slog.New(slog.NewTextHandler(t.Output(), nil)),
 	}
+}
+
+// newHost runs a service until the test's end.
+func newHost(t *testing.T, app, source string, workers int) *host {
+	t.Helper()
+	h := &host{t: t, cfg: hostConfig(t, app, source, workers)}
+	h.addr = h.cfg.Name
 	return h.run()
 }
 

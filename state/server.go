@@ -189,6 +189,8 @@ func (s *Server) answer(from slot, r request) answer {
 	a := s.book.answer(from, r, s.clock())
 	if s.book.seq != seq {
 		s.tell()
+	} else if a.None {
+		poke(s.poke)
 	}
 	return a
 }
@@ -198,14 +200,18 @@ func (s *Server) answer(from slot, r request) answer {
 // follower that is slow.
 func (s *Server) notify() {
 	for {
-		for {
+		for more := true; more; {
 			s.mu.Lock()
 			to, ok := s.book.next()
+			group, forgot := s.book.recall()
 			s.mu.Unlock()
-			if !ok {
-				break
+			if ok {
+				s.wg.Go(func() { s.notice(to) })
 			}
-			s.wg.Go(func() { s.notice(to) })
+			if forgot {
+				s.wg.Go(func() { s.recall(group) })
+			}
+			more = ok
 		}
 		select {
 		case <-s.poke:
@@ -213,6 +219,15 @@ func (s *Server) notify() {
 			return
 		}
 	}
+}
+
+// recall has the followers of a group ask.
+func (s *Server) recall(group string) {
+	_ = s.e.Send(s.ctx, message.Group(group), typeNew(s.name), nil) // else they ask at their beat
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.book.recalled()
+	poke(s.poke)
 }
 
 func (s *Server) notice(to slot) {

@@ -356,11 +356,28 @@ func opt0(b *bubble, opt Options[string]) Options[string] {
 func TestMemory(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bubble) {
 		s := b.serve(b.poll())
-		v := b.follow(Options[string]{})
+		v, err := follow(t.Context(), b.origin(), Options[string]{Beat: time.Minute, Logger: b.logger()}, b.clock)
+		if err != nil {
+			t.Fatal(err)
+		}
 		b.set(nil, errors.New("no store"))
 		time.Sleep(time.Hour)
 		s.Close()
 		s = b.serve(b.poll())
+		// Whoever asks need not wait for the beat of those who remember.
+		at := time.Now()
+		asked := 0
+		for none := true; none && asked < 10; asked++ {
+			var a answer
+			if err := b.e.Request(t.Context(), message.Slot("main", 1), typeGet("v"), request{}, &a); err != nil {
+				t.Fatal(err)
+			}
+			none = a.None
+			time.Sleep(time.Millisecond)
+		}
+		if asked != 2 || time.Since(at) > 10*time.Millisecond {
+			t.Errorf("it takes %d questions and %v until somebody remembers", asked, time.Since(at))
+		}
 		late := b.follow(Options[string]{})
 		for _, r := range []Reading[string]{v.Get(), late.Get()} {
 			if r.Value != "one" || !r.OK || r.Age() < 59*time.Minute || r.Age() > time.Hour+3*time.Second {
@@ -372,13 +389,38 @@ func TestMemory(t *testing.T) {
 			t.Error(err)
 		}
 		b.set("two", nil)
-		time.Sleep(5 * time.Second)
+		time.Sleep(2 * time.Minute) // late is in v's place, and hears of it first
 		if v.Get().Value != "two" || late.Get().Value != "two" || v.Get().Err != nil {
 			t.Errorf("%+v", v.Get())
 		}
 		s.Close()
 		v.Close()
 		late.Close()
+	})
+}
+
+// TestNobodyRemembers: where nobody does, nobody is asked too often.
+func TestNobodyRemembers(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bubble) {
+		b.set(nil, errors.New("no store"))
+		s := b.serve(b.poll())
+		asked := 0
+		b.e.Handle(typeGet("v"), func(ctx context.Context, m *message.Message) (any, error) {
+			asked++
+			return s.handle(ctx, m)
+		})
+		back := "back"
+		v := b.follow(Options[string]{Fallback: &back, Beat: time.Minute})
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if asked > 200 {
+			t.Errorf("asked %d times in 60 beats", asked)
+		}
+		if r := v.Get(); r.OK || r.Value != "back" || !errors.Is(r.Err, ErrNone) || !errors.Is(r.Err, ErrSource) {
+			t.Errorf("%+v", r)
+		}
+		s.Close()
+		v.Close()
 	})
 }
 
