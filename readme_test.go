@@ -29,19 +29,24 @@ func TestReadmePrograms(t *testing.T) {
 		t.Fatal(err)
 	}
 	programs := regexp.MustCompile("(?s)```go\n(package main.*?)```").FindAllSubmatch(readme, -1)
-	if len(programs) != 2 {
-		t.Fatalf("the README has %d programs, not 2", len(programs))
+	names := []string{"workers", "one process", "shared state"}
+	if len(programs) != len(names) {
+		t.Fatalf("the README has %d programs, not %d", len(programs), len(names))
 	}
 	edit := match(string(readme), `\n(go mod edit .*)\n`)
 	if edit == "" {
 		t.Fatal("the README does not say how to use a checkout")
 	}
 	for i, p := range programs {
-		t.Run([]string{"workers", "one process"}[i], func(t *testing.T) {
+		t.Run(names[i], func(t *testing.T) {
 			dir := t.TempDir()
 			addr := freeAddr(t)
 			source := bytes.ReplaceAll(p[1], []byte("127.0.0.1:8080"), []byte(addr))
 			if err := os.WriteFile(filepath.Join(dir, "main.go"), source, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			greeting := filepath.Join(dir, "greeting.txt")
+			if err := os.WriteFile(greeting, []byte("hello"), 0o644); err != nil {
 				t.Fatal(err)
 			}
 			shell(t, dir, "go mod init shop")
@@ -91,6 +96,12 @@ func TestReadmePrograms(t *testing.T) {
 				t.Fatal(err)
 			}
 			eventually(t, addr, "generation 2\n")
+			if i == 2 {
+				if err := errors.Join(os.WriteFile(greeting+".new", []byte("good evening"), 0o644), os.Rename(greeting+".new", greeting)); err != nil {
+					t.Fatal(err)
+				}
+				eventually(t, addr, "ago: good evening from generation 2\n")
+			}
 			last := pid()
 			ends := func() {
 				if err := cmd.Wait(); err != nil {

@@ -168,7 +168,7 @@ func redis(ctx context.Context, socket string, args ...string) (string, error) {
 	line = strings.TrimRight(line, "\r\n")
 	n, err := strconv.Atoi(line[1:])
 	switch {
-	case line[0] == '+':
+	case line[0] == '+' || line[0] == ':':
 		return line[1:], nil
 	case line[0] != '$' || err != nil:
 		return "", errors.New(line)
