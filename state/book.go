@@ -60,8 +60,8 @@ func (b *book) found(e entry) (changed bool) {
 // failed takes in that the source can't see anything.
 func (b *book) failed(why string) { b.err = why }
 
-// answer answers a follower. Nobody follows in a slot of the zero value: that is this
-// process itself.
+// answer answers a follower. One without a slot gets no notices: it is in this process,
+// or the parent.
 func (b *book) answer(from slot, r request, now int64) (a answer) {
 	if o := r.Offer; o != nil && !b.own && o.Version != "" && len(o.Value) > 0 && o.At > b.cur.At {
 		b.cur = *o

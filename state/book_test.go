@@ -195,3 +195,24 @@ func TestFound(t *testing.T) {
 		t.Errorf("late: %+v", b)
 	}
 }
+
+// TestGone: who follows no more is told nothing, until somebody there asks again.
+func TestGone(t *testing.T) {
+	b := newBook()
+	web := slot{"web", 1}
+	b.answer(web, request{}, 1)
+	b.found(entry{At: 2, Version: "a"})
+	if s, ok := b.next(); s != web || !ok {
+		t.Fatalf("%v, %v", s, ok)
+	}
+	b.noticed(web, true)
+	b.found(entry{At: 3, Version: "b"})
+	if s, ok := b.next(); ok || b.under != 0 {
+		t.Fatalf("%v is told", s)
+	}
+	b.answer(web, request{}, 3)
+	b.found(entry{At: 4, Version: "c"})
+	if s, ok := b.next(); s != web || !ok {
+		t.Fatalf("%v, %v", s, ok)
+	}
+}

@@ -96,6 +96,15 @@ func TestLife(t *testing.T) {
 	}
 	h.text(next())
 
+	// An agent that hangs holds nobody up, and the age tells.
+	agent := h.workers("agent")[0].Pid
+	must(t, syscall.Kill(agent, syscall.SIGSTOP))
+	v = fmt.Sprint("v", n)
+	last := next()
+	h.everywhere("the old value", func(w view) bool { return w.Text == v && w.AgeMS > 300 })
+	must(t, syscall.Kill(agent, syscall.SIGCONT))
+	h.text(last)
+
 	// Without the truth the value stays, in those that come, too, with a new agent.
 	v = fmt.Sprint("v", n)
 	must(t, os.Remove(name))

@@ -147,6 +147,26 @@ func TestTake(t *testing.T) {
 	}
 }
 
+// TestFormat: what two versions of a program say to one another. Fields may be added.
+func TestFormat(t *testing.T) {
+	full := entry{At: 5, Version: "v", Value: json.RawMessage(`{"a":1}`)}
+	for want, v := range map[string]any{
+		`{}`:              request{},
+		`{"version":"v"}`: request{Version: "v"},
+		`{"version":"w","offer":{"at":5,"version":"v","value":{"a":1}}}`: request{Version: "w", Offer: &full},
+		`{"at":5,"version":"v","value":{"a":1}}`:                         answer{entry: full},
+		`{"at":5,"version":"v","err":"no store"}`:                        answer{entry: entry{At: 5, Version: "v"}, Err: "no store"},
+		`{"none":true,"err":"no store"}`:                                 answer{None: true, Err: "no store"},
+	} {
+		if got, err := json.Marshal(v); string(got) != want || err != nil {
+			t.Errorf("%s, not %s: %v", got, want, err)
+		}
+	}
+	if get, news := typeGet("v"), typeNew("v"); get != "state get v" || news != "state new v" {
+		t.Errorf("%q, %q", get, news)
+	}
+}
+
 // FuzzTake: an answer is anything. Nothing is taken that can't be used, and no time is
 // of the future.
 func FuzzTake(f *testing.F) {

@@ -14,8 +14,9 @@ type Origin interface {
 }
 
 // From is the value of that name that another process serves: at is its slot,
-// message.Slot("agent", 1) for an agent. In one process, one Value at a time follows it
-// well: of two, one hears of changes only when it asks.
+// message.Slot("agent", 1) for an agent. The process in that slot follows its *Server
+// instead: a message to itself would wait until it is ready. In one process, one Value at a
+// time follows it well: of two, one hears of changes only at its beat, as does the parent.
 func From(e *message.Endpoint, at message.Address, name string) Origin {
 	return &remote{e: e, at: at, name: name}
 }
