@@ -119,22 +119,22 @@ func (s *Server) found(f Found) {
 		e.Version = digest(e.Value)
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	failed := s.book.err != ""
+	failed, changed := s.book.err != "", false
 	if err != nil {
-		if !failed {
-			s.log.Warn("the source fails: the value stays what it was", "error", err)
-		}
 		s.book.failed(err.Error())
-		return
+	} else if changed = s.book.found(e); changed {
+		s.tell()
 	}
-	changed := s.book.found(e)
-	if failed && s.book.err == "" {
+	fails := s.book.err != ""
+	s.mu.Unlock()
+	switch { // without the lock: whoever reads the log may be slow
+	case fails && !failed:
+		s.log.Warn("the source fails: the value stays what it was", "error", err)
+	case failed && !fails:
 		s.log.Info("the source works again")
 	}
 	if changed {
 		s.log.Debug("a new value", "version", e.Version, "bytes", len(e.Value))
-		s.tell()
 	}
 }
 
