@@ -186,7 +186,7 @@ func TestCertificates(t *testing.T) {
 
 // TestStartWithout: nobody becomes ready without a value, and the reason is told.
 func TestStartWithout(t *testing.T) {
-	t.Setenv("TEST_WAIT", "100ms")
+	t.Setenv("TEST_WAIT", "2s") // the agent comes up meanwhile
 	name := filepath.Join(t.TempDir(), "file")
 	h := &host{t: t, cfg: hostConfig(t, "text", name, 1)}
 	h.cfg.Trial = true

@@ -133,6 +133,9 @@ func follow[T any](ctx context.Context, from Origin, opt Options[T], clock func(
 		return v, nil
 	}
 	v.Close()
+	if r.Err == ErrNone {
+		return nil, fmt.Errorf("%w: nobody has answered yet: %w", ErrNone, context.Cause(ctx))
+	}
 	if errors.Is(r.Err, ErrNone) {
 		return nil, r.Err
 	}

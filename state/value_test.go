@@ -471,6 +471,15 @@ func TestStart(t *testing.T) {
 		v.Close()
 		s.Close()
 	})
+	inBubble(t, func(t *testing.T, b *bubble) { // nobody answers
+		let := make(chan struct{})
+		b.e.Handle(typeGet("v"), func(context.Context, *message.Message) (any, error) { <-let; return nil, nil })
+		_, err := follow(b, t.Context(), Options[string]{})
+		if !errors.Is(err, ErrNone) || !errors.Is(err, context.DeadlineExceeded) || time.Since(b.began) != DefaultWait {
+			t.Errorf("%v after %v", err, time.Since(b.began))
+		}
+		close(let)
+	})
 	inBubble(t, func(t *testing.T, b *bubble) { // there is nobody of that address
 		_, err := Follow(t.Context(), From(b.e, message.Slot("agent", 1), "v"), Options[string]{})
 		if !errors.Is(err, ErrNone) || !errors.Is(err, message.ErrAddress) || time.Since(b.began) != 0 {
