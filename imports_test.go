@@ -21,6 +21,7 @@ func TestImports(t *testing.T) {
 		"internal/launch":    "",
 		"internal/router":    "internal/wire",
 		"message":            "internal/wire",
+		"state":              "message",
 		"internal/fault":     "",
 		"internal/golden":    "",
 		"internal/sdnotify":  "",

@@ -29,21 +29,26 @@ func TestReadmePrograms(t *testing.T) {
 		t.Fatal(err)
 	}
 	programs := regexp.MustCompile("(?s)```go\n(package main.*?)```").FindAllSubmatch(readme, -1)
-	if len(programs) != 3 {
-		t.Fatalf("the README has %d programs, not 3", len(programs))
+	names := []string{"workers", "one process", "groups", "messages", "shared state"}
+	if len(programs) != len(names) {
+		t.Fatalf("the README has %d programs, not %d", len(programs), len(names))
 	}
 	edit := match(string(readme), `\n(go mod edit .*)\n`)
 	if edit == "" {
 		t.Fatal("the README does not say how to use a checkout")
 	}
 	for i, p := range programs {
-		t.Run([]string{"workers", "one process", "groups"}[i], func(t *testing.T) {
+		t.Run(names[i], func(t *testing.T) {
 			dir := t.TempDir()
 			addr := freeAddr(t)
 			other := freeAddr(t)
 			source := bytes.ReplaceAll(p[1], []byte("127.0.0.1:8080"), []byte(addr))
 			source = bytes.ReplaceAll(source, []byte("127.0.0.1:8081"), []byte(other))
 			if err := os.WriteFile(filepath.Join(dir, "main.go"), source, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			greeting := filepath.Join(dir, "greeting.txt")
+			if err := os.WriteFile(greeting, []byte("hello"), 0o644); err != nil {
 				t.Fatal(err)
 			}
 			shell(t, dir, "go mod init shop")
@@ -95,6 +100,12 @@ func TestReadmePrograms(t *testing.T) {
 			eventually(t, addr, "generation 2\n")
 			if i == 2 {
 				eventually(t, other, "hello from admin/1, started with \"--use admin\", of generation 2\n")
+			}
+			if i == 4 {
+				if err := errors.Join(os.WriteFile(greeting+".new", []byte("good evening"), 0o644), os.Rename(greeting+".new", greeting)); err != nil {
+					t.Fatal(err)
+				}
+				eventually(t, addr, "ago: good evening from generation 2\n")
 			}
 			last := pid()
 			ends := func() {
