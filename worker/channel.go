@@ -120,6 +120,12 @@ func (w *Worker) obey(line []byte) error {
 			return err
 		}
 		w.post.Result(r)
+	case wire.CmdService:
+		var sv wire.Service
+		if err := json.Unmarshal(line, &sv); err != nil {
+			return err
+		}
+		w.hearService(sv)
 	}
 	if cmd == wire.CmdConnect {
 		var c wire.Connect

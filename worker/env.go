@@ -67,6 +67,7 @@ func newWorker(ctx context.Context, cfg Config) (*Worker, error) {
 	}
 	w.ctx, w.stop = context.WithCancel(context.WithoutCancel(ctx))
 	w.mail.more = make(chan struct{}, 1)
+	w.serviceChanged = make(chan struct{})
 	w.state = wire.State{
 		Cmd: wire.CmdState, Version: wire.Version, Pid: os.Getpid(),
 		ID: 1, Group: "main", Slot: 1, Generation: 1, Phase: wire.PhaseStarting,

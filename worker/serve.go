@@ -125,6 +125,10 @@ func (w *Worker) goAhead() {
 	for _, d := range w.drainers {
 		d.Go()
 	}
+	alone := w.conn == nil
 	w.mu.Unlock()
+	if alone {
+		w.hearService(wire.Service{Ready: true})
+	}
 	w.changed()
 }

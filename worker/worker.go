@@ -115,6 +115,9 @@ type Worker struct {
 	timeout  time.Duration
 	exitCode int
 
+	service        Service
+	serviceChanged chan struct{} // closed when service changes
+
 	received atomic.Int64  // packets
 	accept   chan struct{} // closed when going is set
 

@@ -40,7 +40,8 @@ type incarnation struct {
 	terminated bool // was sent SIGTERM
 	killed     bool // was sent SIGKILL
 
-	told wire.Move // its part in the moving of connections
+	told  wire.Move // its part in the moving of connections
+	knows int       // which of Set.said it was told
 
 	nth            int        // of its causes, the last that was dealt with
 	paid           bool       // its replacement was taken from the group's budget, or is owed

@@ -161,6 +161,7 @@ func (s *Set) apply(in *incarnation, ev lifecycle.Event) {
 	now := time.Now()
 	if next != from {
 		in.state, in.since = next, now
+		s.quick = false
 	}
 	if effect.Has(lifecycle.Disarm) {
 		in.deadline = time.Time{}

@@ -57,7 +57,10 @@ type Set struct {
 	lastKey   int
 	byKey     map[int]*incarnation
 	post      *post
-	quick     bool                 // nothing has happened but messages
+	quick     bool // nothing has happened but messages
+	complete  bool // all groups have been what is wanted
+	service   wire.Service
+	said      int                  // how often that has changed
 	news      *news                // what Config.Events is told; nil: nobody is
 	lingering map[*incarnation]int // of workers that have exited, how many of their streams have not ended
 }
@@ -167,15 +170,18 @@ func (s *Set) Run() error {
 			s.end(lifecycle.Kill)
 		case <-timer.C:
 		}
-		if late := time.Since(next); late > oversleep {
+		late := time.Since(next)
+		if late > oversleep {
 			s.shift(late)
 		}
+		s.quick = s.quick && late < 0
 		s.deadlines()
 		if !s.quick {
 			s.plan()
 			s.endNext()
 			s.moves()
 			s.roles()
+			s.tellService()
 		}
 		s.deliver()
 	}

@@ -185,6 +185,23 @@ func talk(ctx context.Context, w *worker.Worker) error {
 		})
 		return nil, err
 	})
+	e.Handle("service", func(ctx context.Context, m *message.Message) (any, error) { // until its helper is that one
+		var id int
+		if err := m.Decode(&id); err != nil {
+			return nil, err
+		}
+		for {
+			s, changed := w.Service()
+			if h, ok := s.Helper("other"); ok && h.ID == id && s.Ready {
+				return s, nil
+			}
+			select {
+			case <-changed:
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+		}
+	})
 	echoed := 0
 	e.Handle("begin echo", func(_ context.Context, m *message.Message) (any, error) {
 		var o order

@@ -24,6 +24,7 @@ const (
 	CmdMoves    = "NODE_HANDOVER_MOVES" // parent → worker: a Moves
 	// CmdConnect comes with the other end of a connection: a Connect.
 	CmdConnect = "NODE_HANDOVER_CONNECT"
+	CmdService = "NODE_HANDOVER_SERVICE" // parent → worker: a Service
 	// CmdMessage, both ways, comes with its files: a Message.
 	CmdMessage = "NODE_HANDOVER_MESSAGE"
 	CmdDone    = "NODE_HANDOVER_DONE"  // worker → parent: a Result, of a message that it was given
@@ -162,6 +163,26 @@ const (
 type Connect struct {
 	Cmd    string `json:"cmd"`
 	Socket string `json:"socket"`
+}
+
+// Service is what a worker is told of the whole service. It is said whole at every
+// change.
+type Service struct {
+	Cmd        string `json:"cmd"`
+	Generation int    `json:"generation"` // that of the parent
+	// Ready: every group has had all its workers serving.
+	Ready bool `json:"ready,omitempty"`
+	// Helpers are the workers that serve in groups which others wait for.
+	Helpers []Helper `json:"helpers,omitempty"`
+}
+
+// Helper is one of them.
+type Helper struct {
+	Group      string `json:"group"`
+	Slot       int    `json:"slot"`
+	ID         int    `json:"id"`
+	Generation int    `json:"generation"`
+	Pid        int    `json:"pid"`
 }
 
 // Message is a message of the application's. Its files come with it.

@@ -55,6 +55,8 @@ func TestFormat(t *testing.T) {
 		Order{CmdWho}, Order{CmdGo}, Order{CmdHold}, Order{CmdExit}, Order{CmdStopping}, Order{CmdForgive},
 		Drain{Cmd: CmdDrain}, Drain{Cmd: CmdDrain, TimeoutMS: 25000, Exit: true, Stop: true},
 		Connect{Cmd: CmdConnect, Socket: "http"},
+		Service{Cmd: CmdService, Generation: 2},
+		Service{Cmd: CmdService, Generation: 2, Ready: true, Helpers: []Helper{{Group: "agent", Slot: 1, ID: 3, Generation: 2, Pid: 4711}}},
 	}
 	for _, p := range []Phase{PhaseStarting, PhaseReady, PhaseServing, PhaseDraining, PhaseDrained, PhaseExiting} {
 		lines = append(lines, State{Cmd: CmdState, Version: Version, Phase: p})
