@@ -61,70 +61,84 @@ func (e *Endpoint) Receive(m wire.Message, files []*os.File) {
 // the lane.
 func (e *Endpoint) begin(from wire.Sender, l *lane) {
 	e.busy++
-	e.wg.Go(func() {
-		e.mu.Lock()
-		defer e.mu.Unlock()
-		for len(l.queue) > 0 { // Stop empties it
-			r := l.queue[0]
-			l.queue = l.queue[1:]
-			l.running = r.n
-			h := e.handlers[r.m.Type]
-			e.mu.Unlock()
-			result := e.handle(h, &r.m)
-			result.Cmd, result.N = wire.CmdDone, r.n
-			e.mu.Lock()
-			if e.done = append(e.done, r.n); len(e.done) > remembered {
-				e.forgot = max(e.forgot, e.done[0])
-				e.done = e.done[1:]
-			}
-			// If this process dies, others have to know that it has not begun with
-			// the next one before it was done with this.
-			if out := e.link.Done(result); out != nil {
-				e.mu.Unlock()
-				<-out
-				e.mu.Lock()
-			}
-		}
-		delete(e.lanes, from)
-		if e.busy--; e.busy == 0 {
-			close(e.quiet)
-			e.quiet = make(chan struct{})
-		}
-	})
+	e.wg.Go(func() { e.run(from, l) })
 }
 
-// handle calls a handler. Whatever that does ends here: in a goroutine of its own, since
-// runtime.Goexit, as by testing.T.FailNow, ends more than the handler.
-func (e *Endpoint) handle(h Handler, m *Message) (r wire.Result) {
+// run handles what is in a lane.
+func (e *Endpoint) run(from wire.Sender, l *lane) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for len(l.queue) > 0 { // Stop empties it
+		r := l.queue[0]
+		l.queue = l.queue[1:]
+		l.running = r.n
+		h := e.handlers[r.m.Type]
+		e.mu.Unlock()
+		e.handle(from, l, h, r)
+		e.mu.Lock()
+	}
+	delete(e.lanes, from)
+	if e.busy--; e.busy == 0 {
+		close(e.quiet)
+		e.quiet = make(chan struct{})
+	}
+}
+
+// handle calls a handler. Whatever that does ends here; if it is the goroutine's end
+// (runtime.Goexit, as by testing.T.FailNow), another one goes on with the lane.
+func (e *Endpoint) handle(from wire.Sender, l *lane, h Handler, r received) {
+	result, back := failed("it ended its goroutine"), false
+	defer func() {
+		if p := recover(); p != nil {
+			result, back = failed(fmt.Sprintf("panic: %v\n%s", p, debug.Stack())), true
+		}
+		e.finish(l, r.n, result)
+		if !back {
+			e.wg.Go(func() { e.run(from, l) })
+			e.mu.Lock() // which run releases
+		}
+	}()
+	result = call(e.ctx, h, &r.m)
+	back = true
+}
+
+// call is the result of a handler that returns.
+func call(ctx context.Context, h Handler, m *Message) wire.Result {
 	if h == nil {
 		closeAll(m.Files)
 		return wire.Result{Why: wire.WhyUnhandled}
 	}
-	failed := func(text string) wire.Result {
-		return wire.Result{Why: wire.WhyHandler, Text: text[:min(len(text), maxText)]}
+	answer, err := h(ctx, m)
+	var data json.RawMessage
+	if err == nil {
+		data, err = marshal(answer)
 	}
-	r = failed("it ended its goroutine")
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		defer func() {
-			if p := recover(); p != nil {
-				r = failed(fmt.Sprintf("panic: %v\n%s", p, debug.Stack()))
-			}
-		}()
-		answer, err := h(e.ctx, m)
-		var data json.RawMessage
-		if err == nil {
-			data, err = marshal(answer)
-		}
-		if err != nil {
-			r = failed(err.Error())
-			return
-		}
-		r = wire.Result{Data: data}
-	}()
-	<-done
-	return r
+	if err != nil {
+		return failed(err.Error())
+	}
+	return wire.Result{Data: data}
+}
+
+func failed(text string) wire.Result {
+	return wire.Result{Why: wire.WhyHandler, Text: text[:min(len(text), maxText)]}
+}
+
+// finish says what became of a message. If this process dies, others have to know that it
+// has not begun with the next one before it was done with this: so it waits until that
+// can't be lost.
+func (e *Endpoint) finish(l *lane, n int, result wire.Result) {
+	result.Cmd, result.N = wire.CmdDone, n
+	e.mu.Lock()
+	l.running = 0
+	if e.done = append(e.done, n); len(e.done) > remembered {
+		e.forgot = max(e.forgot, e.done[0])
+		e.done = e.done[1:]
+	}
+	out := e.link.Done(result)
+	e.mu.Unlock()
+	if out != nil {
+		<-out
+	}
 }
 
 // maxText is how many bytes of what a handler says about its failure go back.

@@ -267,6 +267,9 @@ func TestResultOut(t *testing.T) {
 		if begun != 1 {
 			t.Errorf("%d begun", begun)
 		}
+		if m := l.e.Mail(); !slices.Equal(m.Have, []int{2}) || !slices.Equal(m.Done, []int{1}) {
+			t.Errorf("%+v", m)
+		}
 		close(l.out)
 		synctest.Wait()
 		if begun != 2 {
