@@ -178,7 +178,7 @@ func (g Group) workers() (workerset.Group, error) {
 		StartTimeout: g.StartTimeout, DrainTimeout: g.DrainTimeout, Ready: g.Ready, Heartbeat: g.Heartbeat, HungAfter: g.HungAfter,
 		Burst: g.Burst, Per: g.Per, MaxRestarts: g.MaxRestarts, RestartWindow: g.RestartWindow,
 		KeepFailed: g.KeepFailed, Silent: g.Silent,
-		DrainSignal: g.Program.DrainSignal, ReopenSignal: g.Program.ReopenSignal, NodeChannel: g.Program.NodeChannel,
+		DrainSignal: g.Program.DrainSignal, ReopenSignal: g.Program.ReopenSignal, NodeChannel: g.Program.NodeChannel, Offer: g.Program.Offer,
 	}
 	if g.User == "" {
 		return wg, nil

@@ -45,7 +45,7 @@ func (s *Set) clusterSays(in *incarnation, q wire.ClusterQuery) {
 // answerListen gives a worker the socket that it asks for.
 func (s *Set) answerListen(in *incarnation, q wire.ClusterQuery) {
 	reply := wire.ClusterReply{Cmd: wire.CmdNodeCluster, Ack: q.Seq}
-	sockets := s.bounds(in.group)
+	sockets := s.bounds(in)
 	b, ok := fit(q, sockets)
 	if !ok {
 		var have []string
@@ -97,11 +97,10 @@ func (b bound) String() string {
 	return fmt.Sprintf("%s=%s://%s", b.name, b.kind, at)
 }
 
-// bounds are a group's sockets in their order.
-func (s *Set) bounds(g *group) []bound {
-	list := make([]bound, len(g.Sockets))
-	for i, name := range g.Sockets {
-		list[i] = boundTo(name, s.cfg.Sockets[name])
+// bounds are a worker's sockets in their order.
+func (s *Set) bounds(in *incarnation) (list []bound) {
+	for _, name := range in.as.socketsOf(in.slot) {
+		list = append(list, boundTo(name, s.cfg.Sockets[name]))
 	}
 	return list
 }

@@ -26,7 +26,7 @@ func (s *Set) offer(in *incarnation) {
 	if in.as.Offer != OfferMessage {
 		return
 	}
-	for _, b := range s.bounds(in.group) {
+	for _, b := range s.bounds(in) {
 		h := wire.NodeHandle{Cmd: wire.CmdNodeHandle, Type: wire.NodeServer}
 		if b.kind == "udp" {
 			h.Type, h.DgramType = wire.NodeDatagrams, "udp6"
@@ -48,7 +48,7 @@ func (g *Group) checkNode(c Config) error {
 		return fmt.Errorf("group %q: offer %d: unknown", g.Name, g.Offer)
 	case g.Offer == OfferNone && g.NodeChannel != NodeCluster:
 		return nil
-	case c.Program.Path == "":
+	case g.Program.Path == "":
 		return fmt.Errorf("group %q: sockets are offered to a program with a path: workers of this binary have them", g.Name)
 	case g.Offer == OfferNone:
 		return nil
@@ -57,7 +57,7 @@ func (g *Group) checkNode(c Config) error {
 	case len(g.Sockets) > maxHandouts:
 		return fmt.Errorf("group %q: %d sockets: at most %d can be offered", g.Name, len(g.Sockets), maxHandouts)
 	}
-	for _, name := range g.Sockets {
+	for _, name := range g.socketsOf(1) { // those of other slots are alike
 		if b := boundTo(name, c.Sockets[name]); b.kind == "" {
 			return fmt.Errorf("group %q: socket %q: only sockets of tcp, udp and unix can be offered to Node", g.Name, name)
 		}

@@ -12,7 +12,7 @@ func (in *incarnation) readyAfter() time.Time {
 	case in.state != lifecycle.Starting, !in.said && !in.foreign():
 	case r.By == ReadyDelay:
 		return in.began.Add(r.After)
-	case r.By == ReadyDefault && in.foreign() && !in.group.nodeTakes():
+	case r.By == ReadyDefault && in.foreign() && !in.as.nodeTakes():
 		return in.began.Add(AliveFor)
 	}
 	return time.Time{}
