@@ -47,7 +47,9 @@ func (s *service) count(ok func(string) bool) (n int) {
 // answer and says so to its master, has this parent for one. Every request is answered:
 // at once as long as a worker can be had for each of them, else later.
 func TestTutorial(t *testing.T) {
-	s := startService(t, 2, "TEST_COMMAND="+nodeProgram(t, "tutorial.js"), "TEST_OFFER=message", "TEST_LISTEN=server=tcp://127.0.0.1:0")
+	// Ten a second are replaced at once; by default it is one.
+	s, _ := grouped(t, `[{"Name": "web", "Workers": 2, "Burst": 12, "Per": 1200000000}]`,
+		"TEST_COMMAND="+nodeProgram(t, "tutorial.js"), "TEST_OFFER=message", "TEST_LISTEN=server=tcp://127.0.0.1:0")
 	failed, waits := has(`msg="worker failed, it is being replaced"`, "suicide"), has(`next worker waits"`)
 	serve := func(name string, rate float64, requests int) {
 		before := s.count(failed)
@@ -64,13 +66,13 @@ func TestTutorial(t *testing.T) {
 		}
 		t.Logf("%s: %d answered, p50 %v, max %v, by %d workers, %d failed", name, r.OK, r.Latency.P50, r.Latency.Max, len(r.Workers), s.count(failed)-before)
 	}
-	serve("below the burst limit", 6, 40)
+	serve("below the burst limit", 6, 30)
 	if s.count(waits) > 0 {
 		t.Error("workers had to wait")
 	}
 	// A worker that has accepted several requests answers them all.
 	for s.count(waits) == 0 && !t.Failed() {
-		serve("above", 20, 60)
+		serve("above", 30, 60)
 	}
 	// One replacement for each.
 	until(t, time.Minute, func() string {
