@@ -128,3 +128,27 @@ func opt0(b *bubble, opt Options[string]) Options[string] {
 	time.Sleep(5 * time.Second)
 	return opt
 }
+
+// TestSlowRead: a value is as old as the question that it answers.
+func TestSlowRead(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bubble) {
+		for _, src := range []Source{
+			Poll(time.Minute, func(context.Context) (string, string, error) { time.Sleep(3 * time.Second); return "one", "", nil }),
+			Check(watcher(func(ctx context.Context, report func(Found)) error {
+				began := time.Now()
+				time.Sleep(3 * time.Second)
+				report(Found{Value: "one", At: began})
+				<-ctx.Done()
+				return nil
+			}), func(json.RawMessage) error { return nil }),
+		} {
+			s := b.serve(src)
+			v := b.follow(Options[string]{})
+			if age := v.Get().Age(); age < 3*time.Second || age > 5*time.Second {
+				t.Errorf("age %v", age)
+			}
+			s.Close()
+			v.Close()
+		}
+	})
+}
