@@ -6,10 +6,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/fsnotify/fsnotify"
 )
 
 // TestKubernetes: a volume is swapped as a whole. A file that leads there, and the
@@ -95,4 +98,41 @@ func TestDir(t *testing.T) {
 		must(t, write(filepath.Join(dir, fmt.Sprint(i)), ""))
 	}
 	s.until("many", func(f Found) bool { return f.Err != nil && strings.Contains(f.Err.Error(), "files") })
+}
+
+// TestWatches: only the places on the way are watched, those of now.
+func TestWatches(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	link := filepath.Join(dir, "link")
+	n, err := fsnotify.NewWatcher()
+	must(t, err)
+	defer n.Close()
+	w := &watches{Watcher: n, known: map[string]os.FileInfo{}}
+	f := &files{path: filepath.Join(link, "file")}
+	for _, c := range []struct {
+		do   func() error
+		want []string
+	}{
+		{func() error { return nil }, []string{""}},
+		{func() error { return errors.Join(os.Mkdir(filepath.Join(dir, "a"), 0o755), os.Symlink("a", link)) }, []string{"", "/a"}},
+		{func() error { return write(filepath.Join(dir, "a", "file"), "1") }, []string{"", "/a"}},
+		{func() error {
+			return errors.Join(os.Mkdir(filepath.Join(dir, "b"), 0o755), os.Remove(link), os.Symlink(filepath.Join(dir, "b", "..", "b"), link))
+		}, []string{"", "/b"}},
+		{func() error { return os.Remove(link) }, []string{""}},
+		{func() error { return os.RemoveAll(dir) }, []string{"/.."}},
+	} {
+		must(t, c.do())
+		f.look(w)
+		var want []string
+		for _, name := range c.want {
+			want = append(want, filepath.Clean(dir+name))
+		}
+		got := n.WatchList()
+		slices.Sort(got)
+		if !slices.Equal(got, want) || len(w.known) != len(want) || w.blind {
+			t.Errorf("watched are %v, not %v; known %d, blind %v", got, want, len(w.known), w.blind)
+		}
+	}
 }
