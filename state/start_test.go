@@ -84,6 +84,77 @@ func TestNobodyRemembers(t *testing.T) {
 	})
 }
 
+// TestOffers: what one remembers reaches the others through the agent at once. An agent
+// that does not take it is not pressed.
+func TestOffers(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bubble) {
+		s := b.serve(b.poll())
+		v := b.follow(Options[string]{})
+		b.set(nil, errors.New("no store"))
+		s.Close()
+		s = b.serve(b.poll())
+		back := "back"
+		local, err := follow(t.Context(), s, Options[string]{Fallback: &back, Beat: 24 * time.Hour, Wait: time.Hour}, b.clock)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r := local.Get(); r.Value != "one" || time.Since(b.began) > 5*time.Second {
+			t.Errorf("%+v after %v", r, time.Since(b.began))
+		}
+		local.Close()
+		s.Close()
+
+		asked, offered := 0, 0
+		b.e.Handle(typeGet("v"), func(_ context.Context, m *message.Message) (any, error) {
+			var r request
+			if err := m.Decode(&r); err != nil {
+				return nil, err
+			}
+			if asked++; r.Offer != nil {
+				offered++
+			}
+			return answer{None: true}, nil
+		})
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if asked < 1500 || asked > 2100 || offered < 1500 {
+			t.Errorf("asked %d times in 1800 beats, offered %d times", asked, offered)
+		}
+		v.Close()
+	})
+}
+
+// TestNobodyFollows: who follows no more is told nothing.
+func TestNobodyFollows(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bubble) {
+		s := b.serve(b.poll())
+		v := b.follow(Options[string]{})
+		following := func() int {
+			synctest.Wait()
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			return len(s.book.slots)
+		}
+		if n := following(); n != 1 {
+			t.Errorf("%d slots", n)
+		}
+		v.Close()
+		b.set("two", nil)
+		time.Sleep(5 * time.Second)
+		if n := following(); n != 0 {
+			t.Errorf("%d slots", n)
+		}
+		v = b.follow(Options[string]{})
+		b.set("three", nil)
+		time.Sleep(5 * time.Second)
+		if n := following(); n != 1 || v.Get().Value != "three" {
+			t.Errorf("%d slots, %+v", n, v.Get())
+		}
+		v.Close()
+		s.Close()
+	})
+}
+
 // TestStart: Follow waits for a value, for no longer than it may, and says what is missing.
 func TestStart(t *testing.T) {
 	follow := func(b *bubble, ctx context.Context, opt Options[string]) (*Value[string], error) {
