@@ -216,3 +216,36 @@ func TestGone(t *testing.T) {
 		t.Fatalf("%v, %v", s, ok)
 	}
 }
+
+// TestRecall: when somebody asks and there is nothing, his group is asked, once a second.
+func TestRecall(t *testing.T) {
+	b := newBook()
+	sec := int64(recallEvery)
+	for i, step := range []struct {
+		at    int64
+		group string // who asks
+		want  string // who is asked
+		ended bool
+	}{
+		{sec, "web", "web", false},
+		{2 * sec, "web", "", true}, // it is being asked
+		{2*sec + 1, "jobs", "web", true},
+		{4 * sec, "jobs", "jobs", true},
+		{4*sec + 1, "jobs", "", false},
+		{6 * sec, "", "", false}, // this process itself
+	} {
+		b.answer(slot{step.group, 1}, request{}, step.at)
+		group, ok := b.recall()
+		if group != step.want || ok != (step.want != "") {
+			t.Errorf("%d: %q, %v", i, group, ok)
+		}
+		if step.ended {
+			b.recalled()
+		}
+	}
+	b.answer(slot{"web", 1}, request{}, 10*sec)
+	b.found(entry{At: 10 * sec, Version: "a"})
+	if group, ok := b.recall(); ok {
+		t.Errorf("%q is asked, and there is something", group)
+	}
+}
