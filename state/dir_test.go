@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -118,7 +119,8 @@ func TestWatches(t *testing.T) {
 		{func() error { return errors.Join(os.Mkdir(filepath.Join(dir, "a"), 0o755), os.Symlink("a", link)) }, []string{"", "/a"}},
 		{func() error { return write(filepath.Join(dir, "a", "file"), "1") }, []string{"", "/a"}},
 		{func() error {
-			return errors.Join(os.Mkdir(filepath.Join(dir, "b"), 0o755), os.Remove(link), os.Symlink(filepath.Join(dir, "b", "..", "b"), link))
+			return errors.Join(os.Mkdir(filepath.Join(dir, "b"), 0o755), os.Mkdir(filepath.Join(dir, "c"), 0o755),
+				os.Remove(link), os.Symlink(dir+"/c/../b", link))
 		}, []string{"", "/b"}},
 		{func() error { return os.Remove(link) }, []string{""}},
 		{func() error { return os.RemoveAll(dir) }, []string{"/.."}},
@@ -135,4 +137,57 @@ func TestWatches(t *testing.T) {
 			t.Errorf("watched are %v, not %v; known %d, blind %v", got, want, len(w.known), w.blind)
 		}
 	}
+}
+
+// TestWatchedAnew: another directory at the same path is watched, also if the kernel has told
+// nothing, and if it has the number of the one before.
+func TestWatchedAnew(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	sub := filepath.Join(dir, "p", "sub")
+	must(t, os.MkdirAll(sub, 0o755))
+	n, err := fsnotify.NewWatcher()
+	must(t, err)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer n.Close()
+	heard := make(chan string, 1000)
+	wg.Go(func() {
+		for ev := range n.Events {
+			heard <- ev.Name
+		}
+	})
+	w := &watches{Watcher: n, known: map[string]os.FileInfo{}}
+	f := &files{path: filepath.Join(sub, "file")}
+	hears := func(content string) {
+		t.Helper()
+		f.look(w)
+		must(t, write(f.path, content))
+		select {
+		case <-heard:
+		case <-time.After(patience):
+			t.Fatal("nothing is heard")
+		}
+		for ; ; <-time.After(time.Millisecond) { // until no more comes of that
+			if len(heard) == 0 {
+				break
+			}
+			for len(heard) > 0 {
+				<-heard
+			}
+		}
+	}
+	hears("1")
+	must(t, os.Rename(filepath.Dir(sub), filepath.Join(dir, "q")), os.MkdirAll(sub, 0o755))
+	hears("2")
+	must(t, os.RemoveAll(sub))
+	until(t, "the watch to be gone", func() bool { return !slices.Contains(n.WatchList(), sub) })
+	must(t, os.Mkdir(sub, 0o755))
+	for len(heard) > 0 {
+		<-heard
+	}
+	is, err := os.Stat(sub)
+	must(t, err)
+	w.known[sub] = is
+	hears("3")
 }

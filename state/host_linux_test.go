@@ -135,7 +135,7 @@ func (h *host) workers(group string) (list []workerset.Worker) {
 	return list
 }
 
-// kill ends a group's workers by a signal, and waits until others serve.
+// kill ends a group's workers by a signal, and waits until others serve and they are gone.
 func (h *host) kill(group string, sig syscall.Signal) {
 	h.t.Helper()
 	old := h.workers(group)
@@ -143,8 +143,7 @@ func (h *host) kill(group string, sig syscall.Signal) {
 		must(h.t, syscall.Kill(w.Pid, sig))
 	}
 	until(h.t, "replacements of "+group, func() bool {
-		now := h.workers(group)
-		return len(now) == len(old) && !slices.ContainsFunc(now, func(w workerset.Worker) bool {
+		return len(h.workers(group)) == len(old) && !slices.ContainsFunc(h.all(group), func(w workerset.Worker) bool {
 			return slices.ContainsFunc(old, func(o workerset.Worker) bool { return o.Pid == w.Pid })
 		})
 	})
@@ -191,16 +190,6 @@ func (h *host) all(group string) (list []workerset.Worker) {
 		}
 	}
 	return list
-}
-
-// until looks again and again: nobody tells what a worker has in its memory.
-func until(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); !ok(); <-time.After(2 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("it does not come to this: %s", what)
-		}
-	}
 }
 
 var plain = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience}

@@ -163,3 +163,13 @@ func broken(t *testing.T) *fsnotify.Watcher {
 	must(t, err, w.Close())
 	return w
 }
+
+// until looks again and again: nobody tells what a worker has in its memory.
+func until(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !ok(); <-time.After(2 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("it does not come to this: %s", what)
+		}
+	}
+}
