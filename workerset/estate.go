@@ -312,12 +312,12 @@ func (s *Set) resume(doubt bool) {
 				s.pass(in, st)
 			}
 			in.tell(wire.Who{Cmd: wire.CmdWho, Mail: doubt, N: doubts})
-			if in.foreign() {
-				s.callsLost(in)
-			}
 			in.told = toldUnknown
 			s.post.Wake(router.Peer(in.key))
-			s.arrived(in) // if another parent has read that, it does not come again
+			if in.foreign() && doubt {
+				s.callsLost(in)
+				s.arrived(in) // if another parent has read that, it does not come again
+			}
 			s.hand(in)
 		}
 	}

@@ -34,11 +34,11 @@ func (p *postState) halves(identity string, residue, rest []byte) {
 	put(&p.Rest, rest)
 }
 
-// small is the residue as far as others than postState may hold it.
+// small is the residue as far as estateState may hold it, which travels in one line.
 func (p *postState) small() map[string][]byte {
 	m := map[string][]byte{}
 	for identity, b := range p.Residue {
-		if len(b) <= 64<<10 {
+		if len(b) <= 4<<10 {
 			m[identity] = b
 		}
 	}
