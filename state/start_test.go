@@ -44,7 +44,7 @@ func TestMemory(t *testing.T) {
 				t.Errorf("%+v, age %v", r, r.Age())
 			}
 		}
-		time.Sleep(61 * time.Second) // a beat: the agent may have answered before it has looked
+		time.Sleep(70 * time.Second) // a beat, and a tenth: the agent may have answered before it has looked
 		if err := v.Get().Err; !errors.Is(err, ErrSource) || errors.Is(err, ErrNone) {
 			t.Error(err)
 		}
