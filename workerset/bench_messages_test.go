@@ -42,7 +42,7 @@ func benchTalkers(b *testing.B, n int) *workerset.Set {
 	b.Helper()
 	sock, _ := heldSocket(b)
 	cfg := workerset.Config{
-		Name: "test", Sockets: map[string]int{"http": sock},
+		Name: "test", Sockets: map[string]int{"http": sock}, CPUs: runtime.NumCPU(), // as handover.Main has it
 		Program: workerset.Program{Env: append(os.Environ(), "GORACE=atexit_sleep_ms=0")},
 		Groups:  []workerset.Group{{Name: "web", Count: n, DrainTimeout: 5 * time.Second}},
 	}
@@ -74,7 +74,8 @@ func bare(b *testing.B, n int) (ends []*os.File) {
 			b.Fatal(err)
 		}
 		ours, theirs := os.NewFile(uintptr(fds[0]), "ours"), os.NewFile(uintptr(fds[1]), "theirs")
-		env := append(os.Environ(), "HANDOVER_CHANNEL_FD=3", "HANDOVER_WORKER=web/1/1/1", do("always:bare echo"))
+		env := append(os.Environ(), "HANDOVER_CHANNEL_FD=3", "HANDOVER_WORKER=web/1/1/1", do("always:bare echo"),
+			fmt.Sprintf("GOMAXPROCS=%d", max(1, runtime.NumCPU()/n)))
 		fd, err := launch.Fd(theirs)
 		if err != nil {
 			b.Fatal(err)

@@ -70,7 +70,7 @@ func (s *Set) handle(ev event) {
 		}
 		closeFiles(ev.files)
 	case ev.room:
-		s.quick = true
+		s.quick = !in.foreign() // to whom something may be late
 		s.post.Wake(router.Peer(in.key))
 		s.hand(in)
 	case ev.note != nil:

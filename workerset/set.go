@@ -149,10 +149,13 @@ func (s *Set) Run() error {
 	defer s.print.close()
 	s.plan()
 	s.roles()
+	var next time.Time
 	for !s.ended() {
-		s.wake()
-		next := s.nextDeadline()
-		timer.Reset(time.Until(next))
+		if !s.quick {
+			s.wake()
+			next = s.nextDeadline()
+			timer.Reset(time.Until(next))
+		}
 		s.quick = false
 		select {
 		case fn := <-s.cmds:
@@ -175,14 +178,16 @@ func (s *Set) Run() error {
 			s.shift(late)
 		}
 		s.quick = s.quick && late < 0
-		s.deadlines()
-		if !s.quick {
-			s.plan()
-			s.endNext()
-			s.moves()
-			s.roles()
-			s.tellService()
+		if s.quick {
+			s.deliver()
+			continue
 		}
+		s.deadlines()
+		s.plan()
+		s.endNext()
+		s.moves()
+		s.roles()
+		s.tellService()
 		s.deliver()
 	}
 	close(s.quit)
