@@ -104,9 +104,11 @@ func (s *service) printedLines() []string {
 func TestMessagesOverUpgrades(t *testing.T) {
 	notes := filepath.Join(t.TempDir(), "notes")
 	s := startService(t, 2, "TEST_APP=messages", "TEST_NOTES="+notes)
+	kills := 0
 	for i := range 8 {
 		s.upgrade()
 		if i%4 == 3 {
+			kills++
 			from := s.mark()
 			if err := syscall.Kill(s.workers()[0], syscall.SIGKILL); err != nil {
 				t.Fatal(err)
@@ -117,13 +119,14 @@ func TestMessagesOverUpgrades(t *testing.T) {
 		}
 	}
 	until(t, 30*time.Second, func() string {
-		if n := s.count(has("msg=greeted")); n < 18 {
+		// Those that are killed may be greeted as they die.
+		if n := s.count(has("msg=greeted")); n < 18-kills {
 			return fmt.Sprintf("%d greetings", n)
 		}
 		return ""
 	})
 	s.stop()
-	if n := s.count(has("greeting failed")); n > 0 {
+	if n := s.count(has("greeting failed")); n > kills {
 		t.Errorf("%d greetings failed", n)
 	}
 	b, err := os.ReadFile(notes)

@@ -321,6 +321,7 @@ func (s *Set) resume(doubt bool) {
 			s.hand(in)
 		}
 	}
+	s.post.listen() // what was sent from here meanwhile
 	if s.stopping {
 		s.end(s.ending)
 	}
