@@ -33,7 +33,7 @@ func messagesOf(cfg *handover.Config) {
 		"count": func(context.Context, *message.Message) (any, error) { return n.Add(1), nil },
 	}
 	cfg.InParent = func(ctx context.Context, m *message.Endpoint) {
-		if err := m.Send(ctx, message.Group("web"), "greet", os.Getpid()); err != nil {
+		if err := m.Send(ctx, message.Group("web"), "greet", os.Getpid()); err != nil && ctx.Err() == nil {
 			slog.Error("greeting failed", "error", err)
 		}
 		<-ctx.Done()
