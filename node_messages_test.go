@@ -75,6 +75,14 @@ func TestNodeMessages(t *testing.T) {
 		if got := <-flood; got != "50 50" {
 			t.Errorf("flood: %s", got)
 		}
+		// A program that stops, as this one does, closes connections of which it has read
+		// nothing.
+		until(t, 30*time.Second, func() string {
+			if n := len(s.workers()); n != 2 {
+				return fmt.Sprintf("%d workers", n)
+			}
+			return ""
+		})
 		give(t, s, "web/1")
 		give(t, s, "web/2")
 	}
@@ -90,7 +98,7 @@ func give(t *testing.T, s *service, to string) {
 	}
 	defer c.Close()
 	_ = c.SetDeadline(time.Now().Add(30 * time.Second))
-	fmt.Fprintf(c, "GET /give?to=%s HTTP/1.1\r\nHost: x\r\n\r\n", to)
+	fmt.Fprintf(c, "GET /give?to=%s HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: worker\r\n\r\n", to)
 	b, err := io.ReadAll(c)
 	if err != nil || !strings.HasPrefix(string(b), "HTTP/1.1 200 OK\r\n") || !strings.Contains(string(b), "\r\n"+to+"/") || !strings.Contains(string(b), " for web/") {
 		t.Errorf("given to %s: %q, %v", to, b, err)

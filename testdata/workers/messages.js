@@ -16,6 +16,7 @@ process.on('message', (m, handle) => {
     case 'undelivered':
       waiting.get(m.id)(m);
       waiting.delete(m.id);
+      exit();
       break;
     case 'connection':
       handle.end(`HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n${process.env.HANDOVER_WORKER} for ${m.from}\n`);
@@ -42,12 +43,16 @@ const server = http.createServer(async (req, res) => {
       res.end(`${results.filter((m) => m.type === 'answer').length} ${results.length}\n`);
       break;
     }
-    case '/give':
-      await ask(to, 'connection', null, req.socket);
-      break;
     default:
       res.end(`${process.env.HANDOVER_WORKER}\n`);
   }
 });
+// Only of an upgrade the http server gives the socket up, and does not look for it again.
+server.on('upgrade', (req, socket) => {
+  ask(new URL(req.url, 'http://x').searchParams.get('to'), 'connection', null, socket);
+});
 server.listen({ fd: 3 }, () => process.send('ready'));
-process.on('SIGTERM', () => server.close(() => process.exit(0)));
+// What it has sent has to have arrived, too.
+let closed = false;
+const exit = () => { if (closed && waiting.size === 0) process.exit(0); };
+process.on('SIGTERM', () => server.close(() => { closed = true; exit(); }));
