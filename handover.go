@@ -116,7 +116,8 @@ type Config struct {
 	Handlers map[string]message.Handler
 	// InParent, if set, runs in the parent that decides, from when it does until ctx
 	// ends: when another parent decides, which runs its own, or when the service stops. It
-	// may send messages to the workers.
+	// may send messages to the workers. The parent has one CPU (GOMAXPROCS): a function
+	// that needs more has to set it, or better be a worker, such as an agent.
 	InParent func(ctx context.Context, m *message.Endpoint)
 	// Started, if set, is called in the first parent when all workers serve.
 	Started func(Info)
@@ -284,8 +285,10 @@ func (c Config) anchorGrace() time.Duration {
 }
 
 // cpus is how many CPUs this process may use, the cgroup's quota considered. It
-// is asked once, in the parent, which shares it out.
+// is asked once, in the parent, which shares it out and is content with one itself: it
+// does one thing after the other, and a runtime with more wakes threads to look for work
+// that is not there (docs/decisions.md).
 func cpus() int {
 	_, _ = maxprocs.Set(maxprocs.Logger(func(string, ...any) {}))
-	return runtime.GOMAXPROCS(0)
+	return runtime.GOMAXPROCS(1)
 }
