@@ -35,7 +35,7 @@ func TestImports(t *testing.T) {
 		"internal/anchor":    "internal/launch internal/listen internal/sdnotify signals",
 		"upgrader":           "internal/fault internal/launch internal/listen internal/moving internal/sdnotify internal/wire",
 		"workerset":          "drain internal/launch internal/lifecycle internal/listen internal/router internal/sdnotify internal/wire message",
-		"worker":             "drain internal/listen internal/moving internal/wire message signals",
+		"worker":             "drain internal/listen internal/moving internal/sdnotify internal/wire message signals",
 		"internal/demo":      "worker",
 		"internal/control":   "workerset",
 	}

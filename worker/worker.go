@@ -31,6 +31,7 @@ import (
 
 	"github.com/handover-go/handover/drain"
 	"github.com/handover-go/handover/internal/listen"
+	"github.com/handover-go/handover/internal/sdnotify"
 	"github.com/handover-go/handover/internal/wire"
 	"github.com/handover-go/handover/message"
 	"github.com/handover-go/handover/signals"
@@ -160,6 +161,10 @@ func ExitCode(err error) int {
 // All goroutines that it started have ended when it returns, unless the app, or
 // what it started by Go, did not return in time.
 func Run(ctx context.Context, cfg Config, app App) error {
+	watchdog, err := sdnotify.Watchdog()
+	if err != nil {
+		return bad("%w", err)
+	}
 	w, err := newWorker(ctx, cfg)
 	if err != nil {
 		return err
@@ -184,6 +189,9 @@ func Run(ctx context.Context, cfg Config, app App) error {
 		ignorePipe()
 		speaking.Go(w.speak)
 	} else {
+		if sdnotify.Enabled() {
+			speaking.Go(func() { w.supervised(watchdog) })
+		}
 		w.start(app)
 	}
 	stopping.Go(func() {
