@@ -30,7 +30,8 @@ const (
 // boot starts the systemd that is in the directory root, and returns when it has
 // booted. The machine's cgroup and directory have that name.
 func boot(root, cgroups, name string) (m *Machine, err error) {
-	m = &Machine{base: filepath.Join(baseDir, name), cgroup: filepath.Join(cgroups, name), ended: make(chan struct{})}
+	m = &Machine{base: filepath.Join(baseDir, name), cgroup: filepath.Join(cgroups, name),
+		installed: map[string]time.Time{}, ended: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("boot the systemd of %s: %w", root, errors.Join(err, m.remove()))

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -20,6 +21,9 @@ const commandTimeout = 60 * time.Second
 type Machine struct {
 	// Version is systemd's, such as 252.
 	Version int
+
+	mu        sync.Mutex
+	installed map[string]time.Time // when a unit was
 
 	pid    int    // of PID 1, as the host knows it
 	base   string // directory on the host
@@ -126,6 +130,9 @@ func (m *Machine) Install(t testing.TB, units map[string]string) {
 	t.Cleanup(func() { m.uninstall(t, names) })
 	for name, text := range units {
 		names = append(names, name)
+		m.mu.Lock()
+		m.installed[name] = time.Now()
+		m.mu.Unlock()
 		if err := os.WriteFile(m.unitFile(name), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -158,9 +165,13 @@ func (m *Machine) uninstall(t testing.TB, names []string) {
 	m.Must(t, "daemon-reload")
 }
 
-// Journal returns the lines of a unit's journal, those of systemd about it included.
+// Journal returns the lines of a unit's journal since it was installed, those of systemd
+// about it included.
 func (m *Machine) Journal(unit string) string {
+	m.mu.Lock()
+	since := m.installed[unit]
+	m.mu.Unlock()
 	_, _ = m.Exec("journalctl", "--sync")
-	out, _ := m.Exec("journalctl", "--no-pager", "--output=cat", "--unit="+unit)
+	out, _ := m.Exec("journalctl", "--no-pager", "--output=cat", "--unit="+unit, fmt.Sprintf("--since=@%d.%06d", since.Unix(), since.Nanosecond()/1000))
 	return out
 }

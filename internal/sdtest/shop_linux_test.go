@@ -70,7 +70,7 @@ func (s *shop) start(units map[string]string) {
 	s.t.Helper()
 	var sockets []string
 	for name, text := range units {
-		units[name] = strings.NewReplacer("{dir}", s.dir, "{addr}", s.addr).Replace(text)
+		units[name] = s.text(text)
 		if strings.HasSuffix(name, ".socket") {
 			sockets = append(sockets, name)
 		}
@@ -80,6 +80,11 @@ func (s *shop) start(units map[string]string) {
 		s.m.Must(s.t, append([]string{"start"}, sockets...)...)
 	}
 	s.m.Must(s.t, "start", unit)
+}
+
+// text is a unit's.
+func (s *shop) text(text string) string {
+	return strings.NewReplacer("{dir}", s.dir, "{addr}", s.addr).Replace(text)
 }
 
 // plainUnit is the service's unit, with more lines for its section [Service].
@@ -197,10 +202,13 @@ func (s *shop) until(complaint func() string) {
 // load is strict clients of all kinds that the built-in app serves.
 func (s *shop) load(rate float64) *load.Load {
 	s.t.Helper()
-	l, err := load.Start(s.t.Context(), load.Config{
-		Addr: s.addr, Rate: rate, WaitReady: 20 * time.Second, SlowMS: 100, StreamMS: 100, UploadMS: 100,
-		Clients: map[load.Kind]int{load.New: 2, load.Slow: 1, load.Upload: 1, load.Stream: 1, load.KeepAlive: 4},
-	})
+	return s.loadOf(load.Config{Rate: rate, Clients: map[load.Kind]int{load.New: 2, load.Slow: 1, load.Upload: 1, load.Stream: 1, load.KeepAlive: 4}})
+}
+
+func (s *shop) loadOf(cfg load.Config) *load.Load {
+	s.t.Helper()
+	cfg.Addr, cfg.WaitReady, cfg.SlowMS, cfg.StreamMS, cfg.UploadMS = s.addr, 20*time.Second, 100, 100, 100
+	l, err := load.Start(s.t.Context(), cfg)
 	if err != nil {
 		s.t.Fatal(err)
 	}
