@@ -1,6 +1,7 @@
 package sdtest_test
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"testing"
@@ -9,6 +10,11 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	flag.Parse()
+	// Every systemd at the same time: the tests wait most of the time.
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		panic(err)
+	}
 	code := m.Run()
 	if err := sdtest.Stop(); err != nil {
 		fmt.Fprintln(os.Stderr, "left behind:", err)
