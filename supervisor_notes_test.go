@@ -88,7 +88,7 @@ func TestSupervisorTalk(t *testing.T) {
 		{time.Millisecond, serves, []string{"WATCHDOG=1"}, time.Second},
 		{time.Second, hangs, nil, time.Second},
 		{time.Second, serves, []string{"WATCHDOG=1"}, time.Second},
-		{time.Second, upgrades, []string{"WATCHDOG=1", more, text[:len(text)] + "; upgrade to generation 2 under way"}, time.Second},
+		{time.Second, upgrades, []string{"WATCHDOG=1", more, text + "; upgrade to generation 2 under way"}, time.Second},
 		{time.Second, yields, []string{"WATCHDOG=1"}, time.Second}, // it may not be the main process any more
 		{500 * time.Millisecond, upgrades, nil, 500 * time.Millisecond},
 		{time.Second, upgrades, []string{"WATCHDOG=1", more}, time.Second},
