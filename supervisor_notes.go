@@ -66,6 +66,7 @@ func (c *conversation) say(v view, now time.Time) (notes []string, again time.Du
 	if v.Stopping && !c.stopping {
 		notes = append(notes, "STOPPING=1")
 		c.stopping = true
+		c.extended = time.Time{} // another time limit runs now
 	}
 	// Each of these comes to an end by a time limit of its own, so that more time is
 	// not for ever.

@@ -88,7 +88,7 @@ func TestSupervisorTalk(t *testing.T) {
 		{time.Millisecond, serves, []string{"WATCHDOG=1"}, time.Second},
 		{time.Second, hangs, nil, time.Second},
 		{time.Second, serves, []string{"WATCHDOG=1"}, time.Second},
-		{time.Second, upgrades, []string{"WATCHDOG=1", more, text[:len(text)] + "; upgrade to generation 2 under way"}, time.Second},
+		{time.Second, upgrades, []string{"WATCHDOG=1", more, text + "; upgrade to generation 2 under way"}, time.Second},
 		{time.Second, yields, []string{"WATCHDOG=1"}, time.Second}, // it may not be the main process any more
 		{500 * time.Millisecond, upgrades, nil, 500 * time.Millisecond},
 		{time.Second, upgrades, []string{"WATCHDOG=1", more}, time.Second},
@@ -96,7 +96,8 @@ func TestSupervisorTalk(t *testing.T) {
 		{time.Second, upgrades, []string{"WATCHDOG=1", more, text + "; upgrade to generation 2 under way"}, time.Second},
 		{time.Second, rolls, []string{"WATCHDOG=1", text}, time.Second},
 		{1500 * time.Millisecond, rolls, []string{"WATCHDOG=1", more}, time.Second},
-		{time.Second, stops, []string{"WATCHDOG=1", "STOPPING=1", "STATUS=stops: workers left: 2"}, time.Second},
+		{time.Second, stops, []string{"WATCHDOG=1", "STOPPING=1", more, "STATUS=stops: workers left: 2"}, time.Second},
+		{time.Second, stops, []string{"WATCHDOG=1"}, time.Second},
 		{1500 * time.Millisecond, stops, []string{"WATCHDOG=1", more}, time.Second},
 	} {
 		now = now.Add(step.after)

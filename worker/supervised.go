@@ -47,3 +47,10 @@ func (w *Worker) supervised(watchdog time.Duration) {
 		}
 	}
 }
+
+// lastWord tells the supervisor of such a process why it ends, unless that is in order.
+func lastWord(err error) {
+	if err != nil {
+		_ = sdnotify.Send(append(sdnotify.Errno(err), sdnotify.Status(err.Error()))...) // who reads it knows no more than the log
+	}
+}
