@@ -16,6 +16,7 @@ import (
 
 	"github.com/handover-go/handover/internal/fault"
 	"github.com/handover-go/handover/internal/launch"
+	"github.com/handover-go/handover/internal/sdnotify"
 	"github.com/handover-go/handover/internal/wire"
 )
 
@@ -149,7 +150,7 @@ func (u *Upgrader) spawn(files []*os.File, env []string) (_ process, err error) 
 		title = a.path
 	}
 	args, env := launch.Titled(title, env)
-	p, err := launch.Start(launch.Spec{Path: a.path, Args: args, Env: env, Dir: a.dir, Fds: fds})
+	p, err := launch.Start(launch.Spec{Path: a.path, Args: args, Env: env, Dir: a.dir, Fds: fds, Sibling: sdnotify.Enabled() && !sdnotify.Anchored()})
 	a.output.start()
 	if err != nil {
 		return nil, err

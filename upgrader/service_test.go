@@ -143,8 +143,15 @@ func die() {
 }
 
 // killOld kills the process that started this one and waits for its end.
-func killOld() {
-	fd, err := unix.PidfdOpen(os.Getppid(), unix.PIDFD_NONBLOCK)
+func killOld(up *Upgrader) {
+	// It need not be the parent: it has made the connection (unix(7), SO_PEERCRED).
+	rc, err := up.pred.conn.SyscallConn()
+	check(err)
+	var old *unix.Ucred
+	check(errors.Join(rc.Control(func(fd uintptr) {
+		old, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	}), err))
+	fd, err := unix.PidfdOpen(int(old.Pid), unix.PIDFD_NONBLOCK)
 	check(err)
 	check(unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0))
 	for {
@@ -217,14 +224,14 @@ func late(mode string, up *Upgrader) {
 		check(err)
 		die()
 	case "old dies before commit":
-		killOld()
+		killOld(up)
 		// More than the pipes hold, and nobody reads them but this process.
 		fmt.Println(strings.Repeat(strings.Repeat("x", 99)+"\n", 2000))
 		fmt.Fprintln(os.Stderr, "still here")
 	case "old dies after commit":
 		_, err := up.succeed(context.Background())
 		check(err)
-		killOld()
+		killOld(up)
 		up.decide(Legacy{}, false)
 		select {}
 	case "chatty":

@@ -89,6 +89,12 @@ func runCommand() *cobra.Command {
 			return nil
 		},
 	}
+	o.flags(cmd, &cfg)
+	return cmd
+}
+
+// flags are those of "handover run".
+func (o *runOptions) flags(cmd *cobra.Command, cfg *handover.Config) {
 	f := cmd.Flags()
 	f.SortFlags = false
 	f.SetInterspersed(false) // what follows the program is the program's
@@ -117,7 +123,6 @@ func runCommand() *cobra.Command {
 	f.StringVar(&cfg.PIDFile, "pid-file", "", "`FILE` that holds the parent's pid")
 	f.BoolVar(&cfg.NoAnchor, "no-anchor", false, "no process that keeps the pid over upgrades (there is none either where NOTIFY_SOCKET is set)")
 	f.BoolVar(&cfg.Single, "single", false, "one process, without parent and workers")
-	return cmd
 }
 
 // banner is for the person who sees the service for the first time.

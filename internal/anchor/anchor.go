@@ -35,10 +35,11 @@ import (
 	"time"
 
 	"github.com/handover-go/handover/internal/listen"
+	"github.com/handover-go/handover/internal/sdnotify"
 )
 
 // EnvPid tells the parent the anchor's pid, to show it to people.
-const EnvPid = "HANDOVER_ANCHOR"
+const EnvPid = sdnotify.EnvAnchor
 
 // Receive lets the parent take what the anchor has passed on of LISTEN_FDS. The pid
 // that has to stand in LISTEN_PID is not known before there is the process, so the

@@ -28,6 +28,8 @@ func TestMain(m *testing.M) {
 		titleMain()
 	case "foster":
 		fosterMain()
+	case "sibling":
+		siblingMain()
 	case "tracer":
 		tracerMain()
 	}

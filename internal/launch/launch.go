@@ -40,6 +40,10 @@ type Spec struct {
 	User    *User // nil: this process's own; with Prepare, say it there
 	Setsid  bool  // in a session of its own (setsid(2))
 	Setpgid bool  // in a process group of its own (setpgid(2))
+	// Sibling makes it a child of this process's parent (CLONE_PARENT, clone(2)), if that
+	// can be: who supervises this process has to be told of its end, and this process's
+	// Wait learns how it ended only since Linux 6.15.
+	Sibling bool
 }
 
 // Status is how a process ended.

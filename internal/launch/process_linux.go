@@ -64,7 +64,17 @@ func Start(spec Spec) (*Process, error) {
 		},
 	}
 	p := &Process{child: true, done: make(chan struct{})}
-	err := known.start(p, func() (int, error) { return syscall.ForkExec(spec.Path, args, attr) })
+	var err error
+	if spec.Sibling {
+		p.child = false
+		attr.Sys.Cloneflags = unix.CLONE_PARENT
+		p.Pid, err = syscall.ForkExec(spec.Path, args, attr)
+	}
+	if !spec.Sibling || err == syscall.EINVAL { // PID 1 has no siblings
+		p.child = true
+		attr.Sys.Cloneflags = 0
+		err = known.start(p, func() (int, error) { return syscall.ForkExec(spec.Path, args, attr) })
+	}
 	if err != nil {
 		return nil, startError(spec, err)
 	}
@@ -78,7 +88,9 @@ func Start(spec Spec) (*Process, error) {
 	}
 	if err != nil {
 		_ = syscall.Kill(p.Pid, syscall.SIGKILL)
-		known.reap(p)
+		if p.child {
+			known.reap(p)
+		}
 		return nil, fmt.Errorf("start %s: %w (%w)", spec.Path, ErrUnsupported, err)
 	}
 	return p, nil

@@ -1,0 +1,119 @@
+package sdtest_test
+
+import (
+	"net/http"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/handover-go/handover/internal/sdtest"
+)
+
+// generate makes units as an operator would, and puts them in place.
+func (s *shop) generate(args ...string) map[string]string {
+	s.t.Helper()
+	out, code := s.m.Exec(s.dir+"/ctl", append([]string{"systemd-unit", "--name", "shop"}, args...)...)
+	if code != 0 {
+		s.t.Fatalf("handover systemd-unit: exit code %d: %s", code, out)
+	}
+	units := map[string]string{}
+	for _, text := range strings.Split("\n"+out, "\n# /etc/systemd/system/")[1:] {
+		name, text, _ := strings.Cut(text, "\n")
+		units[name] = text
+	}
+	return units
+}
+
+var exposure = regexp.MustCompile(`Overall exposure level for \S+: ([0-9.]+)`)
+
+// sound fails the test if systemd finds fault with the units, or the service is exposed.
+func (s *shop) sound(units map[string]string) {
+	s.t.Helper()
+	for name := range units {
+		if out, code := s.m.Exec("systemd-analyze", "verify", "--man=no", "/run/systemd/system/"+name); code != 0 || strings.TrimSpace(out) != "" {
+			s.t.Errorf("systemd-analyze verify %s: exit code %d: %s", name, code, out)
+		}
+	}
+	out, _ := s.m.Exec("systemd-analyze", "security", "--no-pager", unit)
+	m := exposure.FindStringSubmatch(out)
+	if m == nil {
+		s.t.Fatalf("systemd-analyze security: %s", out)
+	}
+	if level, err := strconv.ParseFloat(m[1], 64); err != nil || level > 3 {
+		s.t.Errorf("exposure %s, at most 3 is wanted:\n%s", m[1], out)
+	}
+	s.t.Logf("exposure %s", m[1])
+}
+
+// TestUnits: what 'handover systemd-unit' prints is sound, and a service that is run by
+// it has all that it needs, in its sandbox, also to be upgraded.
+func TestUnits(t *testing.T) {
+	binary := []string{"--binary", "{dir}/handover", "--handover", "{dir}/ctl"}
+	library := []string{"--", "run", "--name", "shop", "--workers", "2", "--upgrade-timeout", "1s", "--listen", "http=tcp://{addr}"}
+	for _, c := range []struct {
+		name string
+		low  bool
+		args []string
+	}{
+		{"library", false, append([]string{"--listen", "http=tcp://{addr}"}, library...)},
+		{"low port", true, append([]string{"--listen", "http=tcp://{addr}"}, library...)},
+		{"activated", true, append([]string{"--socket", "--listen", "http=tcp://{addr}", "--listen", "admin=unix:///run/shop-admin.sock"}, append(library, "--listen", "admin=unix:///nowhere")...)},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			sdtest.Each(t, func(t *testing.T, m *sdtest.Machine) {
+				s := newShop(t, m)
+				if c.low {
+					s.addr = lowAddr(t)
+				}
+				units := s.generate(strings.Fields(s.text(strings.Join(append(binary, c.args...), " ")))...)
+				s.start(units)
+				s.sound(units)
+				invocation := s.show("InvocationID")
+				if uid := s.uid(s.show("MainPID")); uid == 0 {
+					t.Error("the service is root")
+				}
+				l := s.load(25)
+				for range 3 {
+					s.good()
+					s.reload()
+					s.script("echo no database >&2; exit 1")
+					s.fails("no database")
+				}
+				s.check(l)
+				s.same(invocation)
+				if out, code := m.Exec(s.dir+"/ctl", "status", "--name", "shop"); code != 0 || !strings.Contains(out, "2 of 2 serve") {
+					t.Errorf("handover status: exit code %d: %s", code, out)
+				}
+				m.Must(t, "stop", unit)
+				if got := s.show("Result"); got != "success" {
+					t.Errorf("after the stop Result is %s", got)
+				}
+			})
+		})
+	}
+}
+
+// TestUnitProgram: the same for a program that knows nothing of handover.
+func TestUnitProgram(t *testing.T) {
+	sdtest.Each(t, func(t *testing.T, m *sdtest.Machine) {
+		s := newShop(t, m)
+		units := s.generate("--handover", s.dir+"/ctl", "--workers", "2", "--listen", "http=tcp://"+s.addr,
+			"--", s.dir+"/handover", "run", "--single", "--listen", "http=tcp://"+s.addr)
+		s.start(units)
+		s.sound(units)
+		invocation := s.show("InvocationID")
+		for range 3 {
+			s.reload()
+			resp, err := http.Get("http://" + s.addr + "/")
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			s.script("echo no database >&2; exit 1")
+			s.fails("no database")
+			s.good()
+		}
+		s.same(invocation)
+	})
+}
