@@ -29,6 +29,7 @@ func TestImports(t *testing.T) {
 		"signals":            "",
 		"internal/moving":    "",
 		"drain":              "internal/moving",
+		"deploy":             "",
 		"draintest":          "draintest/load draintest/procs",
 		"draintest/load":     "",
 		"draintest/procs":    "",
