@@ -5,6 +5,7 @@ package schema
 import (
 	"bytes"
 	"cmp"
+	"errors"
 	"os"
 	"slices"
 	"testing"
@@ -12,6 +13,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
 )
 
@@ -28,7 +30,13 @@ func read(t *testing.T) (d appsv1.Deployment, s corev1.Service) {
 		t.Fatalf("%d documents, not a Deployment and a Service", len(docs))
 	}
 	for i, into := range []any{&d, &s} {
-		if err := yaml.UnmarshalStrict(docs[i], into); err != nil {
+		text, err := yaml.YAMLToJSONStrict(docs[i])
+		if err != nil {
+			t.Fatal(err)
+		}
+		// As the API server reads it: case counts.
+		strict, err := json.UnmarshalStrict(text, into)
+		if err := errors.Join(append(strict, err)...); err != nil {
 			t.Fatal(err)
 		}
 	}
