@@ -37,11 +37,13 @@ func TestImports(t *testing.T) {
 		"internal/anchor":    "internal/launch internal/listen internal/sdnotify signals",
 		"upgrader":           "internal/fault internal/launch internal/listen internal/moving internal/sdnotify internal/wire",
 		"workerset":          "drain internal/cgroup internal/launch internal/lifecycle internal/listen internal/router internal/sdnotify internal/wire message",
-		"worker":             "drain internal/listen internal/moving internal/wire message signals",
+		"worker":             "drain internal/listen internal/moving internal/sdnotify internal/wire message signals",
 		"internal/demo":      "worker",
 		"internal/control":   "workerset",
+		"internal/sdtest":    "internal/sdnotify",
 	}
 	everything := map[string]bool{"": true, "cmd/handover": true}
+	tests := map[string]bool{"internal/sdtest": true} // what only tests import
 
 	out, err := exec.Command("go", "list", "-json=ImportPath,Imports", "./...").Output()
 	if err != nil {
@@ -59,6 +61,11 @@ func TestImports(t *testing.T) {
 			t.Fatal(err)
 		}
 		name := strings.TrimPrefix(strings.TrimPrefix(p.ImportPath, module), "/")
+		for _, imp := range p.Imports {
+			if tests[strings.TrimPrefix(imp, module+"/")] {
+				t.Errorf("%s imports %s, which is for tests", name, imp)
+			}
+		}
 		if everything[name] {
 			continue
 		}

@@ -92,6 +92,7 @@ func (p *parent) Ready(ctx context.Context) (ready bool, why string) {
 
 // observe tells those who watch an upgrade about the workers.
 func (p *parent) observe(c workerset.Change) {
+	p.supervisor.look()
 	w := c.Worker
 	name := fmt.Sprintf("worker %s/%d", w.Group, w.Slot)
 	switch {

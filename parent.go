@@ -41,13 +41,20 @@ type parent struct {
 	atOnce atomic.Int32    // the signal that asked to stop at once
 
 	decides atomic.Bool // since the commit
+	stops   atomic.Bool // the set was told to stop
+
+	supervisor *supervisor
 }
 
 // parent runs this process as the parent and returns its exit code.
-func (c Config) parent() (int, error) {
+func (c Config) parent() (code int, err error) {
 	fault.Point(fault.NewBegins)
 	p := &parent{cfg: c, log: c.Logger}
 	p.upgrades = newUpgrades(p)
+	if p.supervisor, err = newSupervisor(p); err != nil {
+		return 2, err
+	}
+	defer func() { p.lastWord(err) }()
 	if err := launch.BecomeSubreaper(); err != nil {
 		return 1, err
 	}
@@ -58,7 +65,6 @@ func (c Config) parent() (int, error) {
 
 	quota := make(chan int, 1)
 	go func() { quota <- cpus() }()
-	var err error
 	p.up, err = upgrader.New(upgrader.Config{
 		PIDFile: c.PIDFile, Timeout: c.UpgradeTimeout, Title: c.Name + ": parent",
 		Yield: p.yield, Resume: p.resume, Take: p.take, Progress: p.upgrades.step, Logger: c.Logger,
@@ -76,6 +82,10 @@ func (c Config) parent() (int, error) {
 	// The trial worker is being started meanwhile.
 	ended := make(chan error, 1)
 	go func() { ended <- p.set.Run() }()
+	if !p.up.HasPredecessor() {
+		p.supervisor.begin()
+	}
+	defer p.supervisor.end()
 
 	// Installed before the PID file or a supervisor can direct anything here; the
 	// actions run once the group does.
@@ -146,9 +156,15 @@ func (p *parent) serve(ctx context.Context) error {
 			p.server.Close() // the successor answers
 		}
 	default:
-		_ = sdnotify.Send("STOPPING=1")
 	}
 	return nil
+}
+
+// lastWord tells the supervisor why the service ends, unless that is in order.
+func (p *parent) lastWord(err error) {
+	if err != nil && p.up != nil && (!p.up.HasPredecessor() || p.decides.Load()) {
+		p.supervisor.send(append(sdnotify.Errno(err), sdnotify.Status(err.Error())))
+	}
 }
 
 // roll waits until this generation's workers have replaced those before, and

@@ -16,11 +16,13 @@ import (
 
 func (p *parent) yield(ctx context.Context) (upgrader.Legacy, error) {
 	fault.Point(fault.OldPrepared)
+	p.supervisor.gives.Store(true)
 	if p.server != nil {
 		p.server.Pause()
 	}
 	e, err := p.set.Yield(ctx)
 	if err != nil {
+		p.supervisor.gives.Store(false)
 		p.answer()
 		return upgrader.Legacy{}, err
 	}
@@ -74,13 +76,16 @@ func (p *parent) stopSet() {
 		p.set.Abandon()
 		return
 	}
+	p.stops.Store(true)
 	p.set.Stop()
+	p.supervisor.look()
 }
 
 func (p *parent) resume() {
 	p.set.Resume()
 	p.legacy.Close()
 	p.upgrades.takeBack()
+	p.supervisor.gives.Store(false)
 	p.answer()
 }
 
@@ -96,6 +101,9 @@ func (p *parent) release(ctx context.Context) {
 	case <-p.up.Alone():
 	case <-time.After(holdTime):
 	case <-ctx.Done():
+	}
+	if p.up.HasPredecessor() {
+		p.supervisor.begin()
 	}
 	p.set.Release()
 }

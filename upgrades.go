@@ -94,9 +94,11 @@ func (u *upgrades) run(ctx context.Context) {
 		if none {
 			continue
 		}
+		u.p.supervisor.look()
 		if u.upgrade(ctx) == nil {
 			return
 		}
+		u.p.supervisor.look()
 	}
 }
 
@@ -189,6 +191,7 @@ func (u *upgrades) settled(err error) {
 		u.last.Result, u.last.Reason = ev.Result, ev.Reason
 	}
 	u.mu.Unlock()
+	u.p.supervisor.look()
 	for _, w := range watchers {
 		w.End(ev)
 	}

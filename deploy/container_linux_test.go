@@ -277,9 +277,14 @@ func TestSupervisedContainer(t *testing.T) {
 		b.Binds = map[string]string{"/notify": dir}
 		b.Env = append(b.Env, "NOTIFY_SOCKET=/notify/notify")
 	})
-	text := make([]byte, 1<<10)
-	if n, err := ln.Read(text); err != nil || string(text[:n]) != "READY=1" {
-		t.Errorf("%q, %v", text[:n], err)
+	for text := make([]byte, 1<<10); ; {
+		n, err := ln.Read(text)
+		if err != nil {
+			t.Fatalf("it is not told that the container is ready: %v", err)
+		}
+		if strings.Contains(string(text[:n])+"\n", "READY=1\n") {
+			break
+		}
 	}
 	c.serves()
 	if st := c.status(); st.Anchor != 1 {

@@ -141,7 +141,7 @@ func (u *Upgrader) spawn(files []*os.File, env []string) (_ process, err error) 
 	fds[first+1], fds[first+2] = u.Stdio()
 
 	env = slices.DeleteFunc(env, func(kv string) bool {
-		return strings.HasPrefix(kv, envAttempt+"=") || strings.HasPrefix(kv, "PWD=")
+		return strings.HasPrefix(kv, envAttempt+"=") || strings.HasPrefix(kv, "PWD=") || passWatchdog(kv)
 	})
 	env = append(env, envAttempt+"="+a.mark, "PWD="+a.dir, fmt.Sprintf("%s=%d", envSuccession, first))
 	title := u.cfg.Title

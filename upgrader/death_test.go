@@ -44,7 +44,7 @@ func (r *running) orphaned(addr string) {
 	r.t.Helper()
 	old := r.pid
 	n := r.note()
-	if _, err := fmt.Sscanf(n, "MAINPID=%d\nREADY=1", &r.pid); err != nil || r.pid == old {
+	if _, err := fmt.Sscanf(n, "MAINPID=%d", &r.pid); err != nil || r.pid == old {
 		r.t.Fatalf("the service says %q (%v)", n, err)
 	}
 	r.awaitEnd(old)
@@ -66,7 +66,7 @@ func TestOldDiesAfterCommit(t *testing.T) {
 	old := r.pid
 	r.signal(syscall.SIGHUP)
 	n := r.note()
-	if _, err := fmt.Sscanf(n, "MAINPID=%d\nREADY=1", &r.pid); err != nil || r.pid == old {
+	if _, err := fmt.Sscanf(n, "MAINPID=%d", &r.pid); err != nil || r.pid == old {
 		t.Fatalf("the service says %q (%v)", n, err)
 	}
 	if got := r.pidFile(); got != fmt.Sprintf("%d\n", r.pid) {

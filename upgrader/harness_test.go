@@ -123,6 +123,8 @@ type running struct {
 	pid     int
 	first   *launch.Process
 	notes   chan string
+	mu      sync.Mutex
+	said    []string   // all notes but barriers
 	barrier sync.Mutex // held by a test that lets a BARRIER wait
 	stdin   *os.File
 	out     *transcript
@@ -211,9 +213,14 @@ func (r *running) listenForNotes() (stop func()) {
 			if err != nil {
 				return
 			}
-			if string(buf[:n]) != "BARRIER=1" {
+			note := string(buf[:n])
+			if note != "BARRIER=1" {
+				r.heard(note)
+				if !strings.HasPrefix(note, "MAINPID=") {
+					continue
+				}
 				select {
-				case r.notes <- string(buf[:n]):
+				case r.notes <- strings.TrimSuffix(note, "\nREADY=1"):
 				case <-quit:
 				}
 				continue // a test that holds its answers up still wants to read
@@ -230,6 +237,21 @@ func (r *running) listenForNotes() (stop func()) {
 		}
 	}()
 	return func() { close(quit); conn.Close(); <-done; os.Remove(filepath.Join(r.dir, "notify")) }
+}
+
+// heard keeps what was said, in order.
+func (r *running) heard(note string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.said = append(r.said, note)
+}
+
+// hears returns so much of that, or less, and forgets it.
+func (r *running) hears(n int) (list []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	list, r.said = r.said[:min(n, len(r.said))], r.said[min(n, len(r.said)):]
+	return list
 }
 
 func (r *running) note() string {
@@ -250,7 +272,7 @@ func (r *running) note() string {
 func (r *running) awaitMain(pid int) {
 	r.t.Helper()
 	n := r.note()
-	got, err := strconv.Atoi(strings.TrimPrefix(strings.TrimSuffix(n, "\nREADY=1"), "MAINPID="))
+	got, err := strconv.Atoi(strings.TrimPrefix(n, "MAINPID="))
 	if err != nil || got != pid && pid != 0 {
 		r.t.Fatalf("the service says %q, want MAINPID=%d", n, pid)
 	}

@@ -3,12 +3,10 @@ package upgrader
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"syscall"
 
 	"github.com/handover-go/handover/internal/fault"
-	"github.com/handover-go/handover/internal/sdnotify"
 )
 
 // Ready says that this process could serve. In the first generation that makes
@@ -114,13 +112,13 @@ func (u *Upgrader) decide(legacy Legacy, orphan bool) Legacy {
 	fault.Point(fault.NewReady)
 	close(u.decided)
 	if u.pred == nil || orphan || err != nil {
-		u.nameItself()
+		u.namesItself()
 	}
 	u.background.Go(func() {
 		defer close(u.alone)
 		// It may die before it names this process, although it has heard it.
 		if u.pred != nil && !u.pred.farewell() && !orphan && err == nil && u.life.Err() == nil {
-			u.nameItself()
+			u.namesItself()
 		}
 	})
 	for _, s := range left {
@@ -130,13 +128,6 @@ func (u *Upgrader) decide(legacy Legacy, orphan bool) Legacy {
 	u.passed.Reject(u.log)
 	u.mu.Unlock()
 	return legacy
-}
-
-// nameItself tells the supervisor that this process is the service now.
-func (u *Upgrader) nameItself() {
-	if err := sdnotify.Send(fmt.Sprintf("MAINPID=%d", os.Getpid()), "READY=1"); err != nil {
-		u.log.Error("the supervisor could not be told that the service is ready", "error", err)
-	}
 }
 
 // takePIDFile makes the PID file name this process again.

@@ -10,7 +10,6 @@ import (
 
 	"github.com/handover-go/handover/internal/fault"
 	"github.com/handover-go/handover/internal/launch"
-	"github.com/handover-go/handover/internal/sdnotify"
 )
 
 // Upgrade starts the program's current binary and puts it in this process's
@@ -85,7 +84,12 @@ func (u *Upgrader) upgrade(ctx context.Context) error {
 		return err
 	}
 	u.attempt = a
-	return u.run(ctx, a)
+	u.begins()
+	err = u.run(ctx, a)
+	if err != nil {
+		u.goesOn()
+	}
+	return err
 }
 
 // awaitPredecessor waits until the process before this one has gone: tableflip
@@ -172,7 +176,7 @@ func (u *Upgrader) progress(what string) {
 func (s *succession) conclude(flipped <-chan error) error {
 	<-s.a.started
 	fault.Point(fault.OldHeardReady)
-	if s.u.tellSupervisor(s.a.proc.Pid) {
+	if s.u.names(s.a.proc.Pid) {
 		_ = s.a.conn.TrySend(message{Cmd: cmdNamed})
 	}
 	fault.Point(fault.OldNamedNew)
@@ -185,7 +189,7 @@ func (s *succession) conclude(flipped <-chan error) error {
 		s.a.output.finish(0)
 		return nil
 	}
-	s.u.tellSupervisor(os.Getpid())
+	s.u.names(os.Getpid())
 	return s.failed(err)
 }
 
@@ -211,18 +215,4 @@ func (u *Upgrader) flip(ctx context.Context, a *attempt) error {
 		case <-time.After(time.Millisecond):
 		}
 	}
-}
-
-// tellSupervisor names the main process, as only the old one may
-// (NotifyAccess=main, systemd.service(5)), and waits until that was read. It reports
-// whether it was.
-func (u *Upgrader) tellSupervisor(pid int) bool {
-	err := sdnotify.Send(fmt.Sprintf("MAINPID=%d", pid))
-	if err == nil {
-		err = sdnotify.Barrier(5 * time.Second)
-	}
-	if err != nil {
-		u.log.Error("the supervisor could not be told of the main process", "pid", pid, "error", err)
-	}
-	return err == nil
 }

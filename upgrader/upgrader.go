@@ -181,6 +181,7 @@ func New(cfg Config) (*Upgrader, error) {
 	}
 	fault.Point(fault.NewMet)
 	if pred != nil {
+		takeWatchdog()
 		listen.Forget() // descriptor 3 is tableflip's here
 	} else if u.passed, err = listen.FromSupervisor(); err != nil {
 		return nil, fmt.Errorf("upgrader: %w", err)

@@ -118,6 +118,11 @@ func (w *Worker) handlerPanicked(err error) {
 
 func (w *Worker) fail(cause wire.Cause, err error, fatal bool) {
 	w.log.Error("worker failed", "cause", string(cause), "error", err)
+	w.mu.Lock()
+	if w.because == nil {
+		w.because = err
+	}
+	w.mu.Unlock()
 	w.depart(cause, err.Error(), 1, fatal)
 }
 

@@ -31,6 +31,7 @@ import (
 
 	"github.com/handover-go/handover/drain"
 	"github.com/handover-go/handover/internal/listen"
+	"github.com/handover-go/handover/internal/sdnotify"
 	"github.com/handover-go/handover/internal/wire"
 	"github.com/handover-go/handover/message"
 	"github.com/handover-go/handover/signals"
@@ -114,6 +115,7 @@ type Worker struct {
 	explicit bool // Ready is the app's to call
 	timeout  time.Duration
 	exitCode int
+	because  error // of its first failure, after which a process without a parent ends
 
 	service        Service
 	serviceChanged chan struct{} // closed when service changes
@@ -159,7 +161,14 @@ func ExitCode(err error) int {
 // of ctx begins one. It installs signal handlers, so call it once in a process.
 // All goroutines that it started have ended when it returns, unless the app, or
 // what it started by Go, did not return in time.
-func Run(ctx context.Context, cfg Config, app App) error {
+func Run(ctx context.Context, cfg Config, app App) (err error) {
+	if !Inherited() {
+		defer func() { lastWord(err) }()
+	}
+	watchdog, err := sdnotify.Watchdog()
+	if err != nil {
+		return bad("%w", err)
+	}
 	w, err := newWorker(ctx, cfg)
 	if err != nil {
 		return err
@@ -184,6 +193,9 @@ func Run(ctx context.Context, cfg Config, app App) error {
 		ignorePipe()
 		speaking.Go(w.speak)
 	} else {
+		if sdnotify.Enabled() {
+			speaking.Go(func() { w.supervised(watchdog) })
+		}
 		w.start(app)
 	}
 	stopping.Go(func() {
@@ -211,6 +223,9 @@ func Run(ctx context.Context, cfg Config, app App) error {
 	w.closeQueues()
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.exitCode != 0 && w.conn == nil && w.because != nil {
+		return fmt.Errorf("worker %s failed: %s: %w", w.Name(), w.state.Cause, w.because)
+	}
 	if w.exitCode != 0 {
 		return fmt.Errorf("worker %s failed: %s: %s", w.Name(), w.state.Cause, w.state.Reason)
 	}

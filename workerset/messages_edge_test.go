@@ -125,8 +125,9 @@ func TestMessagesWait(t *testing.T) {
 	}
 	go func() { _ = h.set.Scale(context.Background(), "web", 1) }()
 	h.state(2, "draining")
-	if _, err := behind.Wait(h.ctx()); err != nil && !errors.Is(err, message.ErrGone) && !errors.Is(err, message.ErrLost) {
-		t.Error(err) // it has it, and comes to it or not
+	_, err = behind.Wait(h.ctx())
+	if err != nil && !errors.Is(err, message.ErrGone) && !errors.Is(err, message.ErrLost) && !errors.Is(err, message.ErrAddress) {
+		t.Error(err) // it has it, and comes to it or not, or the slot was scaled away before
 	}
 	if _, err := held.Wait(h.ctx()); !errors.Is(err, message.ErrLost) { // nobody releases it
 		t.Error(err)

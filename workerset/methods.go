@@ -247,6 +247,14 @@ type Worker struct {
 	Cut      int    `json:"cut"`
 	Status   string `json:"status,omitempty"` // what a program says of itself (sd_notify(3))
 	Dump     string `json:"dump,omitempty"`   // in state exited: the Go runtime's report of a crash
+	// Heard is when it has last said something on its channel, and zero for a program that
+	// can't be asked. Refresh asks.
+	Heard time.Time `json:"heard,omitzero"`
+}
+
+// Accepts reports whether the worker accepts connections, or whatever else is its work.
+func (w Worker) Accepts() bool {
+	return w.State == "serving" || w.State == "degraded" || w.State == "condemned"
 }
 
 // Change is one step in a worker's life.
@@ -321,7 +329,7 @@ func (s Status) Ready() (ready bool, why string) {
 		if someHave && len(g.Sockets) == 0 {
 			continue
 		}
-		if !slices.ContainsFunc(g.Workers, func(w Worker) bool { return w.State == "serving" || w.State == "degraded" || w.State == "condemned" }) {
+		if !slices.ContainsFunc(g.Workers, Worker.Accepts) {
 			return false, fmt.Sprintf("no worker of group %s serves", g.Name)
 		}
 	}
@@ -329,7 +337,7 @@ func (s Status) Ready() (ready bool, why string) {
 }
 
 func (in *incarnation) status() Worker {
-	return Worker{
+	w := Worker{
 		Group: in.group.Name, Slot: in.slot, ID: in.id, Generation: in.generation, Pid: in.pid(),
 		State: in.state.String(), Since: in.since, Started: in.began, Stale: in.stale,
 		Cause: string(in.cause), Reason: in.reason, Exit: in.exit,
@@ -337,6 +345,10 @@ func (in *incarnation) status() Worker {
 		MovedIn: in.report.MovedIn, MovedOut: in.report.MovedOut, Cut: in.report.Cut,
 		Status: in.text, Dump: in.dump,
 	}
+	if in.beats && in.conn != nil && !in.foreign() {
+		w.Heard = in.beat
+	}
+	return w
 }
 
 // Status says how the set is now.

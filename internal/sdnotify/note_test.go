@@ -1,8 +1,15 @@
 package sdnotify
 
 import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 )
 
 func TestNote(t *testing.T) {
@@ -41,4 +48,58 @@ func FuzzNote(f *testing.F) {
 			t.Errorf("%q: %s is %q", text, name, v)
 		}
 	})
+}
+
+func TestSay(t *testing.T) {
+	r := Reloading()
+	if len(r) != 2 || r[0] != "RELOADING=1" || !strings.HasPrefix(r[1], "MONOTONIC_USEC=") || r[1] == "MONOTONIC_USEC=0" {
+		t.Errorf("%q", r)
+	}
+	if got := Extend(1500 * time.Millisecond); got != "EXTEND_TIMEOUT_USEC=1500000" {
+		t.Error(got)
+	}
+	for text, want := range map[string]string{
+		"serves":                 "STATUS=serves",
+		"two\nlines\tand  more ": "STATUS=two lines and more",
+		"bad \xff byte":          "STATUS=bad  byte",
+		strings.Repeat("ä", 200): "STATUS=" + strings.Repeat("ä", 148) + "…",
+	} {
+		if got := Status(text); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	if got := Errno(fmt.Errorf("listen: %w", os.NewSyscallError("bind", syscall.EADDRINUSE))); !slices.Equal(got, []string{fmt.Sprintf("ERRNO=%d", syscall.EADDRINUSE)}) {
+		t.Errorf("%q", got)
+	}
+	if got := append(Errno(os.ErrClosed), Errno(nil)...); len(got) > 0 {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestWatchdog(t *testing.T) {
+	own := strconv.Itoa(os.Getpid())
+	for _, c := range []struct {
+		socket, usec, pid string
+		want              time.Duration
+		bad               string
+	}{
+		{"@x", "", "", 0, ""},
+		{"", "1000000", own, 0, ""}, // nobody to tell
+		{"@x", "1500000", own, 1500 * time.Millisecond, ""},
+		{"@x", "1500000", "", 1500 * time.Millisecond, ""},
+		{"@x", "1500000", "1", 0, ""}, // not for this process
+		{"@x", "9223372036854775807", own, 24 * time.Hour, ""},
+		{"@x", "0", own, 0, "WATCHDOG_USEC"},
+		{"@x", "-1", own, 0, "WATCHDOG_USEC"},
+		{"@x", "1s", own, 0, "WATCHDOG_USEC"},
+		{"@x", "1", "me", 0, "WATCHDOG_PID"},
+	} {
+		t.Setenv(Env, c.socket)
+		t.Setenv(EnvWatchdog, c.usec)
+		t.Setenv(EnvWatchdogPid, c.pid)
+		got, err := Watchdog()
+		if got != c.want || (err != nil) != (c.bad != "") || err != nil && (!errors.Is(err, ErrWatchdog) || !strings.Contains(err.Error(), c.bad)) {
+			t.Errorf("%+v: %v, %v", c, got, err)
+		}
+	}
 }
