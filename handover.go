@@ -102,10 +102,12 @@ type Config struct {
 	// Control, if set, is the path of a unix socket on which 'handover status' and
 	// 'handover upgrade' ask this service; "auto" is NAME.sock in $RUNTIME_DIRECTORY,
 	// in $XDG_RUNTIME_DIR/handover, or in a directory of the user's own under the
-	// temporary one.
+	// temporary one, or under /dev/shm if that one can't be written. Without any of
+	// these there is a warning, and no control socket.
 	Control string
 	// NoAnchor leaves out the process that keeps the pid. There is none either
-	// where NOTIFY_SOCKET says that something supervises the service.
+	// where NOTIFY_SOCKET says that something supervises the service. PID 1 of a
+	// container is an anchor in any case: with it all would end.
 	NoAnchor bool
 	// Single runs the app in this process, without parent and workers: under a
 	// debugger, or where upgrades are not wanted. On other systems than Linux it
@@ -255,7 +257,7 @@ func Run(cfg Config, app worker.App) (int, error) {
 	case role == roleParent:
 		anchor.Receive()
 		return cfg.parent()
-	case sdnotify.Enabled() || cfg.NoAnchor:
+	case os.Getpid() != 1 && (sdnotify.Enabled() || cfg.NoAnchor):
 		return become(roleParent, cfg.Name+": parent")
 	default:
 		return become(roleAnchor, cfg.Name+": anchor")

@@ -16,6 +16,7 @@ func TestImports(t *testing.T) {
 	const module = "github.com/handover-go/handover"
 	rules := map[string]string{
 		"internal/lifecycle": "",
+		"internal/cgroup":    "",
 		"internal/listen":    "",
 		"internal/wire":      "",
 		"internal/launch":    "",
@@ -28,13 +29,14 @@ func TestImports(t *testing.T) {
 		"signals":            "",
 		"internal/moving":    "",
 		"drain":              "internal/moving",
+		"deploy":             "",
 		"draintest":          "draintest/load draintest/procs",
 		"draintest/load":     "",
 		"draintest/procs":    "",
 		"internal/compare":   "drain draintest draintest/load internal/demo signals upgrader",
 		"internal/anchor":    "internal/launch internal/listen internal/sdnotify signals",
 		"upgrader":           "internal/fault internal/launch internal/listen internal/moving internal/sdnotify internal/wire",
-		"workerset":          "drain internal/launch internal/lifecycle internal/listen internal/router internal/sdnotify internal/wire message",
+		"workerset":          "drain internal/cgroup internal/launch internal/lifecycle internal/listen internal/router internal/sdnotify internal/wire message",
 		"worker":             "drain internal/listen internal/moving internal/sdnotify internal/wire message signals",
 		"internal/demo":      "worker",
 		"internal/control":   "workerset",

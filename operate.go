@@ -25,7 +25,11 @@ func (p *parent) openControl() error {
 		return nil
 	}
 	path := control.Path(p.cfg.Control, p.cfg.Name)
-	if err := control.Prepare(path); err != nil {
+	switch err := control.Prepare(path); {
+	case errors.Is(err, control.ErrNowhere): // which is no reason not to serve
+		p.log.Warn("no control socket: 'handover status' and 'handover upgrade' find nobody", "error", err)
+		return nil
+	case err != nil:
 		return err
 	}
 	// From its first moment on it is this user's alone.

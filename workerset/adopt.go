@@ -81,6 +81,9 @@ func (s *Set) adopt(e Estate) {
 		}
 		g.restarts += gs.Restarts
 		g.failures += gs.Failures
+		own := g.deaths // of workers that were on trial
+		g.deaths = nil
+		g.record(append(gs.Deaths, own...)...)
 		g.budget.Full = gs.BudgetFull
 		maps.Copy(g.common, gs.Common)
 		if g.configured == gs.Configured && gs.Count > 0 {

@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
+	"github.com/handover-go/handover/internal/cgroup"
 	"github.com/handover-go/handover/internal/launch"
 	"github.com/handover-go/handover/internal/lifecycle"
 	"github.com/handover-go/handover/internal/wire"
@@ -33,6 +35,9 @@ func (s *Set) died(in *incarnation) {
 		case status.Signal != 0:
 			cause = wire.CauseSignal
 		}
+		if s.starved(in, status) {
+			reason += " for want of memory (out of memory in its control group)"
+		}
 		if in.errno != "" {
 			reason += ", errno " + in.errno
 		}
@@ -44,6 +49,7 @@ func (s *Set) died(in *incarnation) {
 	s.count(in)
 	s.apply(in, lifecycle.Died)
 	s.logExit(in)
+	s.remember(in)
 	s.announceExit(in)
 	if !in.dismissed {
 		s.restarted(in)
@@ -52,6 +58,54 @@ func (s *Set) died(in *incarnation) {
 		}
 	}
 	s.remove(in)
+}
+
+// starved reports whether it was the kernel that has killed a worker, for want of memory.
+// The kernel says only how many processes it has killed; so one that was killed
+// otherwise, after something that a worker had started starved, would be taken for
+// another such.
+func (s *Set) starved(in *incarnation, status launch.Status) bool {
+	if in.killed || status.Known && status.Signal != int(syscall.SIGKILL) {
+		return false
+	}
+	n, _ := cgroup.OOMKills()
+	if n <= s.oomKills {
+		return false
+	}
+	s.oomKills++
+	return true
+}
+
+// Death is a worker that has ended because it failed.
+type Death struct {
+	Time       time.Time `json:"time"`
+	Slot       int       `json:"slot"`
+	ID         int       `json:"id"`
+	Generation int       `json:"generation"`
+	Pid        int       `json:"pid"`
+	Cause      string    `json:"cause"`
+	Reason     string    `json:"reason,omitempty"` // its first line
+}
+
+// keptDeaths is how many a group remembers.
+const keptDeaths = 8
+
+// remember keeps a failure for whoever asks later.
+func (s *Set) remember(in *incarnation) {
+	if !in.cause.Failure() {
+		return
+	}
+	reason, _, _ := strings.Cut(in.reason, "\n")
+	in.group.record(Death{
+		Time: time.Now(), Slot: in.slot, ID: in.id, Generation: in.generation, Pid: in.pid(),
+		Cause: string(in.cause), Reason: strings.ToValidUTF8(reason[:min(len(reason), 1<<10)], "?"),
+	})
+}
+
+// record adds to the last deaths.
+func (g *group) record(list ...Death) {
+	g.deaths = append(g.deaths, list...)
+	g.deaths = slices.Clone(g.deaths[max(0, len(g.deaths)-keptDeaths):])
 }
 
 // restarted counts a worker that has to be replaced, and gives up when there were too

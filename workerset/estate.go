@@ -63,6 +63,8 @@ type groupState struct {
 	Configured int `json:"configured"`
 	Restarts   int `json:"restarts"`
 	Failures   int `json:"failures"`
+	// Deaths are the last that there were.
+	Deaths []Death `json:"deaths,omitempty"`
 	// BudgetFull is when all restarts that were taken from the budget will have been
 	// refilled.
 	BudgetFull time.Time `json:"budgetFull,omitzero"`
@@ -154,7 +156,7 @@ func (s *Set) yield(e *Estate) error {
 	var post postState
 	for _, g := range s.groups {
 		if !g.dropped {
-			st.Groups[g.Name] = groupState{Count: g.Count, Configured: g.configured, Restarts: g.restarts, Failures: g.failures, BudgetFull: g.budget.Full, Common: g.common}
+			st.Groups[g.Name] = groupState{Count: g.Count, Configured: g.configured, Restarts: g.restarts, Failures: g.failures, Deaths: g.deaths, BudgetFull: g.budget.Full, Common: g.common}
 		}
 		for _, in := range g.members {
 			if err := s.give(in, e, &post); err != nil {

@@ -57,9 +57,13 @@ func common() map[string]json.RawMessage {
 	return map[string]json.RawMessage{"http": json.RawMessage(`"keys"`)}
 }
 
+func deaths() []Death {
+	return []Death{{Time: at(7, 8, 7), Slot: 2, ID: 1, Generation: 4, Pid: 4710, Cause: "signal", Reason: "killed by SIGKILL"}}
+}
+
 func today() estateState {
 	st := estateState{
-		Version: estateVersion, Groups: map[string]groupState{"web": {Count: 3, Configured: 1, Restarts: 5, Failures: 2, Common: common()}},
+		Version: estateVersion, Groups: map[string]groupState{"web": {Count: 3, Configured: 1, Restarts: 5, Failures: 2, Common: common(), Deaths: deaths()}},
 		Workers: map[string]workerState{}, Residue: map[string][]byte{ofWeb1: []byte(lineHalf)},
 	}
 	for name, in := range members() {

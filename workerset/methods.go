@@ -277,6 +277,8 @@ type GroupStatus struct {
 	WaitsFor []string `json:"waitsFor,omitempty"`
 	// Sockets are the names of those that its workers have, Slot standing for the slot.
 	Sockets []string `json:"sockets,omitempty"`
+	// Deaths are the last workers that failed and have ended, the latest last.
+	Deaths []Death `json:"deaths,omitempty"`
 }
 
 // Waiting is a slot that gets no worker yet.
@@ -355,7 +357,7 @@ func (s *Set) Status(ctx context.Context) (Status, error) {
 	err := s.do(ctx, func() {
 		st.Stopping = s.stopping || !s.stopAt.IsZero()
 		for _, g := range s.groups {
-			gs := GroupStatus{Name: g.Name, Count: g.Count, Restarts: g.restarts, Failures: g.failures, Waiting: g.waiting(), WaitsFor: s.waitsFor(g), Sockets: g.Sockets}
+			gs := GroupStatus{Name: g.Name, Count: g.Count, Restarts: g.restarts, Failures: g.failures, Waiting: g.waiting(), WaitsFor: s.waitsFor(g), Sockets: g.Sockets, Deaths: g.deaths}
 			if g.halted != nil {
 				gs.Halted = g.halted.Error()
 			}

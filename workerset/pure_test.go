@@ -237,3 +237,15 @@ func TestMend(t *testing.T) {
 		}
 	}
 }
+
+// TestDeaths: the last ones are kept.
+func TestDeaths(t *testing.T) {
+	t.Parallel()
+	g := newGroup(Group{Name: "web"})
+	for i := range 20 {
+		g.record(Death{ID: 2 * i}, Death{ID: 2*i + 1})
+	}
+	if len(g.deaths) != keptDeaths || g.deaths[0].ID != 40-keptDeaths || g.deaths[keptDeaths-1].ID != 39 {
+		t.Errorf("%+v", g.deaths)
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/handover-go/handover/internal/cgroup"
 	"github.com/handover-go/handover/internal/lifecycle"
 	"github.com/handover-go/handover/internal/wire"
 )
@@ -63,6 +64,7 @@ type Set struct {
 	said      int                  // how often that has changed
 	news      *news                // what Config.Events is told; nil: nobody is
 	lingering map[*incarnation]int // of workers that have exited, how many of their streams have not ended
+	oomKills  int                  // of those that the kernel has counted, how many are accounted for
 }
 
 type group struct {
@@ -75,6 +77,7 @@ type group struct {
 	dropped    bool  // not in this generation's configuration: goes with its last worker
 	restarts   int
 	failures   int
+	deaths     []Death                    // the last ones
 	budget     lifecycle.Budget           // of restarts of workers that served
 	recent     []time.Time                // of restarts, as far as MaxRestarts wants to know
 	common     map[string]json.RawMessage // by socket: what workers of Node's cluster have in common
@@ -124,6 +127,7 @@ func New(cfg Config) (*Set, error) {
 		byKey:     map[int]*incarnation{},
 		post:      newPost(cfg.Generation),
 	}
+	s.oomKills, _ = cgroup.OOMKills()
 	for _, g := range cfg.Groups {
 		s.groups = append(s.groups, newGroup(g))
 	}

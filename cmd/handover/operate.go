@@ -53,12 +53,18 @@ func interruptible() (context.Context, context.CancelFunc) {
 // statusCommand is "handover status".
 func statusCommand() *cobra.Command {
 	var t target
-	var asJSON bool
+	var asJSON, ready bool
 	cmd := &cobra.Command{
 		Use:   "status [flags]",
 		Short: "Say how a service and its workers are",
+		Long: `Say how a service and its workers are.
+
+With --ready, only whether clients should come: exit code 0, or 1 and the reason if no
+worker accepts, the service is about to stop, or nobody answers. That is what Docker's
+HEALTHCHECK and Kubernetes' probes by exec want.`,
 		Example: `  handover status
-  handover status --name shop --json`,
+  handover status --name shop --json
+  handover status --ready`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			client, err := t.client()
@@ -71,6 +77,13 @@ func statusCommand() *cobra.Command {
 			if err != nil {
 				return &exit{1, err}
 			}
+			if ready {
+				if ok, why := (workerset.Status{Groups: st.Groups, Stopping: st.Stopping}).Ready(); !ok {
+					return &exit{1, fmt.Errorf("%s: not ready: %s", st.Service, why)}
+				}
+				fmt.Printf("%s: ready\n", st.Service)
+				return nil
+			}
 			if asJSON {
 				_, err = os.Stdout.Write(raw)
 				return err
@@ -81,6 +94,8 @@ func statusCommand() *cobra.Command {
 	}
 	t.flags(cmd)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON")
+	cmd.Flags().BoolVar(&ready, "ready", false, "only whether clients should come: exit code 0 or 1")
+	cmd.MarkFlagsMutuallyExclusive("json", "ready")
 	return cmd
 }
 
@@ -143,6 +158,9 @@ func printGroup(out io.Writer, g workerset.GroupStatus, now time.Time) {
 		fmt.Fprintf(tw, "  %s/%d\t%d\t%d\t%d\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%s\n", w.Group, w.Slot, w.ID, w.Generation, w.Pid, w.State, span(now.Sub(w.Started)), w.Active, w.Idle, w.Served, w.MovedIn, w.MovedOut, note)
 	}
 	tw.Flush()
+	for _, d := range g.Deaths {
+		fmt.Fprintf(out, "  %s ago %s/%d failed, pid %d of generation %d: %s: %s\n", span(now.Sub(d.Time)), g.Name, d.Slot, d.Pid, d.Generation, d.Cause, firstLine(d.Reason))
+	}
 }
 
 // firstLine is what fits in a table. It is somebody else's text: nothing of it is to

@@ -55,7 +55,8 @@ unixgram and unixpacket it says who answers. On tcp and unix it speaks HTTP:
   /panic          panics in the handler: the worker is replaced
   /fail           the worker reports a failure: it is replaced
   /crash          panics outside the handler: the worker dies
-  /hang           the worker stops (SIGSTOP)`
+  /hang           the worker stops (SIGSTOP)
+  /grow?mb=N      the worker takes N MiB of memory more`
 
 // runCommand is "handover run".
 func runCommand() *cobra.Command {
@@ -119,9 +120,9 @@ func (o *runOptions) flags(cmd *cobra.Command, cfg *handover.Config) {
 	f.StringArrayVar(&o.limits, "limit", nil, "resource limit of a program, `NAME=SOFT[:HARD]`, for example nofile=65536; may be repeated")
 	f.StringVar(&o.log, "log", "text", "form of the log, and of what a program prints: `text|json`")
 	f.BoolVar(&o.raw, "raw-output", false, "what a program prints goes through as it is, without the worker's name")
-	f.StringVar(&cfg.Control, "control", "auto", "`PATH` of the control socket, for handover status and upgrade; auto: NAME.sock in $RUNTIME_DIRECTORY, in $XDG_RUNTIME_DIR/handover, or in a directory of the user's under the temporary one; none: there is none")
+	f.StringVar(&cfg.Control, "control", "auto", "`PATH` of the control socket, for handover status and upgrade; auto: NAME.sock in $RUNTIME_DIRECTORY, in $XDG_RUNTIME_DIR/handover, or in a directory of the user's under the temporary one, or else /dev/shm; none: there is none")
 	f.StringVar(&cfg.PIDFile, "pid-file", "", "`FILE` that holds the parent's pid")
-	f.BoolVar(&cfg.NoAnchor, "no-anchor", false, "no process that keeps the pid over upgrades (there is none either where NOTIFY_SOCKET is set)")
+	f.BoolVar(&cfg.NoAnchor, "no-anchor", false, "no process that keeps the pid over upgrades (there is none either where NOTIFY_SOCKET is set, and always one as PID 1)")
 	f.BoolVar(&cfg.Single, "single", false, "one process, without parent and workers")
 }
 

@@ -273,6 +273,7 @@ func (a *anchor) take(n note) {
 	}
 	if n.Says("READY", "1") && n.Pid == a.main.Pid && !a.dead {
 		a.begin()
+		_ = sdnotify.Send("READY=1") // to whoever has started a container that is this process
 	}
 }
 

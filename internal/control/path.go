@@ -8,14 +8,21 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // Auto asks for the path that Path finds.
 const Auto = "auto"
 
+// shared is a file system in memory that every container has, also one whose root is
+// read-only (OCI runtime specification, default filesystems; shm_overview(7)).
+var shared = "/dev/shm"
+
 // dir is where services' sockets are: in $RUNTIME_DIRECTORY (systemd.exec(5)), in
-// $XDG_RUNTIME_DIR/handover, or in a directory of the user's under the temporary one.
-// create says what has to be made, outermost first; it is to be the user's alone.
+// $XDG_RUNTIME_DIR/handover, or in a directory of the user's: under the temporary one,
+// or, where that can't be written, in shared. create says that it may have to be made;
+// it is to be the user's alone.
 func dir() (path string, create bool) {
 	if list := os.Getenv("RUNTIME_DIRECTORY"); list != "" {
 		first, _, _ := strings.Cut(list, ":")
@@ -24,8 +31,16 @@ func dir() (path string, create bool) {
 	if x := os.Getenv("XDG_RUNTIME_DIR"); x != "" {
 		return filepath.Join(x, "handover"), true
 	}
-	return filepath.Join(os.TempDir(), fmt.Sprintf("handover-%d", os.Geteuid())), true
+	own := fmt.Sprintf("handover-%d", os.Geteuid())
+	tmp := os.TempDir()
+	if !writable(tmp) && !writable(filepath.Join(tmp, own)) && writable(shared) {
+		tmp = shared
+	}
+	return filepath.Join(tmp, own), true
 }
+
+// writable reports whether this user may make files in a directory (access(2)).
+func writable(dir string) bool { return unix.Access(dir, unix.W_OK) == nil }
 
 // Path is where the socket of the service of that name is. path, if it is neither
 // empty nor Auto, is a path that somebody has decided on.
@@ -37,8 +52,12 @@ func Path(path, name string) string {
 	return filepath.Join(d, name+".sock")
 }
 
-// ErrDirectory is wrapped where a directory can't be trusted.
-var ErrDirectory = errors.New("can't be used for the control socket")
+var (
+	// ErrDirectory is wrapped where a directory can't be trusted.
+	ErrDirectory = errors.New("can't be used for the control socket")
+	// ErrNowhere is wrapped where Auto finds no directory that can be written.
+	ErrNowhere = errors.New("there is no place for a control socket")
+)
 
 // Prepare makes sure that the socket's directory is there, and nobody else's.
 func Prepare(path string) error {
@@ -46,7 +65,11 @@ func Prepare(path string) error {
 	if !create || filepath.Dir(path) != d {
 		return nil // decided on by somebody else
 	}
-	if err := os.Mkdir(d, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+	switch err := os.Mkdir(d, 0o700); {
+	case err == nil, errors.Is(err, fs.ErrExist):
+	case os.Getenv("XDG_RUNTIME_DIR") == "":
+		return fmt.Errorf("%w: %w: mount a tmpfs at %s, or say --control PATH", ErrNowhere, err, os.TempDir())
+	default:
 		return fmt.Errorf("directory of the control socket: %w", err)
 	}
 	st, err := os.Lstat(d)

@@ -21,7 +21,8 @@ func runtimeDir(t *testing.T, list, xdg, tmp string) {
 }
 
 func TestPath(t *testing.T) {
-	own := fmt.Sprintf("/t/handover-%d/shop.sock", os.Geteuid())
+	tmp := t.TempDir()
+	own := fmt.Sprintf("%s/handover-%d/shop.sock", tmp, os.Geteuid())
 	for _, c := range []struct{ list, xdg, path, want string }{
 		{"/run/a:/run/b", "/x", "", "/run/a/shop.sock"},
 		{"/run/a", "/x", Auto, "/run/a/shop.sock"},
@@ -30,10 +31,34 @@ func TestPath(t *testing.T) {
 		{"/run/a", "/x", "/else/where", "/else/where"},
 		{"", "", "here", "here"},
 	} {
-		runtimeDir(t, c.list, c.xdg, "/t")
+		runtimeDir(t, c.list, c.xdg, tmp)
 		if got := Path(c.path, "shop"); got != c.want {
 			t.Errorf("%+v: %s", c, got)
 		}
+	}
+}
+
+// TestNoTemporary: in a container with a read-only root there is memory to share.
+func TestNoTemporary(t *testing.T) {
+	own := fmt.Sprintf("handover-%d", os.Geteuid())
+	there, none := t.TempDir(), "/nowhere/at/all"
+	defer func(dir string) { shared = dir }(shared)
+	for _, c := range []struct{ tmp, shm, want string }{
+		{there, there + "/shm", there},
+		{none, there, there},
+		{none, none, none}, // which Prepare complains of
+	} {
+		runtimeDir(t, "", "", c.tmp)
+		shared = c.shm
+		if got, want := Path(Auto, "shop"), filepath.Join(c.want, own, "shop.sock"); got != want {
+			t.Errorf("%+v: %s, not %s", c, got, want)
+		}
+	}
+	if err := Prepare(Path(Auto, "shop")); !errors.Is(err, ErrNowhere) || !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%v", err)
+	}
+	if err := Prepare(none + "/s"); err != nil {
+		t.Errorf("somebody has decided on it: %v", err)
 	}
 }
 

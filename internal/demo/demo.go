@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"sync"
 	"syscall"
 	"time"
 
@@ -97,6 +98,12 @@ func routes(w *worker.Worker, who string) http.Handler {
 		_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
 		fmt.Fprintln(rw, who)
 	})
+	var grown memory
+	mux.HandleFunc("/grow", func(rw http.ResponseWriter, r *http.Request) {
+		n, _ := strconv.Atoi(r.URL.Query().Get("mb"))
+		grown.add(min(max(n, 0), 1<<16))
+		fmt.Fprintln(rw, who)
+	})
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		rw.Header().Set("X-Worker", who)
 		if id := r.Header.Get("X-Request-Id"); id != "" {
@@ -104,6 +111,25 @@ func routes(w *worker.Worker, who string) http.Handler {
 		}
 		mux.ServeHTTP(rw, r)
 	})
+}
+
+// memory is what /grow has taken.
+type memory struct {
+	mu    sync.Mutex
+	parts [][]byte
+}
+
+// add takes n MiB more, a page at a time.
+func (m *memory) add(n int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for range n {
+		part := make([]byte, 1<<20)
+		for i := 0; i < len(part); i += os.Getpagesize() {
+			part[i] = 1 // only then is it there
+		}
+		m.parts = append(m.parts, part)
+	}
 }
 
 // millis is the request's ms parameter, at most a minute.
