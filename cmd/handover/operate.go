@@ -36,7 +36,7 @@ func (t *target) client() (*control.Client, error) {
 	case t.path != "":
 		return control.NewClient(t.path), nil
 	case t.name != "":
-		return control.NewClient(control.Path("", t.name)), nil
+		return control.NewClient(control.Locate(t.name)), nil
 	}
 	path, err := control.Find()
 	if err != nil {

@@ -87,28 +87,3 @@ func Prepare(path string) error {
 	}
 	return nil
 }
-
-// Find is the socket of the only service that has one, for a person who has not
-// said which is meant.
-func Find() (string, error) {
-	d, _ := dir()
-	found, _ := filepath.Glob(filepath.Join(d, "*.sock"))
-	var live []string
-	for _, f := range found {
-		if c, err := dial(f); err == nil {
-			c.Close()
-			live = append(live, f)
-		}
-	}
-	switch len(live) {
-	case 1:
-		return live[0], nil
-	case 0:
-		return "", fmt.Errorf("no service with a control socket runs (looked in %s): say which with --name or --control", d)
-	}
-	var names []string
-	for _, f := range live {
-		names = append(names, strings.TrimSuffix(filepath.Base(f), ".sock"))
-	}
-	return "", fmt.Errorf("%d services run: say which with --name, one of %s", len(live), strings.Join(names, ", "))
-}

@@ -5,7 +5,6 @@ package control
 import (
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -114,32 +113,5 @@ func TestPrepare(t *testing.T) {
 	runtimeDir(t, "", dir+"/nowhere", dir)
 	if err := Prepare(Path("", "shop")); !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), "directory of the control socket: ") {
 		t.Errorf("without XDG_RUNTIME_DIR itself: %v", err)
-	}
-}
-
-func TestFind(t *testing.T) {
-	dir := filepath.Dir(socket(t))
-	runtimeDir(t, dir+":/else", "", "")
-	none := fmt.Sprintf("no service with a control socket runs (looked in %s): say which with --name or --control", dir)
-	if _, err := Find(); err == nil || err.Error() != none {
-		t.Errorf("%v", err)
-	}
-	// What a dead service has left does not count.
-	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: Path("", "dead"), Net: "unix"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ln.SetUnlinkOnClose(false)
-	ln.Close()
-	if _, err := Find(); err == nil || err.Error() != none {
-		t.Errorf("%v", err)
-	}
-	serve(t, Path("", "shop"), nil)
-	if path, err := Find(); err != nil || path != dir+"/shop.sock" {
-		t.Errorf("%s, %v", path, err)
-	}
-	serve(t, Path("", "blog"), nil)
-	if _, err := Find(); err == nil || err.Error() != "2 services run: say which with --name, one of blog, shop" {
-		t.Errorf("%v", err)
 	}
 }
