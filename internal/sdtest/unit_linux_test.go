@@ -1,13 +1,17 @@
 package sdtest_test
 
 import (
+	"math/rand/v2"
 	"net/http"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/handover-go/handover/internal/sdtest"
+	units "github.com/handover-go/handover/internal/unit"
 )
 
 // generate makes units as an operator would, and puts them in place.
@@ -66,9 +70,9 @@ func TestUnits(t *testing.T) {
 				if c.low {
 					s.addr = lowAddr(t)
 				}
-				units := s.generate(strings.Fields(s.text(strings.Join(append(binary, c.args...), " ")))...)
-				s.start(units)
-				s.sound(units)
+				files := s.generate(strings.Fields(s.text(strings.Join(append(binary, c.args...), " ")))...)
+				s.start(files)
+				s.sound(files)
 				invocation := s.show("InvocationID")
 				if uid := s.uid(s.show("MainPID")); uid == 0 {
 					t.Error("the service is root")
@@ -98,10 +102,10 @@ func TestUnits(t *testing.T) {
 func TestUnitProgram(t *testing.T) {
 	sdtest.Each(t, func(t *testing.T, m *sdtest.Machine) {
 		s := newShop(t, m)
-		units := s.generate("--handover", s.dir+"/ctl", "--workers", "2", "--listen", "http=tcp://"+s.addr,
+		files := s.generate("--handover", s.dir+"/ctl", "--workers", "2", "--listen", "http=tcp://"+s.addr,
 			"--", s.dir+"/handover", "run", "--single", "--listen", "http=tcp://"+s.addr)
-		s.start(units)
-		s.sound(units)
+		s.start(files)
+		s.sound(files)
 		invocation := s.show("InvocationID")
 		for range 3 {
 			s.reload()
@@ -115,5 +119,37 @@ func TestUnitProgram(t *testing.T) {
 			s.good()
 		}
 		s.same(invocation)
+	})
+}
+
+// TestCommandLine: whatever stands on a command line, systemd hands it on as it is.
+func TestCommandLine(t *testing.T) {
+	words := []string{"", " ", "a b", `"`, "'", `\`, `\x41`, `\\`, "$HOME", "${HOME}", "$$", "%n", "%%", "%", ";", "&&", "|", "#", "-", "@", "!", "+", ":", "\t", "a\nb", "\x01", "\x7f", "ä", "*", "~", "=", "x=$y%z"}
+	for i := range 200 {
+		var b strings.Builder
+		r := rand.New(rand.NewPCG(uint64(i), 1))
+		for range r.IntN(8) {
+			b.WriteByte(byte(1 + r.IntN(126)))
+		}
+		words = append(words, b.String())
+	}
+	sdtest.Each(t, func(t *testing.T, m *sdtest.Machine) {
+		out := filepath.Join(m.TempDir(t), "words")
+		command := append([]string{"/bin/sh", "-c", `printf '%s\0' "$@" > ` + out, "sh"}, words...)
+		m.Install(t, map[string]string{"words.service": "[Service]\nType=oneshot\nExecStart=" + units.Command(command) + "\n"})
+		m.Must(t, "start", "words.service")
+		b, err := os.ReadFile(out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := strings.Split(strings.TrimSuffix(string(b), "\x00"), "\x00")
+		if len(got) != len(words) {
+			t.Fatalf("%d words, want %d", len(got), len(words))
+		}
+		for i := range words {
+			if got[i] != words[i] {
+				t.Errorf("%q has become %q", words[i], got[i])
+			}
+		}
 	})
 }
