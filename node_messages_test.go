@@ -13,17 +13,27 @@ import (
 // say asks a worker, on a connection of its own.
 func (s *service) say(path string) string {
 	s.t.Helper()
-	c := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 30 * time.Second}
-	resp, err := c.Get("http://" + s.addr + path)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return strings.TrimSpace(string(b))
+	return <-s.asks(path)
+}
+
+// asks is say for an answer that takes its time. What goes wrong is the answer.
+func (s *service) asks(path string) <-chan string {
+	answer := make(chan string, 1)
+	go func() {
+		c := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 60 * time.Second}
+		resp, err := c.Get("http://" + s.addr + path)
+		if err != nil {
+			answer <- err.Error()
+			return
+		}
+		defer resp.Body.Close()
+		b, err := io.ReadAll(resp.Body)
+		if err != nil {
+			b = []byte(err.Error())
+		}
+		answer <- strings.TrimSpace(string(b))
+	}()
+	return answer
 }
 
 // TestNodeMessages: programs for Node talk to one another, and pass their clients'
@@ -59,21 +69,18 @@ func TestNodeMessages(t *testing.T) {
 	give(t, s, "web/1")
 	give(t, s, "web/2")
 	for range 5 {
-		flood := make(chan string, 1)
-		go func() {
-			c := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 60 * time.Second}
-			resp, err := c.Get("http://" + s.addr + "/flood?to=web/1")
-			if err != nil {
-				flood <- err.Error()
-				return
-			}
-			defer resp.Body.Close()
-			b, _ := io.ReadAll(resp.Body)
-			flood <- strings.TrimSpace(string(b))
-		}()
+		from := s.mark()
+		last := s.asks("/last")
+		if _, err := s.waitFrom(from, has("the last one is here")); err != nil {
+			t.Fatal(err)
+		}
+		flood := s.asks("/flood?to=web/1")
 		s.upgrade()
 		if got := <-flood; got != "50 50" {
 			t.Errorf("flood: %s", got)
+		}
+		if got := <-last; !strings.HasPrefix(got, "web/") {
+			t.Errorf("the last one: %s", got)
 		}
 		// A program that stops, as this one does, closes connections of which it has read
 		// nothing.

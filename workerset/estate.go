@@ -280,9 +280,8 @@ func (s *Set) Resume() {
 func (s *Set) resume(doubt bool) {
 	s.yielded = false
 	s.post.endpoint.Unstop()
-	doubts := 0
 	if doubt {
-		doubts = s.post.Doubt()
+		s.post.Doubt()
 	}
 	s.shift(time.Since(s.yieldedAt)) // nobody looked whether it was in time
 	held := s.held
@@ -311,7 +310,7 @@ func (s *Set) resume(doubt bool) {
 			for _, st := range in.streams {
 				s.pass(in, st)
 			}
-			in.tell(wire.Who{Cmd: wire.CmdWho, Mail: doubt, N: doubts})
+			in.tell(s.post.Who(router.Peer(in.key)))
 			in.told = toldUnknown
 			s.post.Wake(router.Peer(in.key))
 			if in.foreign() && doubt {

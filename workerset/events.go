@@ -56,6 +56,7 @@ func (s *Set) handle(ev event) {
 		if in.torn--; in.torn == 0 && !json.Valid(ev.line) {
 			s.log.Debug("half a line that another parent began to read", "worker", in.name())
 			closeFiles(ev.files)
+			s.unread(in)
 			return
 		}
 	}
@@ -97,6 +98,18 @@ func (s *Set) handle(ev event) {
 		s.half(in)
 	default:
 		s.garbage(in, ev.lost)
+	}
+}
+
+// unread: something that in has said could not be read. The half of a line may have stood
+// before any other one, also before the answer to what it was asked since.
+func (s *Set) unread(in *incarnation) {
+	if s.yielded {
+		return // whoever decides next asks
+	}
+	in.tell(s.post.Who(router.Peer(in.key)))
+	if in.foreign() {
+		s.arrived(in) // if that was it, it does not come again
 	}
 }
 

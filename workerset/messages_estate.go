@@ -86,7 +86,9 @@ func (s *Set) takePost(e Estate) (p postState) {
 	return p
 }
 
-// adoptPost goes on with what was under way. The workers are known to the router.
+// adoptPost goes on with what was under way. The workers are known to the router. Those
+// whose mail the parent before waited for are asked anew: it may have had the answer, and
+// not have been able to read it.
 func (s *Set) adoptPost(p postState, e Estate) {
 	letters := s.post.Restore(p.Router)
 	for _, l := range p.Router.Letters {
@@ -99,5 +101,10 @@ func (s *Set) adoptPost(p postState, e Estate) {
 			}
 		}
 		s.post.keep(letters[l.ID], parcels{files: files, ours: true})
+	}
+	for key, in := range s.byKey {
+		if p := router.Peer(key); s.post.Doubts(p) {
+			in.tell(s.post.Who(p))
+		}
 	}
 }

@@ -118,10 +118,10 @@ func (w *world) upgrade() {
 			}
 		}
 	}
-	n := old.r.Doubt()
+	old.r.Doubt()
 	for _, p := range slices.Sorted(maps.Keys(w.procs)) {
 		old.put(w.procs[p], old.known[p])
-		w.procs[p].in = append(w.procs[p].in, who{n})
+		w.procs[p].in = append(w.procs[p].in, old.r.Who(p))
 	}
 	old.flush()
 }

@@ -32,13 +32,13 @@ func TestLives(t *testing.T) {
 	}
 	t.Logf("%+v", sum)
 	if seeds >= 50 && (sum.success == 0 || sum.again == 0 || sum.doubts == 0 || sum.upgrades == 0 || sum.refused == 0 ||
-		sum.forgiven == 0 || sum.full == 0 || sum.gone == 0 || sum.lost == 0 || sum.unhandled == 0 || sum.address == 0) {
+		sum.forgiven == 0 || sum.full == 0 || sum.gone == 0 || sum.lost == 0 || sum.unhandled == 0 || sum.address == 0 || sum.unread == 0) {
 		t.Error("the lives are too quiet: something never happened")
 	}
 }
 
 type tally struct {
-	success, again, doubts, upgrades, refused, forgiven, full, gone, lost, unhandled, address, handled int
+	success, again, doubts, upgrades, refused, forgiven, full, gone, lost, unhandled, address, handled, unread int
 }
 
 // live is one life.
@@ -124,7 +124,6 @@ type (
 	phase   Phase
 	drain   struct{}
 	forgive struct{}
-	who     struct{ n int }
 )
 
 func newPark(w *world) *park {

@@ -183,8 +183,8 @@ const gap = 1 << 24
 // Doubt says that another parent may have decided since State: what a worker has is not
 // known before it has told its Mail. What that parent has given to workers that are not
 // known here can't be known at all: it must give them nothing before this one has let go.
-// The number that it returns belongs into the Who that asks for it.
-func (r *Router) Doubt() (n int) {
+// Who is what to ask them.
+func (r *Router) Doubt() {
 	r.doubts++
 	r.doubted = r.last
 	r.last += gap
@@ -198,7 +198,16 @@ func (r *Router) Doubt() (n int) {
 			pc.early = true // the other one may have seen it leave
 		}
 	}
-	return r.doubts
+}
+
+// Who is the question for a worker what it does, and what it has if that is not known. It
+// may be asked again: of several answers to one question the first counts.
+func (r *Router) Who(p Peer) wire.Who {
+	who := wire.Who{Cmd: wire.CmdWho}
+	if r.Doubts(p) {
+		who.Mail, who.N = true, r.doubts
+	}
+	return who
 }
 
 // Mail compares what a worker says of its messages with what is known here, after Doubt.

@@ -39,6 +39,11 @@ func (w *world) hear(p *proc) {
 		w.sum.again++
 		k.r.Again(p.peer, v.N)
 	case wire.Mail:
+		if w.chance(30) { // it follows half a line, and nobody can read it
+			w.sum.unread++
+			p.in = append(p.in, k.r.Who(p.peer))
+			return
+		}
 		k.r.Mail(p.peer, v)
 	case phase:
 		if k.known[p.peer] == Starts || Phase(v) == Leaves {
@@ -167,8 +172,11 @@ func (w *world) arrive(p *proc) {
 		p.stop()
 	case forgive:
 		p.stopped = false
-	case who:
-		mail := wire.Mail{N: v.n, Sent: slices.Sorted(maps.Keys(p.sent)), Done: slices.Clone(p.done), Forgot: p.forgot}
+	case wire.Who:
+		if !v.Mail {
+			return
+		}
+		mail := wire.Mail{N: v.N, Sent: slices.Sorted(maps.Keys(p.sent)), Done: slices.Clone(p.done), Forgot: p.forgot}
 		for _, m := range p.have {
 			mail.Have = append(mail.Have, m.N)
 		}

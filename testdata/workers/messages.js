@@ -28,7 +28,10 @@ process.on('message', (m, handle) => {
   }
 });
 
+const answering = new Set();
 const server = http.createServer(async (req, res) => {
+  answering.add(res);
+  res.on('close', () => { answering.delete(res); exit(); });
   const url = new URL(req.url, 'http://x');
   const to = url.searchParams.get('to');
   if (!server.listening) res.setHeader('Connection', 'close');
@@ -43,6 +46,10 @@ const server = http.createServer(async (req, res) => {
       res.end(`${results.filter((m) => m.type === 'answer').length} ${results.length}\n`);
       break;
     }
+    case '/last': // a while after it was asked to stop
+      console.log('the last one is here');
+      process.once('SIGTERM', () => setTimeout(() => res.end(`${process.env.HANDOVER_WORKER}\n`), 300));
+      break;
     default:
       res.end(`${process.env.HANDOVER_WORKER}\n`);
   }
@@ -52,7 +59,11 @@ server.on('upgrade', (req, socket) => {
   ask(new URL(req.url, 'http://x').searchParams.get('to'), 'connection', null, socket);
 });
 server.listen({ fd: 3 }, () => process.send('ready'));
-// What it has sent has to have arrived, too.
+// What it has sent has to have arrived, too. And a server that has given one of its sockets
+// to another process takes itself for closed while it still answers on others.
 let closed = false;
-const exit = () => { if (closed && waiting.size === 0) process.exit(0); };
-process.on('SIGTERM', () => server.close(() => { closed = true; exit(); }));
+const exit = () => { if (closed && waiting.size === 0 && answering.size === 0) process.exit(0); };
+process.on('SIGTERM', () => {
+  for (const res of answering) if (!res.headersSent) res.setHeader('Connection', 'close');
+  server.close(() => { closed = true; exit(); });
+});
