@@ -38,6 +38,42 @@ func TestJournald(t *testing.T) {
 	})
 }
 
+// TestJournaldStopped: nobody reads what the service prints. What it prints later is lost,
+// other than from systemd 254 on, and that is all.
+func TestJournaldStopped(t *testing.T) {
+	sdtest.Each(t, func(t *testing.T, m *sdtest.Machine) {
+		for name, more := range map[string]string{"parent": "", "single": " --single"} {
+			t.Run(name, func(t *testing.T) {
+				s := newShop(t, m)
+				s.start(map[string]string{unit: plainUnit("--listen http=tcp://{addr}" + more)})
+				invocation := s.show("InvocationID")
+				l := s.load(25)
+				m.Must(t, "stop", "systemd-journald.service", "systemd-journald.socket", "systemd-journald-dev-log.socket")
+				defer m.Must(t, "start", "systemd-journald.service")
+				if name == "parent" {
+					s.reload()
+					s.script("echo no database >&2; exit 1")
+					s.refused()
+					s.good()
+					s.reload()
+				}
+				s.check(l)
+				s.same(invocation)
+				answer, went := make(chan error, 1), make(chan struct{})
+				go func() { answer <- slow(s.addr, 500*time.Millisecond, went) }()
+				<-went
+				m.Must(t, "stop", unit) // of which it says something
+				if err := <-answer; err != nil {
+					t.Errorf("a request that was under way: %v", err)
+				}
+				if got := s.show("Result"); got != "success" {
+					t.Errorf("after the stop Result is %s", got)
+				}
+			})
+		}
+	})
+}
+
 // printed waits until the journal has a line so often.
 func (s *shop) printed(what string, times int) {
 	s.t.Helper()
@@ -163,8 +199,7 @@ func TestSlowStop(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				s := newShop(t, m)
 				s.start(map[string]string{unit: plainUnit("--listen http=tcp://{addr}"+more, "TimeoutStopSec=1s")})
-				answer := make(chan error, 1)
-				went := make(chan struct{})
+				answer, went := make(chan error, 1), make(chan struct{})
 				go func() { answer <- slow(s.addr, 3*time.Second, went) }()
 				<-went
 				m.Must(t, "stop", unit)
