@@ -5,9 +5,11 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"os/signal"
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/oklog/run"
@@ -49,6 +51,9 @@ type parent struct {
 // parent runs this process as the parent and returns its exit code.
 func (c Config) parent() (code int, err error) {
 	fault.Point(fault.NewBegins)
+	// Nobody reads this one: it keeps a log whose reader has gone, journald or a pipe, from
+	// ending the service (os/signal, "SIGPIPE"). To ignore the signal would be inherited.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	p := &parent{cfg: c, log: c.Logger}
 	p.upgrades = newUpgrades(p)
 	if p.supervisor, err = newSupervisor(p); err != nil {

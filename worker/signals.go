@@ -30,6 +30,6 @@ func (w *Worker) reopen(context.Context) error {
 }
 
 // ignorePipe is for a process whose output had a reader that may be gone, with its
-// parent: a log line must not end a drain, nor change the exit status (os/signal,
-// "SIGPIPE").
+// parent, or journald: a log line must not end a drain, nor change the exit status
+// (os/signal, "SIGPIPE").
 func ignorePipe() { signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) }

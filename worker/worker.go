@@ -189,8 +189,8 @@ func Run(ctx context.Context, cfg Config, app App) (err error) {
 	sigctx, release := context.WithCancel(context.Background())
 	defer release()
 	execute, interrupt := signals.Actor(sigctx, w.signalMap(), signals.Logger(w.log))
+	ignorePipe()
 	if w.conn != nil {
-		ignorePipe()
 		speaking.Go(w.speak)
 	} else {
 		if sdnotify.Enabled() {

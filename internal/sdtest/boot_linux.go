@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -46,10 +47,14 @@ func boot(root, cgroups, name string) (m *Machine, err error) {
 	if err != nil {
 		return m, err
 	}
-	defer inbox.Close() // what is sent later is refused, and PID 1 does not wait
 	ready := make(chan error, 1)
-	go func() { ready <- booted(inbox) }()
-	defer inbox.Halt()
+	var waiting sync.WaitGroup
+	waiting.Go(func() { ready <- booted(inbox) })
+	defer func() {
+		inbox.Halt()
+		waiting.Wait()
+		inbox.Close() // what is sent later is refused, and PID 1 does not wait
+	}()
 
 	var output bytes.Buffer // to be read when it has ended
 	started := make(chan error, 1)

@@ -13,7 +13,7 @@ import (
 
 // EnvRoots is the environment variable that names root directories, separated by ":",
 // whose systemd is booted beside the host's own.
-const EnvRoots = "HANDOVER_ROOTFS"
+const EnvRoots = "SDTEST_ROOTFS"
 
 // tried is a systemd that was booted, or was not.
 type tried struct {

@@ -71,22 +71,20 @@ func cgroup2() (string, error) {
 // machineName is that of the nth machine of this process.
 func machineName(n int) string { return fmt.Sprintf("%s%d.%d", prefix, os.Getpid(), n) }
 
-// sweep removes what processes that were killed have left.
-func sweep(cgroups string) (err error) {
-	for _, dir := range []string{cgroups, baseDir} {
-		left, _ := filepath.Glob(filepath.Join(dir, prefix+"*"))
-		for _, path := range left {
-			owner, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(path), prefix), ".")
-			pid, perr := strconv.Atoi(owner)
-			if perr != nil || !errors.Is(unix.Kill(pid, 0), unix.ESRCH) {
-				continue // it lives
-			}
-			if dir == cgroups {
-				err = errors.Join(err, removeCgroup(path))
-			} else {
-				err = errors.Join(err, os.RemoveAll(path))
-			}
+// sweep removes what processes that were killed have left, and are not using still.
+func sweep(cgroups string) error {
+	left, err := filepath.Glob(filepath.Join(cgroups, prefix+"*"))
+	dirs, derr := filepath.Glob(filepath.Join(baseDir, prefix+"*"))
+	for _, path := range append(left, dirs...) {
+		name := filepath.Base(path)
+		owner, _, _ := strings.Cut(strings.TrimPrefix(name, prefix), ".")
+		pid, perr := strconv.Atoi(owner)
+		if perr != nil || !errors.Is(unix.Kill(pid, 0), unix.ESRCH) {
+			continue // it lives
+		}
+		if removeCgroup(filepath.Join(cgroups, name)) == nil { // nobody is in it
+			err = errors.Join(err, os.RemoveAll(filepath.Join(baseDir, name)))
 		}
 	}
-	return err
+	return errors.Join(err, derr)
 }

@@ -1,6 +1,7 @@
 package sdtest_test
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/handover-go/handover/internal/sdtest"
@@ -35,5 +36,47 @@ func TestReloads(t *testing.T) {
 		s.reload() // a bad one leaves nothing in its way
 		s.check(l)
 		s.same(invocation)
+	})
+}
+
+// TestHUP: upgrades that nobody has asked systemd for.
+func TestHUP(t *testing.T) {
+	sdtest.Each(t, func(t *testing.T, m *sdtest.Machine) {
+		s := newShop(t, m)
+		s.start(map[string]string{unit: plainUnit("--listen http=tcp://{addr}")})
+		invocation := s.show("InvocationID")
+		l := s.load(25)
+		for generation := 2; generation < 7; generation++ {
+			before := s.show("MainPID")
+			m.Must(t, "kill", "--signal=HUP", "--kill-who=main", unit)
+			s.until(func() string {
+				if pid := s.show("MainPID"); pid == before {
+					return "MainPID is still " + pid
+				}
+				return ""
+			})
+			s.status(fmt.Sprintf(`"generation %d: 2 of 2 workers serve; upgraded `, generation))
+		}
+		s.check(l)
+		s.same(invocation)
+	})
+}
+
+// TestParentKilled: systemd notices the death of a main process that it has not started.
+func TestParentKilled(t *testing.T) {
+	sdtest.Each(t, func(t *testing.T, m *sdtest.Machine) {
+		s := newShop(t, m)
+		s.start(map[string]string{unit: plainUnit("--listen http=tcp://{addr}")})
+		s.reload()
+		m.Must(t, "kill", "--signal=KILL", "--kill-who=main", unit)
+		s.until(func() string {
+			if n := s.show("NRestarts"); n != "1" || s.show("ActiveState") != "active" {
+				return fmt.Sprintf("it was killed, and NRestarts is %s", n)
+			}
+			return ""
+		})
+		s.reload()
+		l := s.load(25)
+		s.check(l)
 	})
 }
