@@ -41,6 +41,7 @@ func TestImports(t *testing.T) {
 		"internal/demo":      "worker",
 		"internal/control":   "workerset",
 		"internal/sdtest":    "internal/sdnotify",
+		"internal/unit":      "internal/listen",
 	}
 	everything := map[string]bool{"": true, "cmd/handover": true}
 	tests := map[string]bool{"internal/sdtest": true} // what only tests import
