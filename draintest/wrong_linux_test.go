@@ -187,7 +187,9 @@ func serveWrong(mode, addr string) error {
 		}}
 		ln, err = lc.Listen(context.Background(), "tcp", addr)
 	default:
-		ln, err = net.FileListener(os.NewFile(4, "listener"))
+		held := os.NewFile(4, "listener")
+		ln, err = net.FileListener(held)
+		held.Close() // or the garbage collector does, in one child and not in the next, and hides a leak
 	}
 	if err != nil {
 		return err

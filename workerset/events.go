@@ -53,7 +53,7 @@ func (s *Set) handle(ev event) {
 	in := ev.in
 	if ev.line != nil && !ev.counted && in.torn > 0 {
 		ev.counted = true
-		if in.torn--; in.torn == 0 && !json.Valid(ev.line) {
+		if in.torn--; in.torn == 0 && ev.lost == nil && !json.Valid(ev.line) {
 			s.log.Debug("half a line that another parent began to read", "worker", in.name())
 			closeFiles(ev.files)
 			s.unread(in)

@@ -21,20 +21,26 @@ import (
 )
 
 func init() {
-	hostile["half a line before its mail"] = func(c channel) { halfLine(c, 0) }
-	hostile["its first mail is lost"] = func(c channel) { halfLine(c, 1) }
+	hostile["half a line before its mail"] = func(c channel) { halfLine(c, 0, false) }
+	hostile["half a line before a file"] = func(c channel) { halfLine(c, 0, true) }
+	hostile["its first mail is lost"] = func(c channel) { halfLine(c, 1, false) }
 }
 
 // halfLine speaks by hand: a message to the parent, with half a line after it, and the
 // other half when it gets SIGUSR1. Then it answers all questions for its mail but the
 // first so many, says that it still waits for the result, and prints why that is not good.
-func halfLine(c channel, lost int) {
+// It may send a file before all that.
+func halfLine(c channel, lost int, file bool) {
 	usr := make(chan os.Signal, 1)
 	signal.Notify(usr, syscall.SIGUSR1)
 	s := state(wire.PhaseReady)
 	c.say(s + `{"cmd":"NODE_HANDOVER_MESSAGE","n":1,"to":{"to":"parent"},"type":"half"}` + "\n" + s[:len(s)/2])
 	<-usr
 	c.say(s[len(s)/2:])
+	<-usr
+	if file {
+		c.sendFDs(`{"cmd":"NODE_HANDOVER_MESSAGE","n":2,"to":{"to":"parent"},"type":"file","files":1}`+"\n", 1)
+	}
 	lines := bufio.NewScanner(c)
 	for lines.Scan() {
 		var m struct {
@@ -68,6 +74,9 @@ func halfRead(t *testing.T, what string) *harness {
 	<-half // it came with the half line
 	pid := h.pids("serving")[0]
 	h.otherReads(func() error { return syscall.Kill(pid, syscall.SIGUSR1) })
+	if err := syscall.Kill(pid, syscall.SIGUSR1); err != nil { // goes on
+		t.Fatal(err)
+	}
 	return h
 }
 
@@ -97,11 +106,14 @@ func (h *harness) otherReads(more func() error) {
 // they follow the half of a line of which another one has read the end.
 func TestMessagesHalfRead(t *testing.T) {
 	t.Parallel()
-	h := halfRead(t, "half a line before its mail")
-	h.set.Resume()
-	h.waitLine("1 is lost")
-	if log := h.log.String(); !strings.Contains(log, "half a line") || strings.Contains(log, "garbage") {
-		t.Error("it was read")
+	for _, what := range []string{"half a line before its mail", "half a line before a file"} {
+		h := halfRead(t, what)
+		h.set.Resume()
+		h.waitLine("1 is lost")
+		if log := h.log.String(); !strings.Contains(log, "half a line") || strings.Contains(log, "garbage") {
+			t.Errorf("%s: it was read, or is taken for its fault", what)
+		}
+		h.stop()
 	}
 }
 

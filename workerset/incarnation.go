@@ -1,6 +1,7 @@
 package workerset
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -163,13 +164,20 @@ func (s *Set) read(in *incarnation) {
 	})
 }
 
-// files are the descriptors that a line announces. Only with more lines to come may
-// there be others.
+// files are the descriptors that a line announces, or that came with one that can't be
+// read. Only with more lines to come may there be others.
 func (in *incarnation) files(line []byte) (files []*os.File, err error) {
 	if in.conn.Pending() == 0 {
 		return nil, nil
 	}
-	if n := filesWith(line); n > 0 {
+	n := filesWith(line)
+	if !json.Valid(line) { // the half of another one may stand before it
+		if in.conn.Buffered() > 0 {
+			return nil, fmt.Errorf("%d descriptors with one of two lines, and one can't be read", in.conn.Pending())
+		}
+		n = in.conn.Pending()
+	}
+	if n > 0 {
 		if files, err = in.conn.TakeFiles(n); err != nil {
 			return nil, err
 		}
