@@ -269,6 +269,9 @@ func become(role, title string) (int, error) {
 	if wd, err := os.Getwd(); err == nil {
 		env = append(env, "PWD="+wd) // by the name that the shell knows it by
 	}
+	if role == roleAnchor {
+		return 1, anchor.Become(title, env)
+	}
 	args, env := launch.Titled(title, env)
 	err := syscall.Exec(launch.Self, args, launch.Environ(env))
 	return 1, fmt.Errorf("execute %s as the %s: %w (is /proc mounted?)", launch.Self, role, err)

@@ -25,7 +25,7 @@ import (
 // The tests run real processes: this binary, which is an anchor, or whatever the
 // anchor holds, when the environment says so.
 const (
-	envRole    = "ANCHOR_TEST_ROLE"    // anchor, terminal, pid1 or parent
+	envRole    = "ANCHOR_TEST_ROLE"    // anchor, terminal, pid1, run or parent
 	envControl = "ANCHOR_TEST_CONTROL" // unix socket of the test
 	envGrace   = "ANCHOR_TEST_GRACE"
 )
@@ -35,7 +35,7 @@ const patience = 30 * time.Second
 
 func TestMain(m *testing.M) {
 	switch os.Getenv(envRole) {
-	case "anchor":
+	case "anchor", "run":
 		anchorMain()
 	case "terminal":
 		terminalMain()
@@ -75,7 +75,12 @@ func checked(m *testing.M) int {
 	return 0
 }
 
+// anchorMain becomes an anchor, and then is one.
 func anchorMain() {
+	if os.Getenv(envRole) != "run" {
+		fmt.Fprintln(os.Stderr, Become("test: anchor", append(os.Environ(), envRole+"=run")))
+		os.Exit(95)
+	}
 	os.Unsetenv(envRole)
 	grace, _ := time.ParseDuration(os.Getenv(envGrace))
 	code, err := Run(Config{
