@@ -104,6 +104,9 @@ type Config struct {
 	// in $XDG_RUNTIME_DIR/handover, or in a directory of the user's own under the
 	// temporary one.
 	Control string
+	// Anchor asks for the process that keeps the pid also where NOTIFY_SOCKET says that
+	// something supervises the service. It tells that one what the parent says.
+	Anchor bool
 	// NoAnchor leaves out the process that keeps the pid. There is none either
 	// where NOTIFY_SOCKET says that something supervises the service.
 	NoAnchor bool
@@ -194,6 +197,9 @@ func (c Config) withDefaults() (Config, error) {
 			return bad("handler of messages of type %q: it has to have a type, and be there", typ)
 		}
 	}
+	if c.Anchor && c.NoAnchor {
+		return bad("an anchor and no anchor: ask for one of them")
+	}
 	if c.Single && len(c.Command) > 0 {
 		return bad("a single process runs the app: a command needs parent and workers")
 	}
@@ -255,7 +261,7 @@ func Run(cfg Config, app worker.App) (int, error) {
 	case role == roleParent:
 		anchor.Receive()
 		return cfg.parent()
-	case sdnotify.Enabled() || cfg.NoAnchor:
+	case cfg.NoAnchor || sdnotify.Enabled() && !cfg.Anchor:
 		return become(roleParent, cfg.Name+": parent")
 	default:
 		return become(roleAnchor, cfg.Name+": anchor")

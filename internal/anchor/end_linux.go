@@ -73,6 +73,7 @@ func (a *anchor) died(status launch.Status) {
 	a.wish.pid = 0
 	if wish.pid != 0 && time.Now().Before(wish.until) && alive(wish.pid) && a.follow(wish.pid) == nil {
 		a.log.Warn("the parent is gone, its successor takes over", "status", status.String(), "pid", a.main.Pid)
+		a.forward("READY=1") // which it has said too early
 		a.begin()
 	}
 }

@@ -30,8 +30,11 @@ func (a *anchor) take(n note) {
 	default:
 		a.log.Warn("MAINPID from a process that is not the parent: ignored", "from", n.Pid, "pid", n.mainPid)
 	}
-	if n.Says("READY", "1") && n.Pid == a.main.Pid && !a.dead {
-		a.begin()
+	if n.Pid == a.main.Pid && !a.dead {
+		a.forward(n.Text)
+		if n.Says("READY", "1") {
+			a.begin()
+		}
 	}
 }
 

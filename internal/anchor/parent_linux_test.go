@@ -2,6 +2,7 @@ package anchor
 
 import (
 	"bufio"
+	"cmp"
 	"fmt"
 	"log/slog"
 	"net"
@@ -80,7 +81,7 @@ func act(verb, arg string, children map[int]*launch.Process) string {
 	case "reap":
 		return children[n].Wait().String()
 	case "env":
-		return os.Getenv(arg)
+		return cmp.Or(os.Getenv(arg), "-")
 	case "link":
 		to, _ := os.Readlink("/proc/self/fd/" + arg)
 		return to

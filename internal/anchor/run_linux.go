@@ -35,6 +35,7 @@ func Run(cfg Config) (int, error) {
 		return 1, fmt.Errorf("an anchor below an anchor (%s is set): this program does not become the parent when it is started as one", EnvPid)
 	}
 	restore()
+	watchdog()
 	limitMemory()
 	a := &anchor{cfg: cfg, log: cfg.Logger, nohup: signal.Ignored(syscall.SIGHUP)} // before it is caught
 	a.terminal = signals.WatchTerminal()
