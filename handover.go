@@ -253,10 +253,11 @@ func Run(cfg Config, app worker.App) (int, error) {
 		return worker.ExitCode(err), err
 	case role == roleAnchor:
 		return anchor.Run(anchor.Config{
-			Title:  cfg.Name + ": parent",
-			Env:    []string{envRole + "=" + roleParent},
-			Grace:  cfg.anchorGrace(),
-			Logger: cfg.Logger,
+			Title:       cfg.Name + ": parent",
+			Env:         []string{envRole + "=" + roleParent},
+			Grace:       cfg.anchorGrace(),
+			DrainSignal: cfg.Program.DrainSignal,
+			Logger:      cfg.Logger,
 		})
 	case role == roleParent:
 		anchor.Receive()

@@ -38,13 +38,15 @@ import (
 	"log/slog"
 	"os"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/handover-go/handover/internal/listen"
+	"github.com/handover-go/handover/internal/sdnotify"
 )
 
 // EnvPid tells the parent the anchor's pid, to show it to people.
-const EnvPid = "HANDOVER_ANCHOR"
+const EnvPid = sdnotify.EnvAnchor
 
 // varFormat is a variable in notifications, by which a parent says which formats its
 // program reads of what an anchor hands to the next program: see upgrade_linux.go.
@@ -70,6 +72,9 @@ func Receive() {
 type Config struct {
 	Title string   // of the parent, shown in ps
 	Env   []string // of the parent, beyond this process's own
+	// DrainSignal is what asks a worker to drain that does not see by itself that its
+	// parent is gone. Default SIGTERM.
+	DrainSignal syscall.Signal
 	// Grace is how long what a dead parent leaves behind may take to end by
 	// itself, before it is killed. Default 30 s, which is more than a drain takes.
 	Grace time.Duration

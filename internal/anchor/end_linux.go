@@ -23,6 +23,9 @@ func (a *anchor) look() (over bool) {
 		}
 		a.died(status)
 	}
+	if a.dead && a.recover() {
+		return false
+	}
 	if !left {
 		return a.dead
 	}
@@ -58,6 +61,9 @@ func (a *anchor) reap() (left bool) {
 		case pid == a.main.Pid:
 			a.died(launch.StatusOf(ws))
 		}
+		if pid > 0 {
+			delete(a.left, pid)
+		}
 	}
 }
 
@@ -68,7 +74,7 @@ func (a *anchor) died(status launch.Status) {
 	if a.dead {
 		return
 	}
-	a.dead = true
+	a.dead, a.diedAt = true, time.Now()
 	wish := a.wish
 	a.wish.pid = 0
 	if wish.pid != 0 && time.Now().Before(wish.until) && alive(wish.pid) && a.follow(wish.pid) == nil {

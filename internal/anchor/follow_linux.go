@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"syscall"
 	"time"
 
 	"github.com/handover-go/handover/internal/launch"
@@ -12,7 +13,7 @@ import (
 // take follows what the parent says. As with systemd's NotifyAccess=main, only
 // the parent may name another; when it is dead, a process that it left may name
 // itself: the successor that it was bringing up, or the predecessor that goes on.
-func (a *anchor) take(n note) {
+func (a *anchor) take(n *note) {
 	switch {
 	case n.mainPid == 0:
 	case n.mainPid == a.main.Pid:
@@ -25,6 +26,10 @@ func (a *anchor) take(n note) {
 			a.log.Error("the new main process can't be followed", "error", err)
 			a.lost = errors.Is(err, os.ErrProcessDone)
 		}
+	case n.Pid == n.mainPid && a.prev != nil && n.Pid == a.prev.Pid && a.prev.Pid == a.givenUp:
+		// It has come to, and takes itself for the parent.
+		a.log.Error("a parent that was given up names itself: killed", "pid", n.Pid)
+		_ = a.prev.Signal(syscall.SIGKILL)
 	case n.Pid == n.mainPid && descendant(n.Pid):
 		a.wish = wish{n.Pid, time.Now().Add(wishTime)}
 	default:
@@ -32,6 +37,7 @@ func (a *anchor) take(n note) {
 	}
 	if n.Pid == a.main.Pid && !a.dead {
 		a.forward(n.Text)
+		a.act(n)
 		if n.Says("READY", "1") {
 			a.begin()
 		}
@@ -40,7 +46,10 @@ func (a *anchor) take(n note) {
 
 // begin hands over what has waited for a parent that is ready.
 func (a *anchor) begin() {
-	a.ready = true
+	if !a.ready && len(a.left) > 0 {
+		a.drainForeign()
+	}
+	a.ready, a.served = true, true
 	early := a.early
 	a.early = nil
 	for _, sig := range early {
@@ -60,8 +69,11 @@ func (a *anchor) follow(pid int) error {
 		p.Close()
 		return fmt.Errorf("process %d is not one of this service", pid)
 	}
-	a.main.Close()
-	a.main, a.dead, a.grace, a.asking, a.lost = p, false, nil, false, false
+	if a.prev != nil {
+		a.prev.Close()
+	}
+	a.prev, a.main, a.upAt = a.main, p, time.Now()
+	a.dead, a.grace, a.asking, a.lost, a.due, a.hold = false, nil, false, false, nil, nil
 	// Whoever hands over, or dies, has not stopped the service: only now is it
 	// certain that a stop which was sent before was of no use.
 	if a.asked != 0 {

@@ -318,10 +318,10 @@ func (a *actor) notify(assignments ...string) {
 	}
 }
 
-// spawn makes it start another one.
-func (w *world) spawn(a *actor) *actor {
+// spawn makes it start another one, with an addition to its environment.
+func (w *world) spawn(a *actor, env ...string) *actor {
 	w.t.Helper()
-	a.tell("spawn")
+	a.tell("spawn %s", strings.Join(append(env, "ANCHOR_TEST=1")[:1], ""))
 	b := w.accept()
 	if got := a.next(); got != "spawned "+strconv.Itoa(b.pid) {
 		w.t.Fatalf("process %d: %s", a.pid, got)

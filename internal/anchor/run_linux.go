@@ -28,6 +28,7 @@ func Run(cfg Config) (int, error) {
 		return 1, err
 	}
 	cfg.Grace = cmp.Or(cfg.Grace, DefaultGrace)
+	cfg.DrainSignal = cmp.Or(cfg.DrainSignal, syscall.SIGTERM)
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
@@ -37,7 +38,7 @@ func Run(cfg Config) (int, error) {
 	restore()
 	watchdog()
 	limitMemory()
-	a := &anchor{cfg: cfg, log: cfg.Logger, nohup: signal.Ignored(syscall.SIGHUP)} // before it is caught
+	a := &anchor{cfg: cfg, log: cfg.Logger, left: map[int]time.Time{}, nohup: signal.Ignored(syscall.SIGHUP)} // before it is caught
 	a.terminal = signals.WatchTerminal()
 	defer a.terminal.Close()
 	a.signals = catchSignals()
@@ -58,8 +59,11 @@ func Run(cfg Config) (int, error) {
 	if err != nil {
 		return 1, err
 	}
-	defer func() { a.main.Close() }()
+	defer func() { a.main.Close(); a.store.close() }()
 	a.loop()
+	if a.prev != nil {
+		a.prev.Close()
+	}
 	return a.result()
 }
 
@@ -72,12 +76,15 @@ type anchor struct {
 	signals  *signalChannels
 	inbox    *inbox
 
-	main  *launch.Process  // the process that is the service, or was
-	ready bool             // it can act on signals
-	early []syscall.Signal // what arrived when there was nobody to act on it
-	stops int              // how often a stop was asked for
-	asked syscall.Signal   // the last stop that was sent, 0 for none
-	echo  signals.Echo
+	main *launch.Process // the process that is the service, or was
+	prev *launch.Process // the one before it, if any
+	// givenUp is prev's pid, when it was not waited for any longer.
+	givenUp int
+	ready   bool             // it can act on signals
+	early   []syscall.Signal // what arrived when there was nobody to act on it
+	stops   int              // how often a stop was asked for
+	asked   syscall.Signal   // the last stop that was sent, 0 for none
+	echo    signals.Echo
 
 	dead    bool             // main has ended
 	status  launch.Status    // how
@@ -86,6 +93,16 @@ type anchor struct {
 	killing bool             // and is killed from then on
 	wish    wish
 	lost    bool // main had a successor, which ended before it could be followed
+
+	store   store
+	served  bool // some parent has said READY=1
+	backoff backoff
+	upAt    time.Time         // when main was started, or followed
+	diedAt  time.Time         // when it died
+	due     <-chan time.Time  // when another one is started
+	hold    <-chan time.Time  // when to look again whether that may be
+	left    map[int]time.Time // of dead parents, and until when they may live
+	leftDue <-chan time.Time
 }
 
 // wish is a process's claim to be the service, made when the parent lived.
@@ -105,7 +122,7 @@ const wishTime = time.Second
 // start starts a parent with the sockets.
 func (a *anchor) start(passed listen.Passed) error {
 	env := append(os.Environ(), a.cfg.Env...)
-	env = append(env, sdnotify.Env+"="+a.inbox.Addr(), fmt.Sprintf("%s=%d", EnvPid, os.Getpid()))
+	env = append(env, sdnotify.Env+"="+a.inbox.Addr(), fmt.Sprintf("%s=%d", EnvPid, os.Getpid()), fmt.Sprintf("%s=%d", sdnotify.EnvStore, maxStored))
 	fds := []int{0, 1, 2}
 	if len(passed) > 0 {
 		env = append(env, passed.Env()...)
@@ -118,7 +135,7 @@ func (a *anchor) start(passed listen.Passed) error {
 	if err != nil {
 		return err
 	}
-	a.main = p
+	a.main, a.upAt = p, time.Now()
 	return nil
 }
 
@@ -137,13 +154,20 @@ func (a *anchor) loop() {
 			// First what happened before it was said: a successor speaks up
 			// when the parent dies.
 			a.look()
-			a.take(n)
+			a.take(&n)
 			n.Done()
 		case <-a.signals.chld:
 		case <-a.terminal.Ticks():
 			a.terminal.Look()
 		case <-a.grace:
 			a.graceEnded()
+		case <-a.due:
+			a.due = nil
+			a.restart()
+		case <-a.hold:
+			a.hold = nil // look looks
+		case <-a.leftDue:
+			a.clearLeft()
 		case <-idle.C:
 			giveBack()
 			continue
