@@ -255,6 +255,7 @@ func Run(cfg Config, app worker.App) (int, error) {
 		return anchor.Run(anchor.Config{
 			Title:       cfg.Name + ": parent",
 			Env:         []string{envRole + "=" + roleParent},
+			Role:        []string{envRole + "=" + roleAnchor},
 			Grace:       cfg.anchorGrace(),
 			DrainSignal: cfg.Program.DrainSignal,
 			Logger:      cfg.Logger,

@@ -3,6 +3,7 @@ package handover_test
 import (
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -89,6 +90,28 @@ func TestParentOfProgramsDies(t *testing.T) {
 			}
 			return ""
 		})
+	}
+	check(t, l)
+	s.stop()
+}
+
+// TestAnchorUpgrades: with another program the anchor becomes one of that, and keeps its
+// pid, the sockets and the service.
+func TestAnchorUpgrades(t *testing.T) {
+	s := startService(t, 2)
+	l := s.load(50)
+	for range 3 {
+		s.replace(func(tmp string) error { return copyFile(s.bin, tmp) })
+		s.upgrade()
+		until(t, 10*time.Second, func() string {
+			now, err := os.Stat(fmt.Sprintf("/proc/%d/exe", s.pid))
+			file, ferr := os.Stat(s.bin)
+			if err != nil || ferr != nil || !os.SameFile(now, file) {
+				return fmt.Sprintf("the anchor executes another file than %s (%v, %v)", s.bin, err, ferr)
+			}
+			return ""
+		})
+		s.killParent()
 	}
 	check(t, l)
 	s.stop()

@@ -52,6 +52,9 @@ const EnvPid = sdnotify.EnvAnchor
 // program reads of what an anchor hands to the next program: see upgrade_linux.go.
 const varFormat = "X_HANDOVER_ANCHOR"
 
+// format is what this program writes and reads there.
+const format = "1"
+
 // Receive lets the parent take what the anchor has passed on of LISTEN_FDS, and of
 // WATCHDOG_USEC. The pid that has to stand in LISTEN_PID and WATCHDOG_PID is not known before there is the process, so the
 // parent says by itself that it is meant, if it was started by an anchor.
@@ -66,12 +69,16 @@ func Receive() {
 	if os.Getenv("WATCHDOG_USEC") != "" {
 		os.Setenv("WATCHDOG_PID", self) // the anchor has passed on what is meant for it
 	}
+	_ = sdnotify.Send(varFormat + "=" + format) // if it fails, the anchor stays as it is
 }
 
 // Config says what to hold.
 type Config struct {
 	Title string   // of the parent, shown in ps
 	Env   []string // of the parent, beyond this process's own
+	// Role is what makes a program that this process executes the anchor again: Become
+	// was called with it.
+	Role []string
 	// DrainSignal is what asks a worker to drain that does not see by itself that its
 	// parent is gone. Default SIGTERM.
 	DrainSignal syscall.Signal

@@ -61,9 +61,8 @@ func (a *anchor) reap() (left bool) {
 		case pid == a.main.Pid:
 			a.died(launch.StatusOf(ws))
 		}
-		if pid > 0 {
-			delete(a.left, pid)
-		}
+		delete(a.left, pid)
+		a.statuses.put(pid, uint32(ws))
 	}
 }
 

@@ -35,6 +35,9 @@ func (a *anchor) take(n *note) {
 	default:
 		a.log.Warn("MAINPID from a process that is not the parent: ignored", "from", n.Pid, "pid", n.mainPid)
 	}
+	if formats, ok := n.Get(varFormat); ok && reads(formats) && descendant(n.Pid) {
+		a.able = n.Pid
+	}
 	if n.Pid == a.main.Pid && !a.dead {
 		a.forward(n.Text)
 		a.act(n)

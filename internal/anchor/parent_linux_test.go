@@ -76,7 +76,11 @@ func act(verb, arg string, children map[int]*launch.Process) string {
 	case "passed":
 		return passedNames()
 	case "spawn":
-		p, err := launch.Start(launch.Spec{Path: launch.Self, Args: os.Args, Env: append(os.Environ(), arg), Fds: []int{0, 1, 2}})
+		path, ok := strings.CutPrefix(arg, "path=")
+		if !ok {
+			path = launch.Self
+		}
+		p, err := launch.Start(launch.Spec{Path: path, Args: os.Args, Env: append(os.Environ(), arg), Fds: []int{0, 1, 2}})
 		if err != nil {
 			return err.Error()
 		}

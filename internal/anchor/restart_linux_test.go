@@ -26,8 +26,8 @@ func TestRestart(t *testing.T) {
 			for range 3 {
 				a.tell(how)
 				a.gone()
-				w.signal(syscall.SIGHUP) // waits for the next
 				a = w.accept()
+				w.signal(syscall.SIGHUP) // waits until it is ready
 				got := a.ask("passed")
 				if f := strings.Fields(got); want == "" {
 					want = got

@@ -41,24 +41,16 @@ func Run(cfg Config) (int, error) {
 	a := &anchor{cfg: cfg, log: cfg.Logger, left: map[int]time.Time{}, nohup: signal.Ignored(syscall.SIGHUP)} // before it is caught
 	a.terminal = signals.WatchTerminal()
 	defer a.terminal.Close()
-	a.signals = catchSignals()
-	defer a.signals.stop()
+	a.signals = catchSignals(signals.StopsOutput())
+	defer func() { a.signals.stop() }()
 	if err := launch.BecomeSubreaper(); err != nil {
 		return 1, err
 	}
-	var err error
-	if a.inbox, err = newInbox(cfg.Logger); err != nil {
+	if err := a.begins(); err != nil {
 		return 1, err
 	}
 	defer func() { a.inbox.close() }()
-	passed, err := listen.FromSupervisor()
-	if err == nil {
-		err = a.start(passed)
-		passed.Close() // what the service closes has to be closed
-	}
-	if err != nil {
-		return 1, err
-	}
+	a.catchUp()
 	defer func() { a.main.Close(); a.store.close() }()
 	a.loop()
 	if a.prev != nil {
@@ -103,6 +95,10 @@ type anchor struct {
 	hold    <-chan time.Time  // when to look again whether that may be
 	left    map[int]time.Time // of dead parents, and until when they may live
 	leftDue <-chan time.Time
+
+	statuses statuses
+	able     int // who has said that its program can be this anchor's, too
+	tried    int // the parent whose program was tried
 }
 
 // wish is a process's claim to be the service, made when the parent lived.
@@ -118,6 +114,26 @@ const leftTime = 2 * time.Second
 // wishTime is how long a wish is good for: a process that dies closes its files,
 // by which its successor knows of its death, some time before the anchor is told.
 const wishTime = time.Second
+
+// begins takes over from the image before this one, or else starts the first parent.
+func (a *anchor) begins() error {
+	if resumed, err := a.resume(); resumed || err != nil {
+		return err
+	}
+	var err error
+	if a.inbox, err = newInbox(a.log); err != nil {
+		return err
+	}
+	passed, err := listen.FromSupervisor()
+	if err == nil {
+		err = a.start(passed)
+		passed.Close() // what the service closes has to be closed
+	}
+	if err != nil {
+		a.inbox.close()
+	}
+	return err
+}
 
 // start starts a parent with the sockets.
 func (a *anchor) start(passed listen.Passed) error {
@@ -144,6 +160,9 @@ func (a *anchor) loop() {
 	idle := time.NewTimer(idleTime)
 	defer idle.Stop()
 	for !a.look() {
+		if a.outdated() {
+			a.upgrade()
+		}
 		select {
 		case sig := <-a.signals.stops:
 			a.look() // is there anybody to ask?

@@ -9,8 +9,6 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/handover-go/handover/signals"
 )
 
 // signalChannels are the signals that the anchor acts on. Of each the kernel keeps one
@@ -22,23 +20,43 @@ type signalChannels struct {
 	chld          chan os.Signal
 	// Nobody reads this one: it keeps a log whose reader has gone from ending the
 	// anchor (os/signal). To ignore the signal would be inherited.
-	pipe chan os.Signal
+	pipe   chan os.Signal
+	caught []os.Signal
 }
 
-func catchSignals() *signalChannels {
+// catchSignals catches them. Where the terminal stops output from the background, TTOU is
+// not caught.
+func catchSignals(tostop bool) *signalChannels {
 	c := &signalChannels{
 		stops: make(chan os.Signal, 4), others: make(chan os.Signal, 16),
 		chld: make(chan os.Signal, 1), pipe: make(chan os.Signal, 1),
 	}
-	signal.Notify(c.stops, syscall.SIGINT, syscall.SIGTERM)
+	stops := []os.Signal{syscall.SIGINT, syscall.SIGTERM}
 	// Nobody here reads the terminal, so that every TTIN is a person's.
-	signal.Notify(c.others, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGWINCH, syscall.SIGTSTP, syscall.SIGTTIN)
-	if !signals.StopsOutput() {
-		signal.Notify(c.others, syscall.SIGTTOU)
+	others := []os.Signal{syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGWINCH, syscall.SIGTSTP, syscall.SIGTTIN}
+	if !tostop {
+		others = append(others, syscall.SIGTTOU)
 	}
+	c.caught = append(stops, others...)
+	signal.Notify(c.stops, stops...)
+	signal.Notify(c.others, others...)
 	signal.Notify(c.chld, syscall.SIGCHLD)
 	signal.Notify(c.pipe, syscall.SIGPIPE)
 	return c
+}
+
+// drain has the anchor act on those that have arrived.
+func (c *signalChannels) drain(a *anchor) {
+	for {
+		select {
+		case sig := <-c.stops:
+			a.stop(sig.(syscall.Signal))
+		case sig := <-c.others:
+			a.other(sig.(syscall.Signal))
+		default:
+			return
+		}
+	}
 }
 
 func (c *signalChannels) stop() {
