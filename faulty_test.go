@@ -117,15 +117,21 @@ type outcome string
 const (
 	oldDecides outcome = "the old parent decides"
 	newDecides outcome = "the new parent decides"
+	restarted  outcome = "the anchor starts another parent"
 	nobody     outcome = "no parent is left"
 )
 
 // outcome waits until it is clear who decides.
 func (f *faulty) outcome(from int) outcome {
 	f.t.Helper()
-	failed, serves := has("nothing has changed"), has(`msg="generation serves"`)
-	line, err := f.waitFrom(from, func(line string) bool { return failed(line) || serves(line) })
+	failed, serves, again := has("nothing has changed"), has(`msg="generation serves"`), has("the parent is gone: another one is started")
+	line, err := f.waitFrom(from, func(line string) bool { return failed(line) || serves(line) || again(line) })
 	switch {
+	case err == nil && again(line):
+		if _, err := f.waitFrom(from, serves); err != nil {
+			f.t.Fatal(err)
+		}
+		return restarted
 	case err == nil && failed(line):
 		return oldDecides
 	case err == nil:

@@ -105,6 +105,9 @@ type Config struct {
 	// temporary one, or under /dev/shm if that one can't be written. Without any of
 	// these there is a warning, and no control socket.
 	Control string
+	// Anchor asks for the process that keeps the pid also where NOTIFY_SOCKET says that
+	// something supervises the service. It tells that one what the parent says.
+	Anchor bool
 	// NoAnchor leaves out the process that keeps the pid. There is none either
 	// where NOTIFY_SOCKET says that something supervises the service. PID 1 of a
 	// container is an anchor in any case: with it all would end.
@@ -196,6 +199,9 @@ func (c Config) withDefaults() (Config, error) {
 			return bad("handler of messages of type %q: it has to have a type, and be there", typ)
 		}
 	}
+	if c.Anchor && c.NoAnchor {
+		return bad("an anchor and no anchor: ask for one of them")
+	}
 	if c.Single && len(c.Command) > 0 {
 		return bad("a single process runs the app: a command needs parent and workers")
 	}
@@ -249,15 +255,17 @@ func Run(cfg Config, app worker.App) (int, error) {
 		return worker.ExitCode(err), err
 	case role == roleAnchor:
 		return anchor.Run(anchor.Config{
-			Title:  cfg.Name + ": parent",
-			Env:    []string{envRole + "=" + roleParent},
-			Grace:  cfg.anchorGrace(),
-			Logger: cfg.Logger,
+			Title:       cfg.Name + ": parent",
+			Env:         []string{envRole + "=" + roleParent},
+			Role:        []string{envRole + "=" + roleAnchor},
+			Grace:       cfg.anchorGrace(),
+			DrainSignal: cfg.Program.DrainSignal,
+			Logger:      cfg.Logger,
 		})
 	case role == roleParent:
 		anchor.Receive()
 		return cfg.parent()
-	case os.Getpid() != 1 && (sdnotify.Enabled() || cfg.NoAnchor):
+	case os.Getpid() != 1 && (cfg.NoAnchor || sdnotify.Enabled() && !cfg.Anchor):
 		return become(roleParent, cfg.Name+": parent")
 	default:
 		return become(roleAnchor, cfg.Name+": anchor")
@@ -270,6 +278,9 @@ func become(role, title string) (int, error) {
 	env := append(os.Environ(), envRole+"="+role)
 	if wd, err := os.Getwd(); err == nil {
 		env = append(env, "PWD="+wd) // by the name that the shell knows it by
+	}
+	if role == roleAnchor {
+		return 1, anchor.Become(title, env)
 	}
 	args, env := launch.Titled(title, env)
 	err := syscall.Exec(launch.Self, args, launch.Environ(env))

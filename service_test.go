@@ -79,8 +79,11 @@ func serviceMain() {
 		os.Exit(2)
 	}
 	var program handover.ProgramConfig
-	if os.Getenv("TEST_LOG") == "json" {
+	switch os.Getenv("TEST_LOG") {
+	case "json":
 		program.Output = workerset.OutputJSON
+	case "raw":
+		program.Output = workerset.OutputRaw
 	}
 	if os.Getenv("TEST_OFFER") == "message" {
 		program.Offer = workerset.OfferMessage

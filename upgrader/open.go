@@ -72,14 +72,19 @@ func (u *Upgrader) find(spec listen.Spec) (*Socket, error) {
 		}
 		return s, nil
 	}
-	fd, err := u.passed.Socket(spec)
-	if err != nil {
-		return nil, fmt.Errorf("open socket %v: %w", spec, err)
+	fd, bound := u.passed.Stored(spec), true
+	if fd < 0 {
+		var err error
+		if fd, bound, err = u.passed.Socket(spec); err != nil {
+			return nil, fmt.Errorf("open socket %v: %w", spec, err)
+		}
 	}
 	if fd < 0 {
 		return nil, nil
 	}
-	return &Socket{spec: spec, fd: fd, adopted: true}, nil
+	s := &Socket{spec: spec, fd: fd, adopted: !bound}
+	s.remember()
+	return s, nil
 }
 
 // adopted is an inherited socket that a supervisor has passed under that name, to

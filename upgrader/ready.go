@@ -114,19 +114,23 @@ func (u *Upgrader) decide(legacy Legacy, orphan bool) Legacy {
 	if u.pred == nil || orphan || err != nil {
 		u.namesItself()
 	}
+	u.mu.Lock()
+	for _, d := range u.passed {
+		u.unclaimed = append(u.unclaimed, d.Name)
+	}
+	u.passed.Reject(u.log)
+	u.mu.Unlock()
 	u.background.Go(func() {
-		defer close(u.alone)
 		// It may die before it names this process, although it has heard it.
 		if u.pred != nil && !u.pred.farewell() && !orphan && err == nil && u.life.Err() == nil {
 			u.namesItself()
 		}
+		close(u.alone)
+		u.store()
 	})
 	for _, s := range left {
 		s.Close()
 	}
-	u.mu.Lock()
-	u.passed.Reject(u.log)
-	u.mu.Unlock()
 	return legacy
 }
 

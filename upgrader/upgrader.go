@@ -129,6 +129,7 @@ type Upgrader struct {
 	sockets   map[string]*Socket
 	inherited map[listen.Spec]*Socket // not claimed yet
 	passed    listen.Passed           // by a supervisor, and not claimed yet
+	unclaimed []string                // names of what a supervisor has passed and nobody has opened
 	dropped   []*Socket               // not claimed, and given to whoever called Dropped
 	idle      chan struct{}           // closed when the last upgrade that began has ended
 

@@ -147,7 +147,7 @@ func (w *Worker) ownSockets() error {
 		return err
 	}
 	for _, s := range specs {
-		fd, err := w.passed.Socket(s)
+		fd, _, err := w.passed.Socket(s)
 		if err != nil {
 			return fmt.Errorf("socket %v: %w", s, err)
 		}

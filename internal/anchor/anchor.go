@@ -21,6 +21,12 @@
 // parent and anchor until the anchor is continued. Other signals do to the anchor
 // what they do to any process.
 //
+// # A supervisor above
+//
+// An anchor may have a supervisor of its own (NOTIFY_SOCKET), to which it is the
+// service: it passes on what the parent says, but for what is about processes and
+// descriptors, of which those are the anchor's: MAINPID, BARRIER, FDSTORE.
+//
 // # Sockets
 //
 // What systemd, or whoever started the anchor, has passed in LISTEN_FDS goes to the
@@ -32,6 +38,7 @@ import (
 	"log/slog"
 	"os"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/handover-go/handover/internal/listen"
@@ -41,19 +48,40 @@ import (
 // EnvPid tells the parent the anchor's pid, to show it to people.
 const EnvPid = sdnotify.EnvAnchor
 
-// Receive lets the parent take what the anchor has passed on of LISTEN_FDS. The pid
-// that has to stand in LISTEN_PID is not known before there is the process, so the
+// varFormat is a variable in notifications, by which a parent says which formats its
+// program reads of what an anchor hands to the next program: see upgrade_linux.go.
+const varFormat = "X_HANDOVER_ANCHOR"
+
+// format is what this program writes and reads there.
+const format = "1"
+
+// Receive lets the parent take what the anchor has passed on of LISTEN_FDS, and of
+// WATCHDOG_USEC. The pid that has to stand in LISTEN_PID and WATCHDOG_PID is not known before there is the process, so the
 // parent says by itself that it is meant, if it was started by an anchor.
 func Receive() {
-	if os.Getenv(EnvPid) != "" && os.Getenv(listen.EnvPid) == "" {
-		os.Setenv(listen.EnvPid, strconv.Itoa(os.Getpid()))
+	if os.Getenv(EnvPid) == "" {
+		return
 	}
+	self := strconv.Itoa(os.Getpid())
+	if os.Getenv(listen.EnvPid) == "" {
+		os.Setenv(listen.EnvPid, self)
+	}
+	if os.Getenv("WATCHDOG_USEC") != "" {
+		os.Setenv("WATCHDOG_PID", self) // the anchor has passed on what is meant for it
+	}
+	_ = sdnotify.Send(varFormat + "=" + format) // if it fails, the anchor stays as it is
 }
 
 // Config says what to hold.
 type Config struct {
 	Title string   // of the parent, shown in ps
 	Env   []string // of the parent, beyond this process's own
+	// Role is what makes a program that this process executes the anchor again: Become
+	// was called with it.
+	Role []string
+	// DrainSignal is what asks a worker to drain that does not see by itself that its
+	// parent is gone. Default SIGTERM.
+	DrainSignal syscall.Signal
 	// Grace is how long what a dead parent leaves behind may take to end by
 	// itself, before it is killed. Default 30 s, which is more than a drain takes.
 	Grace time.Duration

@@ -162,7 +162,7 @@ func TestPID1(t *testing.T) {
 	b.expect("signal SIGTERM") // which the parent has made nothing of
 	a.tell("exit 0")
 	a.gone()
-	b.tell("kill 9")
+	b.tell("kill 9") // it was asked to stop, so that nobody takes its place
 	b.gone()
 	c.tell("exit 0")
 	_ = cmd.Wait()

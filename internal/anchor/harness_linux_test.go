@@ -25,9 +25,10 @@ import (
 // The tests run real processes: this binary, which is an anchor, or whatever the
 // anchor holds, when the environment says so.
 const (
-	envRole    = "ANCHOR_TEST_ROLE"    // anchor, terminal, pid1 or parent
+	envRole    = "ANCHOR_TEST_ROLE"    // anchor, terminal, pid1, run or parent
 	envControl = "ANCHOR_TEST_CONTROL" // unix socket of the test
 	envGrace   = "ANCHOR_TEST_GRACE"
+	envEncoded = "ANCHOR_TEST_ENCODED" // what an anchor hands over instead of its state
 )
 
 // patience bounds every wait; nothing depends on it but how soon a test fails.
@@ -35,7 +36,7 @@ const patience = 30 * time.Second
 
 func TestMain(m *testing.M) {
 	switch os.Getenv(envRole) {
-	case "anchor":
+	case "anchor", "run":
 		anchorMain()
 	case "terminal":
 		terminalMain()
@@ -75,11 +76,19 @@ func checked(m *testing.M) int {
 	return 0
 }
 
+// anchorMain becomes an anchor, and then is one.
 func anchorMain() {
+	if os.Getenv(envRole) != "run" {
+		fmt.Fprintln(os.Stderr, Become("test: anchor", append(os.Environ(), envRole+"=run")))
+		os.Exit(95)
+	}
 	os.Unsetenv(envRole)
+	if text := os.Getenv(envEncoded); text != "" {
+		encode = func(state) string { return text }
+	}
 	grace, _ := time.ParseDuration(os.Getenv(envGrace))
 	code, err := Run(Config{
-		Title: "test: parent", Env: []string{envRole + "=parent"}, Grace: grace,
+		Title: "test: parent", Env: []string{envRole + "=parent"}, Role: []string{envRole + "=run"}, Grace: grace,
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 	})
 	if err != nil {
@@ -313,10 +322,10 @@ func (a *actor) notify(assignments ...string) {
 	}
 }
 
-// spawn makes it start another one.
-func (w *world) spawn(a *actor) *actor {
+// spawn makes it start another one, with an addition to its environment.
+func (w *world) spawn(a *actor, env ...string) *actor {
 	w.t.Helper()
-	a.tell("spawn")
+	a.tell("spawn %s", strings.Join(append(env, "ANCHOR_TEST=1")[:1], ""))
 	b := w.accept()
 	if got := a.next(); got != "spawned "+strconv.Itoa(b.pid) {
 		w.t.Fatalf("process %d: %s", a.pid, got)

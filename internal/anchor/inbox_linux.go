@@ -39,9 +39,43 @@ func newInbox(log *slog.Logger) (*inbox, error) {
 	if err != nil {
 		return nil, err
 	}
-	in := &inbox{Inbox: sd, notes: make(chan note), quit: make(chan struct{}), done: make(chan struct{})}
+	return startInbox(sd, log), nil
+}
+
+func startInbox(sd *sdnotify.Inbox, log *slog.Logger) *inbox {
+	in := &inbox{Inbox: sd}
+	in.resume(log)
+	return in
+}
+
+// resume begins to read, at the start or after halt.
+func (in *inbox) resume(log *slog.Logger) {
+	in.Unhalt()
+	in.notes, in.quit, in.done = make(chan note), make(chan struct{}), make(chan struct{})
 	go in.run(log)
-	return in, nil
+}
+
+// halt ends the reading. A note that was read already goes to last; what comes later
+// stays in the socket.
+func (in *inbox) halt(last func(note)) {
+	in.Halt()
+	for {
+		select {
+		case n := <-in.notes:
+			last(n)
+		case <-in.done:
+			return
+		}
+	}
+}
+
+// fd is the socket's descriptor, good for as long as it is open.
+func (in *inbox) fd() (fd int, err error) {
+	rc, err := in.SyscallConn()
+	if err == nil {
+		err = rc.Control(func(n uintptr) { fd = int(n) })
+	}
+	return fd, err
 }
 
 func (in *inbox) run(log *slog.Logger) {
@@ -54,7 +88,7 @@ func (in *inbox) run(log *slog.Logger) {
 			continue
 		case errors.Is(err, sdnotify.ErrNoteLost):
 			log.Warn("a notification has arrived in part", "from", n.Pid, "error", err)
-		case errors.Is(err, net.ErrClosed):
+		case errors.Is(err, net.ErrClosed), errors.Is(err, os.ErrDeadlineExceeded):
 			return
 		case err != nil:
 			log.Error("no notification is received any more", "error", err)

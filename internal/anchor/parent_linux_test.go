@@ -2,6 +2,7 @@ package anchor
 
 import (
 	"bufio"
+	"cmp"
 	"fmt"
 	"log/slog"
 	"net"
@@ -69,9 +70,17 @@ func act(verb, arg string, children map[int]*launch.Process) string {
 		}
 		return "notified"
 	case "store": // descriptors, in a notification that nobody asked for
-		return fmt.Sprintf("stored %v", store(n))
+		return fmt.Sprintf("stored %v", storeMany(n))
+	case "bind": // a socket under a name, and have it stored
+		return fmt.Sprintf("bound %v", bind(arg))
+	case "passed":
+		return passedNames()
 	case "spawn":
-		p, err := launch.Start(launch.Spec{Path: launch.Self, Args: os.Args, Env: os.Environ(), Fds: []int{0, 1, 2}})
+		path, ok := strings.CutPrefix(arg, "path=")
+		if !ok {
+			path = launch.Self
+		}
+		p, err := launch.Start(launch.Spec{Path: path, Args: os.Args, Env: append(os.Environ(), arg), Fds: []int{0, 1, 2}})
 		if err != nil {
 			return err.Error()
 		}
@@ -80,7 +89,7 @@ func act(verb, arg string, children map[int]*launch.Process) string {
 	case "reap":
 		return children[n].Wait().String()
 	case "env":
-		return os.Getenv(arg)
+		return cmp.Or(os.Getenv(arg), "-")
 	case "link":
 		to, _ := os.Readlink("/proc/self/fd/" + arg)
 		return to
@@ -105,8 +114,40 @@ func act(verb, arg string, children map[int]*launch.Process) string {
 	return "what is " + verb + "?"
 }
 
-// store sends n descriptors to the anchor.
-func store(n int) error {
+// bind binds a socket and gives it to the anchor to keep.
+func bind(name string) error {
+	ln, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		return err
+	}
+	defer ln.Close()
+	f, err := ln.File()
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := sdnotify.Store(name, f); err != nil {
+		return err
+	}
+	return sdnotify.Barrier(patience)
+}
+
+// passedNames are the names and addresses of what this process was started with.
+func passedNames() string {
+	Receive()
+	list, err := listen.FromSupervisor()
+	if err != nil {
+		return err.Error()
+	}
+	names := "passed"
+	for _, d := range list {
+		names += fmt.Sprintf(" %s@%v", d.Name, listen.Addr(d.Fd))
+	}
+	return names
+}
+
+// storeMany sends n descriptors to the anchor.
+func storeMany(n int) error {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return err

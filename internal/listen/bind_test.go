@@ -138,7 +138,7 @@ func TestFlagsStay(t *testing.T) {
 			_ = s.Check(fd)
 			_ = s.boundTo(fd)
 			p := Passed{{s.Name, fd}}
-			if got, err := p.Socket(s); got != fd || err != nil {
+			if got, _, err := p.Socket(s); got != fd || err != nil {
 				t.Errorf("%d, %v", got, err)
 			}
 			f, err := File(fd, "a copy")

@@ -138,7 +138,10 @@ func (p Passed) Env() []string {
 // its address is; if there are several, the one with s's address goes first. An
 // error that wraps ErrKind says that none of that name is of s's kind. If there is
 // no such name, it is the one with s's address.
-func (p *Passed) Socket(s Spec) (fd int, err error) {
+//
+// bound reports whether it is one that a process of this service has bound, for a socket
+// of another name.
+func (p *Passed) Socket(s Spec) (fd int, bound bool, err error) {
 	find := func(ok func(Descriptor) bool) int { return slices.IndexFunc(*p, ok) }
 	named := func(d Descriptor) bool { return d.Name == s.Name }
 	there := func(d Descriptor) bool { return s.boundTo(d.Fd) }
@@ -150,11 +153,19 @@ func (p *Passed) Socket(s Spec) (fd int, err error) {
 	if i < 0 {
 		if i = find(named); i >= 0 {
 			d := (*p)[i]
-			return -1, fmt.Errorf("%s: descriptor %d, %q: %w: change one of them", EnvFds, d.Fd, d.Name, s.Check(d.Fd))
+			return -1, false, fmt.Errorf("%s: descriptor %d, %q: %w: change one of them", EnvFds, d.Fd, d.Name, s.Check(d.Fd))
 		}
 		i = find(there)
 	}
-	return p.claim(i), nil
+	bound = i >= 0 && isStoreName((*p)[i].Name)
+	return p.claim(i), bound, nil
+}
+
+// Stored claims the socket that a process of this service has bound for s, whose name,
+// network and address are the same, and that its supervisor has kept under s.StoreName. It
+// returns -1 if there is none.
+func (p *Passed) Stored(s Spec) (fd int) {
+	return p.claim(slices.IndexFunc(*p, func(d Descriptor) bool { return d.Name == s.StoreName() && s.Check(d.Fd) == nil }))
 }
 
 // File claims the descriptor of that name, whatever it is, and returns it, or -1 if

@@ -165,7 +165,7 @@ func TestSocket(t *testing.T) {
 		{"a file", Passed{{"s", file}}, Spec{"s", "udp", ":1"}, -1, "it is no socket of a kind that is known here, and s=udp://:1 asks for a udp socket"},
 	} {
 		p := slices.Clone(c.passed)
-		got, err := p.Socket(c.spec)
+		got, _, err := p.Socket(c.spec)
 		left := len(c.passed)
 		if c.want >= 0 {
 			left--

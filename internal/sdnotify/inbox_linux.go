@@ -144,6 +144,14 @@ func (n Note) Done() {
 	}
 }
 
+// Take returns the descriptors that came with the note, which are the caller's then. They
+// are closed on exec.
+func (n *Note) Take() []int {
+	fds := n.fds
+	n.fds = nil
+	return fds
+}
+
 // SyscallConn gives access to the descriptor, to duplicate it or pass it on.
 func (in *Inbox) SyscallConn() (syscall.RawConn, error) { return in.conn.SyscallConn() }
 

@@ -14,15 +14,6 @@ import (
 // Env names the environment variable that holds the supervisor's socket.
 const Env = "NOTIFY_SOCKET"
 
-// EnvAnchor names the environment variable that says that the supervisor is an anchor, and
-// its pid.
-const EnvAnchor = "HANDOVER_ANCHOR"
-
-// Anchored reports whether the supervisor is an anchor, which can follow any process that
-// descends from it. Others want to be the parent of the main process: systemd waits for
-// no other one when it stops a service (KillMode=mixed), and kills all the rest at once.
-func Anchored() bool { return os.Getenv(EnvAnchor) != "" }
-
 // ErrAddress is wrapped by errors about the value of NOTIFY_SOCKET.
 var ErrAddress = errors.New(Env + " is not the address of a datagram socket")
 

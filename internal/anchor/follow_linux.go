@@ -1,0 +1,90 @@
+package anchor
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/handover-go/handover/internal/launch"
+)
+
+// take follows what the parent says. As with systemd's NotifyAccess=main, only
+// the parent may name another; when it is dead, a process that it left may name
+// itself: the successor that it was bringing up, or the predecessor that goes on.
+func (a *anchor) take(n *note) {
+	parent := n.Pid == a.main.Pid && !a.dead // also if it names another now
+	switch {
+	case n.mainPid == 0:
+	case n.mainPid == a.main.Pid:
+		if n.Pid == a.main.Pid {
+			a.lost = false // it goes on without the successor
+		}
+	case n.Pid == a.main.Pid && !a.dead, n.Pid == n.mainPid && a.dead:
+		// The parent may name one that has just died, the last to be heard of.
+		if err := a.follow(n.mainPid); err != nil {
+			a.log.Error("the new main process can't be followed", "error", err)
+			a.lost = errors.Is(err, os.ErrProcessDone)
+		}
+	case n.Pid == n.mainPid && a.prev != nil && n.Pid == a.prev.Pid && a.prev.Pid == a.givenUp:
+		// It has come to, and takes itself for the parent.
+		a.log.Error("a parent that was given up names itself: killed", "pid", n.Pid)
+		_ = a.prev.Signal(syscall.SIGKILL)
+	case n.Pid == n.mainPid && descendant(n.Pid):
+		a.wish = wish{n.Pid, time.Now().Add(wishTime)}
+	default:
+		a.log.Warn("MAINPID from a process that is not the parent: ignored", "from", n.Pid, "pid", n.mainPid)
+	}
+	if formats, ok := n.Get(varFormat); ok && reads(formats) && descendant(n.Pid) {
+		a.able = n.Pid
+	}
+	if parent || n.Pid == a.main.Pid && !a.dead {
+		a.forward(n.Text)
+		a.act(n)
+		if n.Says("READY", "1") {
+			a.begin()
+		}
+	}
+}
+
+// begin hands over what has waited for a parent that is ready.
+func (a *anchor) begin() {
+	if !a.ready && len(a.left) > 0 {
+		a.drainForeign()
+	}
+	a.ready, a.served = true, true
+	early := a.early
+	a.early = nil
+	for _, sig := range early {
+		a.send(sig)
+	}
+}
+
+// follow makes a descendant the main process.
+func (a *anchor) follow(pid int) error {
+	p, err := launch.Follow(pid)
+	if err != nil {
+		return err
+	}
+	// The descriptor came first: if the pid is a descendant's now, and the
+	// descriptor's process was not reaped, they are one.
+	if !descendant(pid) {
+		p.Close()
+		return fmt.Errorf("process %d is not one of this service", pid)
+	}
+	if a.prev != nil {
+		a.prev.Close()
+	}
+	a.prev, a.main, a.upAt = a.main, p, time.Now()
+	a.dead, a.grace, a.asking, a.lost, a.due, a.hold = false, nil, false, false, nil, nil
+	// Whoever hands over, or dies, has not stopped the service: only now is it
+	// certain that a stop which was sent before was of no use.
+	if a.asked != 0 {
+		a.keep(a.asked)
+	}
+	if a.ready {
+		a.begin()
+	}
+	return nil
+}

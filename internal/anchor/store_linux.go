@@ -1,0 +1,63 @@
+package anchor
+
+import (
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/handover-go/handover/internal/listen"
+)
+
+// maxStored is how many descriptors the anchor keeps (FDSTORE, systemd.exec(5)).
+const maxStored = 512
+
+// store are the descriptors that the parent has given to keep, as systemd does
+// (FileDescriptorStoreMax= in systemd.service(5)), for one that is started when it has
+// died. What it has bound stays bound: clients wait in the queue.
+type store struct{ list []listen.Descriptor }
+
+// passed are the descriptors as a parent is to get them. They stay the store's.
+func (s *store) passed() listen.Passed { return s.list }
+
+// act does what a note says of it.
+func (a *anchor) act(n *note) {
+	name, named := n.Get("FDNAME")
+	switch {
+	case n.Says("FDSTORE", "1"):
+		fds := n.Take()
+		if !named || listen.CheckStored(name) != nil || len(fds) != 1 || !a.store.put(name, fds[0]) {
+			a.log.Warn("not kept: one descriptor with a name is, up to a number", "name", name, "descriptors", len(fds), "number", maxStored)
+			for _, fd := range fds {
+				unix.Close(fd)
+			}
+		}
+	case n.Says("FDSTOREREMOVE", "1") && named:
+		a.store.drop(name)
+	}
+}
+
+// put keeps a descriptor, instead of one that has the name.
+func (s *store) put(name string, fd int) bool {
+	s.drop(name)
+	if len(s.list) == maxStored {
+		return false
+	}
+	s.list = append(s.list, listen.Descriptor{Name: name, Fd: fd})
+	return true
+}
+
+func (s *store) drop(name string) {
+	s.list = slices.DeleteFunc(s.list, func(d listen.Descriptor) bool {
+		if d.Name == name {
+			unix.Close(d.Fd)
+		}
+		return d.Name == name
+	})
+}
+
+func (s *store) close() {
+	for _, d := range s.list {
+		unix.Close(d.Fd)
+	}
+	s.list = nil
+}

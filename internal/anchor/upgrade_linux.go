@@ -1,0 +1,193 @@
+package anchor
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/handover-go/handover/internal/anchor/early"
+	"github.com/handover-go/handover/internal/launch"
+	"github.com/handover-go/handover/internal/listen"
+	"github.com/handover-go/handover/internal/sdnotify"
+	"github.com/handover-go/handover/signals"
+)
+
+// This file is how an anchor becomes one of another program: it executes it in this
+// process, so that the pid stays, and children are its children.
+
+// envState holds what the image before this one has handed over: the parent's pid, the
+// number of the notification socket's descriptor, and the rest as JSON. The first two a
+// program of any version has to find there: with them the service goes on.
+const envState = early.Env
+
+// state is what an image hands over. A field that is not there is one that is zero.
+// Descriptors are numbers; they are open.
+type state struct {
+	Ready    bool                `json:"ready,omitempty"`
+	Served   bool                `json:"served,omitempty"`
+	Nohup    bool                `json:"nohup,omitempty"`
+	Early    []syscall.Signal    `json:"early,omitempty"`
+	Stops    int                 `json:"stops,omitempty"`
+	Asked    syscall.Signal      `json:"asked,omitempty"`
+	Failed   int                 `json:"failed,omitempty"` // see backoff
+	Up       time.Time           `json:"up,omitzero"`
+	Left     map[int]time.Time   `json:"left,omitempty"`
+	Store    []listen.Descriptor `json:"store,omitempty"`
+	Statuses map[int]uint32      `json:"statuses,omitempty"` // see statuses
+}
+
+// encode is a variable for the tests, in which the other image is of a strange version.
+var encode = func(s state) string {
+	b, _ := json.Marshal(s)
+	return string(b)
+}
+
+// outdated reports whether the parent runs another program than the anchor, that can be
+// the anchor, too. The one before it has to be gone: it could go on instead.
+func (a *anchor) outdated() bool {
+	if a.dead || !a.ready || a.able != a.main.Pid || a.tried == a.main.Pid {
+		return false
+	}
+	if a.prev != nil {
+		if a.prev.Signal(0) == nil {
+			return false
+		}
+		a.prev.Close()
+		a.prev = nil
+	}
+	own, err := os.Stat(launch.Self)
+	theirs, terr := os.Stat(exeOf(a.main.Pid))
+	return err == nil && terr == nil && !os.SameFile(own, theirs)
+}
+
+func exeOf(pid int) string { return "/proc/" + strconv.Itoa(pid) + "/exe" }
+
+// upgrade executes the parent's program. It returns only if that fails, and the anchor
+// goes on as it was.
+func (a *anchor) upgrade() {
+	a.tried = a.main.Pid
+	a.log.Info("the anchor becomes one of the parent's program", "pid", os.Getpid())
+	a.inbox.halt(func(n note) { a.take(&n); n.Done() })
+	// Handlers do not outlive execve(2). See package early for what that means.
+	for _, sig := range a.signals.caught {
+		signal.Ignore(sig)
+	}
+	a.signals.drain(a) // what had arrived
+	err := a.become()
+	a.signals.stop()
+	a.signals = catchSignals(signals.StopsOutput())
+	a.inbox.resume(a.log)
+	a.log.Error("the anchor goes on with its own program", "error", err)
+}
+
+func (a *anchor) become() error {
+	inbox, err := a.inbox.fd()
+	if err != nil {
+		return err
+	}
+	s := state{
+		Ready: a.ready, Served: a.served, Nohup: a.nohup, Early: a.early, Stops: a.stops, Asked: a.asked,
+		Failed: a.backoff.failed, Up: a.upAt, Left: a.left, Store: a.store.list, Statuses: a.statuses.m,
+	}
+	fds := []int{inbox}
+	for _, d := range a.store.list {
+		fds = append(fds, d.Fd)
+	}
+	for _, fd := range fds {
+		if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFD, 0); err != nil {
+			return err
+		}
+		defer unix.CloseOnExec(fd)
+	}
+	title, _, _ := strings.Cut(readFile("/proc/self/cmdline"), "\x00")
+	args, env := launch.Titled(title, append(os.Environ(), a.cfg.Role...))
+	env = append(env, fmt.Sprintf("%s=%d %d %s", envState, a.main.Pid, inbox, encode(s)))
+	return execute(exeOf(a.main.Pid), args, env)
+}
+
+// resume takes over from the image before this one, if there was one, and reports
+// whether there was.
+func (a *anchor) resume() (bool, error) {
+	v, ok := os.LookupEnv(envState)
+	os.Unsetenv(envState)
+	if !ok {
+		return false, nil
+	}
+	f := strings.SplitN(v, " ", 3)
+	if len(f) < 2 {
+		return true, fmt.Errorf("%s=%q: what the anchor was before can't be read", envState, v)
+	}
+	pid, err := strconv.Atoi(f[0])
+	inbox, ierr := strconv.Atoi(f[1])
+	if err := errors.Join(err, ierr); err != nil {
+		return true, fmt.Errorf("%s=%q: %w", envState, v, err)
+	}
+	unix.CloseOnExec(inbox)
+	sd, err := sdnotify.ResumeInbox(os.NewFile(uintptr(inbox), "notify"))
+	if err != nil {
+		return true, err
+	}
+	a.inbox = startInbox(sd, a.log)
+	// It is a child that only this process reaps: the pid is its own.
+	if a.main, err = launch.Follow(pid); err != nil {
+		return true, err
+	}
+	a.upAt = time.Now()
+	var s state
+	if len(f) < 3 || json.Unmarshal([]byte(f[2]), &s) != nil {
+		a.log.Error("what the anchor was before can't be read but for the parent's pid: it goes on with that", "pid", pid)
+		a.ready, a.served, a.nohup = true, true, false // or no signal would reach it any more
+		return true, nil
+	}
+	a.ready, a.served, a.nohup, a.early, a.stops, a.asked = s.Ready, s.Served, s.Nohup, s.Early, s.Stops, s.Asked
+	a.backoff.failed, a.store.list = s.Failed, s.Store
+	if !s.Up.IsZero() {
+		a.upAt = s.Up
+	}
+	for pid, limit := range s.Left {
+		a.left[pid] = limit
+	}
+	if len(a.left) > 0 {
+		a.clearLeft()
+	}
+	for _, d := range s.Store {
+		unix.CloseOnExec(d.Fd)
+	}
+	if s.Statuses != nil {
+		a.statuses.m = s.Statuses
+	}
+	return true, nil
+}
+
+// catchUp acts on what has arrived before Run was called.
+func (a *anchor) catchUp() {
+	if early.Signals == nil {
+		return
+	}
+	signal.Stop(early.Signals)
+	for len(early.Signals) > 0 {
+		switch sig := (<-early.Signals).(syscall.Signal); sig {
+		case syscall.SIGINT, syscall.SIGTERM:
+			a.stop(sig) // once more by the other channel is an echo
+		default:
+			a.other(sig)
+		}
+	}
+}
+
+func readFile(name string) string {
+	b, _ := os.ReadFile(name)
+	return string(b)
+}
+
+// reads reports whether a program that says so can take over from this one.
+func reads(formats string) bool { return slices.Contains(strings.Fields(formats), format) }

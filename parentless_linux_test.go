@@ -1,0 +1,118 @@
+package handover_test
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/handover-go/handover/draintest/load"
+	"github.com/handover-go/handover/internal/control"
+)
+
+// killParent kills the parent and waits until another one serves.
+func (s *service) killParent() {
+	s.t.Helper()
+	from, old := s.mark(), s.parent()
+	if err := syscall.Kill(old, syscall.SIGKILL); err != nil {
+		s.t.Fatal(err)
+	}
+	if _, err := s.waitFrom(from, has(`msg="generation serves"`)); err != nil {
+		s.t.Fatal(err)
+	}
+	if now := s.parent(); now == old {
+		s.t.Errorf("the PID file still names %d", old)
+	}
+}
+
+// TestParentDies: a parent that is killed is replaced, on the same sockets, and no client
+// notices: what was in flight its workers finish, and who comes meanwhile waits.
+func TestParentDies(t *testing.T) {
+	dir := shortDir(t)
+	s := startService(t, 2, "TEST_LISTEN=http=tcp://127.0.0.1:0,admin=unix://"+dir+"/admin", "TEST_CONTROL="+dir+"/control")
+	l := s.loadOf(50, map[load.Kind]int{load.New: 2, load.Slow: 2, load.Upload: 1, load.Stream: 1})
+	answers := func(when string) {
+		t.Helper()
+		c, err := net.Dial("unix", dir+"/admin")
+		if err != nil {
+			t.Fatalf("%s: %v", when, err)
+		}
+		c.Close()
+		if _, _, err := control.NewClient(filepath.Join(dir, "control")).Status(t.Context()); err != nil {
+			t.Errorf("%s: %v", when, err)
+		}
+	}
+	for i := range 4 {
+		h := holdFor(t, s.addr, 300*time.Millisecond)
+		s.killParent()
+		h.answeredBy(t, "generation=1 ") // the dead parent's worker has finished it
+		answers(fmt.Sprint("death ", i))
+		if i%2 == 1 {
+			s.upgrade() // its sockets are the same ones, for the next to die
+			answers("upgrade")
+			if got := s.parent(); got == 0 {
+				t.Error("no parent")
+			}
+			s.killParent()
+		}
+	}
+	check(t, l)
+	until(t, 10*time.Second, func() string { // the dead parents' workers have drained
+		if n := len(s.workers()); n != 2 {
+			return fmt.Sprintf("%d workers", n)
+		}
+		return ""
+	})
+	s.stop()
+	if log := s.tail(1000); strings.Contains(log, "nothing here asks for") || strings.Contains(log, "address already in use") {
+		t.Error(log)
+	}
+}
+
+// TestParentOfProgramsDies: programs that know nothing of all this are asked to drain when
+// there is another parent. Their output goes its own way here: what goes through a parent
+// has no reader when that one is dead, and ends who prints (SIGPIPE).
+func TestParentOfProgramsDies(t *testing.T) {
+	s := startService(t, 2, "TEST_COMMAND="+program(t, "static"), "TEST_READY=http:/", "TEST_LOG=raw")
+	l := s.loadOf(20, map[load.Kind]int{load.New: 2, load.Slow: 1})
+	for range 3 {
+		old := s.workers()
+		s.killParent()
+		until(t, 10*time.Second, func() string {
+			for _, pid := range old {
+				if statusOf(pid, "State") != "" {
+					return fmt.Sprintf("process %d of the dead parent's goes on", pid)
+				}
+			}
+			return ""
+		})
+	}
+	check(t, l)
+	s.stop()
+}
+
+// TestAnchorUpgrades: with another program the anchor becomes one of that, and keeps its
+// pid, the sockets and the service.
+func TestAnchorUpgrades(t *testing.T) {
+	s := startService(t, 2)
+	l := s.load(50)
+	for range 3 {
+		s.replace(func(tmp string) error { return copyFile(s.bin, tmp) })
+		s.upgrade()
+		until(t, 10*time.Second, func() string {
+			now, err := os.Stat(fmt.Sprintf("/proc/%d/exe", s.pid))
+			file, ferr := os.Stat(s.bin)
+			if err != nil || ferr != nil || !os.SameFile(now, file) {
+				return fmt.Sprintf("the anchor executes another file than %s (%v, %v)", s.bin, err, ferr)
+			}
+			return ""
+		})
+		s.killParent()
+	}
+	check(t, l)
+	s.stop()
+}
