@@ -93,6 +93,9 @@ func TestUnits(t *testing.T) {
 				if got := s.show("Result"); got != "success" {
 					t.Errorf("after the stop Result is %s", got)
 				}
+				if j := m.Journal(unit); strings.Contains(j, "reception only permitted") || strings.Contains(j, "not our child") {
+					t.Errorf("systemd complains: %s", j)
+				}
 			})
 		})
 	}
