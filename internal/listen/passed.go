@@ -144,7 +144,7 @@ func (p Passed) Env() []string {
 func (p *Passed) Socket(s Spec) (fd int, bound bool, err error) {
 	find := func(ok func(Descriptor) bool) int { return slices.IndexFunc(*p, ok) }
 	named := func(d Descriptor) bool { return d.Name == s.Name }
-	there := func(d Descriptor) bool { return s.boundTo(d.Fd) }
+	there := func(d Descriptor) bool { return s.boundTo(d.Fd) && (!isStoreName(d.Name) || s.reachable()) }
 
 	i := find(func(d Descriptor) bool { return named(d) && there(d) })
 	if i < 0 {
@@ -165,7 +165,9 @@ func (p *Passed) Socket(s Spec) (fd int, bound bool, err error) {
 // network and address are the same, and that its supervisor has kept under s.StoreName. It
 // returns -1 if there is none.
 func (p *Passed) Stored(s Spec) (fd int) {
-	return p.claim(slices.IndexFunc(*p, func(d Descriptor) bool { return d.Name == s.StoreName() && s.Check(d.Fd) == nil }))
+	return p.claim(slices.IndexFunc(*p, func(d Descriptor) bool {
+		return d.Name == s.StoreName() && s.Check(d.Fd) == nil && s.reachable()
+	}))
 }
 
 // File claims the descriptor of that name, whatever it is, and returns it, or -1 if

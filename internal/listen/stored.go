@@ -4,6 +4,8 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 )
 
@@ -24,4 +26,15 @@ func CheckStored(name string) error {
 		return errors.New("a name of 1 to 255 printable characters and no ':' is needed")
 	}
 	return nil
+}
+
+// reachable reports whether there is still a file at the address of a unix socket:
+// systemd keeps the socket, and makes its directory anew (RuntimeDirectory=,
+// systemd.exec(5)). Nobody could come to it any more.
+func (s Spec) reachable() bool {
+	if !strings.HasPrefix(s.Network, "unix") || !filepath.IsAbs(s.Addr) {
+		return true
+	}
+	st, err := os.Lstat(s.Addr)
+	return err == nil && st.Mode()&os.ModeSocket != 0
 }
