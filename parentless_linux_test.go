@@ -116,3 +116,19 @@ func TestAnchorUpgrades(t *testing.T) {
 	check(t, l)
 	s.stop()
 }
+
+// TestAdoptedStatus: the parent learns from the anchor how workers have ended that are not
+// its children, also where the kernel does not tell. (One that ends at once is still the old
+// parent's child, and nobody knows: that may be slot 1's, which is the first to be replaced.)
+func TestAdoptedStatus(t *testing.T) {
+	s := startService(t, 2, "TEST_NO_KERNEL_INFO=1", "TEST_COMMAND="+program(t, "static"), "TEST_READY=http:/")
+	for i := range 3 {
+		from := s.mark()
+		s.upgrade()
+		line, err := s.waitFrom(from, has(`msg="worker exited"`, "worker=web/2 ", fmt.Sprintf("generation=%d ", i+1)))
+		if err != nil || !strings.Contains(line, "exit status 0") {
+			t.Errorf("%v: %s", err, line)
+		}
+	}
+	s.stop()
+}
