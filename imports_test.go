@@ -35,7 +35,7 @@ func TestImports(t *testing.T) {
 		"draintest/procs":       "",
 		"internal/compare":      "drain draintest draintest/load internal/demo signals upgrader",
 		"internal/anchor":       "internal/anchor/early internal/launch internal/listen internal/sdnotify signals",
-		"upgrader":              "internal/fault internal/launch internal/listen internal/moving internal/sdnotify internal/wire",
+		"upgrader":              "internal/anchor internal/fault internal/launch internal/listen internal/moving internal/sdnotify internal/wire",
 		"workerset":             "drain internal/cgroup internal/launch internal/lifecycle internal/listen internal/router internal/sdnotify internal/wire message",
 		"worker":                "drain internal/listen internal/moving internal/sdnotify internal/wire message signals",
 		"internal/demo":         "worker",

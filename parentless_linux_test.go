@@ -116,3 +116,68 @@ func TestAnchorUpgrades(t *testing.T) {
 	check(t, l)
 	s.stop()
 }
+
+// TestAdoptedStatus: the parent learns from the anchor how workers have ended that are not
+// its children, also where the kernel does not tell. (One that ends at once is still the old
+// parent's child, and nobody knows: that may be slot 1's, which is the first to be replaced.)
+func TestAdoptedStatus(t *testing.T) {
+	s := startService(t, 2, "TEST_NO_KERNEL_INFO=1", "TEST_COMMAND="+program(t, "static"), "TEST_READY=http:/")
+	for i := range 3 {
+		from := s.mark()
+		s.upgrade()
+		line, err := s.waitFrom(from, has(`msg="worker exited"`, "worker=web/2 ", fmt.Sprintf("generation=%d ", i+1)))
+		if err != nil || !strings.Contains(line, "exit status 0") {
+			t.Errorf("%v: %s", err, line)
+		}
+	}
+	s.stop()
+}
+
+// TestSoloAnchored: a program without workers has an anchor by one call.
+func TestSoloAnchored(t *testing.T) {
+	s := startSolo(t, "tcp://127.0.0.1:0", "TEST_ANCHOR=1")
+	s.ended = true // it ends with its anchor
+	anchor := s.cmd.Process.Pid
+	l := s.loadOf(50, map[load.Kind]int{load.New: 2})
+	for range 3 {
+		from, old := s.mark(), s.parent()
+		if err := syscall.Kill(anchor, syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.waitFrom(from, has("msg=upgraded err=<nil>")); err != nil {
+			t.Fatal(err)
+		}
+		if now := s.parent(); now == old || now == anchor {
+			t.Errorf("process %d serves, before it was %d; the anchor is %d", now, old, anchor)
+		}
+	}
+	check(t, l)
+	from := s.mark()
+	if err := syscall.Kill(s.parent(), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.waitFrom(from, has("msg=started")); err != nil {
+		t.Fatal(err)
+	}
+	until(t, 10*time.Second, func() string {
+		c, err := net.Dial("tcp", s.addr) // on the same port
+		if err != nil {
+			return err.Error()
+		}
+		c.Close()
+		return ""
+	})
+	until(t, 10*time.Second, func() string { // it acts on signals when it decides
+		if b, err := os.ReadFile(s.pidFile); err != nil || len(b) == 0 {
+			return "no PID file"
+		}
+		if err := syscall.Kill(readPid(t, s.pidFile), 0); err != nil {
+			return "the PID file is the dead one's"
+		}
+		return ""
+	})
+	if err := syscall.Kill(anchor, syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	s.awaitExit(0)
+}

@@ -26,6 +26,7 @@ import (
 	"github.com/handover-go/handover/draintest/load"
 	"github.com/handover-go/handover/draintest/procs"
 	"github.com/handover-go/handover/internal/demo"
+	"github.com/handover-go/handover/internal/launch"
 	"github.com/handover-go/handover/worker"
 	"github.com/handover-go/handover/workerset"
 )
@@ -62,6 +63,7 @@ func serviceMain() {
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	slog.SetDefault(log)
 	onSteps()
+	launch.NoKernelInfo = os.Getenv("TEST_NO_KERNEL_INFO") != ""
 	// As long as there is that file, whoever starts is of the first version.
 	if _, err := os.Stat(os.Getenv("TEST_FORMER")); err == nil {
 		handover.BeFormer()

@@ -29,6 +29,11 @@ const soloName = "solo"
 func init() { mains[soloName] = soloMain }
 
 func soloMain() {
+	if os.Getenv("TEST_ANCHOR") != "" {
+		if err := upgrader.Anchor("solo"); err != nil {
+			panic(err)
+		}
+	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	slog.SetDefault(log)
 	up, err := upgrader.New(upgrader.Config{PIDFile: os.Getenv("TEST_PIDFILE"), Logger: quiet()})

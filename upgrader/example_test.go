@@ -16,8 +16,11 @@ import (
 )
 
 // One process, without workers: kill -HUP changes its binary, and no client
-// notices.
+// notices. Anchor keeps the pid where nothing else does.
 func Example() {
+	if err := upgrader.Anchor("shop"); err != nil {
+		log.Print(err) // it goes on without
+	}
 	up, err := upgrader.New(upgrader.Config{PIDFile: "/run/shop.pid"})
 	if err != nil {
 		log.Fatal(err)

@@ -21,6 +21,8 @@
 // A first process takes the sockets that systemd has bound, if there are any
 // (LISTEN_FDS, sd_listen_fds_with_names(3)): see Open.
 //
+// In a terminal or a container call Anchor first in main: it keeps the pid.
+//
 // The package knows nothing about workers. A parent that has some hands them on
 // through Config.Yield and gets its predecessor's from Ready.
 package upgrader

@@ -41,6 +41,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/handover-go/handover/internal/launch"
 	"github.com/handover-go/handover/internal/listen"
 	"github.com/handover-go/handover/internal/sdnotify"
 )
@@ -69,6 +70,7 @@ func Receive() {
 	if os.Getenv("WATCHDOG_USEC") != "" {
 		os.Setenv("WATCHDOG_PID", self) // the anchor has passed on what is meant for it
 	}
+	launch.Elsewhere = ask
 	_ = sdnotify.Send(varFormat + "=" + format) // if it fails, the anchor stays as it is
 }
 

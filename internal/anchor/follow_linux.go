@@ -36,6 +36,7 @@ func (a *anchor) take(n *note) {
 	default:
 		a.log.Warn("MAINPID from a process that is not the parent: ignored", "from", n.Pid, "pid", n.mainPid)
 	}
+	a.answer(n)
 	if formats, ok := n.Get(varFormat); ok && reads(formats) && descendant(n.Pid) {
 		a.able = n.Pid
 	}

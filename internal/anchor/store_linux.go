@@ -2,6 +2,7 @@ package anchor
 
 import (
 	"slices"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -33,6 +34,21 @@ func (a *anchor) act(n *note) {
 		}
 	case n.Says("FDSTOREREMOVE", "1") && named:
 		a.store.drop(name)
+	}
+}
+
+// answer says how a child has ended, to whoever of the service asks.
+func (a *anchor) answer(n *note) {
+	v, ok := n.Get(varStatus)
+	if !ok || !descendant(n.Pid) {
+		return
+	}
+	pid, _ := strconv.Atoi(v)
+	for _, fd := range n.Take() {
+		if ws, ok := a.statuses.m[pid]; ok {
+			_, _ = unix.Write(fd, strconv.AppendUint(nil, uint64(ws), 10)) // there is room in a pipe
+		}
+		unix.Close(fd)
 	}
 }
 

@@ -11,6 +11,7 @@ package launch
 import (
 	"errors"
 	"fmt"
+	"syscall"
 )
 
 // Self is the executable that runs in this process, also when its file has been
@@ -20,6 +21,13 @@ const Self = "/proc/self/exe"
 
 // ErrUnsupported is returned where processes can't be followed by descriptor.
 var ErrUnsupported = errors.New("starting workers and upgrading need Linux 5.15 or later; run the program as one process here")
+
+// Elsewhere, if set, is asked how a process has ended that is not this one's child, if the
+// kernel does not tell: who reaps it may. It is set before any process is followed.
+var Elsewhere func(pid int) (status syscall.WaitStatus, ok bool)
+
+// NoKernelInfo is for tests: the kernel is one that does not tell (before Linux 6.15).
+var NoKernelInfo bool
 
 // Spec is a process to start.
 type Spec struct {

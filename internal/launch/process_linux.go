@@ -236,10 +236,30 @@ func shows(pidfd int, event int16) bool {
 // Tests change it.
 var reapTime = 50 * time.Millisecond
 
-// exitInfo asks the kernel for the status of somebody else's child. Since Linux
-// 6.15 it keeps the status for those who hold a pidfd (PIDFD_GET_INFO), from the
-// moment at which the process has been reaped.
+// exitInfo finds out the status of somebody else's child: from the kernel, or else from
+// whoever reaps it.
 func (p *Process) exitInfo() Status {
+	st := p.kernelInfo()
+	if st.Known || Elsewhere == nil {
+		return st
+	}
+	// Whoever was its parent may be about to end, so that another one has it then.
+	for limit := time.Now().Add(reapTime); ; time.Sleep(reapTime / 10) {
+		if ws, ok := Elsewhere(p.Pid); ok {
+			return StatusOf(ws)
+		}
+		if time.Now().After(limit) {
+			return unknown
+		}
+	}
+}
+
+// kernelInfo asks the kernel. Since Linux 6.15 it keeps the status for those who hold a pidfd (PIDFD_GET_INFO), from the
+// moment at which the process has been reaped.
+func (p *Process) kernelInfo() Status {
+	if NoKernelInfo {
+		return unknown
+	}
 	var st Status
 	var err error
 	ask := func(fd int) { st, err = exitInfo(fd) }

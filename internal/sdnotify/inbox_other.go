@@ -15,6 +15,9 @@ var (
 	errNoInbox     = errors.New("notifications are received on Linux only")
 )
 
+// MaxNote is the longest notification elsewhere.
+const MaxNote = 4096
+
 // Inbox receives nothing here.
 type Inbox struct{}
 
@@ -27,4 +30,5 @@ func (in *Inbox) Halt()                                 {}
 func (in *Inbox) Unhalt()                               {}
 func (in *Inbox) SyscallConn() (syscall.RawConn, error) { return nil, errNoInbox }
 func (in *Inbox) Close() error                          { return nil }
+func (n *Note) Take() []int                             { return nil }
 func (n Note) Done()                                    {}
