@@ -43,7 +43,6 @@ type parent struct {
 	atOnce atomic.Int32    // the signal that asked to stop at once
 
 	decides atomic.Bool // since the commit
-	stops   atomic.Bool // the set was told to stop
 
 	supervisor *supervisor
 }

@@ -76,9 +76,8 @@ func (p *parent) stopSet() {
 		p.set.Abandon()
 		return
 	}
-	p.stops.Store(true)
 	p.set.Stop()
-	p.supervisor.look()
+	p.supervisor.stop()
 }
 
 func (p *parent) resume() {

@@ -15,7 +15,9 @@ type supervisor struct {
 	talk  conversation
 	gives atomic.Bool   // this process yields to another
 	news  chan struct{} // cap 1: there may be something to say
+	stops chan struct{} // closed when the service stops: that can't wait
 	quit  chan struct{}
+	once  sync.Once // of stop
 	ended sync.WaitGroup
 	mute  bool // the last note could not be sent
 }
@@ -27,7 +29,7 @@ func newSupervisor(p *parent) (*supervisor, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &supervisor{p: p, talk: conversation{watchdog: watchdog}, news: make(chan struct{}, 1), quit: make(chan struct{})}, nil
+	return &supervisor{p: p, talk: conversation{watchdog: watchdog}, news: make(chan struct{}, 1), stops: make(chan struct{}), quit: make(chan struct{})}, nil
 }
 
 // begin talks until end. Only the main process may (NotifyAccess=main): the first one of
@@ -46,10 +48,28 @@ func (s *supervisor) look() {
 	}
 }
 
-// end stops talking.
+// stop says that the service stops. It does not wait.
+func (s *supervisor) stop() {
+	s.once.Do(func() { close(s.stops) })
+	s.look()
+}
+
+// end stops talking, but for what has not been said yet of a stop that was quick.
 func (s *supervisor) end() {
 	close(s.quit)
 	s.ended.Wait()
+	if sdnotify.Enabled() && s.stopping() && !s.gives.Load() && !s.talk.stopping {
+		s.send([]string{"STOPPING=1"})
+	}
+}
+
+func (s *supervisor) stopping() bool {
+	select {
+	case <-s.stops:
+		return true
+	default:
+		return false
+	}
 }
 
 func (s *supervisor) run() {
@@ -77,6 +97,7 @@ func (s *supervisor) pause() {
 	defer timer.Stop()
 	select {
 	case <-timer.C:
+	case <-s.stops:
 	case <-s.quit:
 	}
 }
@@ -101,7 +122,7 @@ func (s *supervisor) view() (v view) {
 	v.decides, v.gives = s.p.decides.Load(), s.gives.Load()
 	v.Status, err = s.p.set.Status(ctx)
 	v.answers = err == nil
-	v.Stopping = v.Stopping || s.p.stops.Load()
+	v.Stopping = v.Stopping || s.stopping()
 	v.last, v.upgrading = s.p.upgrades.outcome()
 	return v
 }

@@ -60,13 +60,13 @@ func (c *conversation) say(v view, now time.Time) (notes []string, again time.Du
 		notes = append(notes, "WATCHDOG=1")
 		c.lived = now
 	}
-	if !v.answers || v.gives {
-		return notes, min(again, more/4)
-	}
-	if v.Stopping && !c.stopping {
+	if v.Stopping && !v.gives && !c.stopping {
 		notes = append(notes, "STOPPING=1")
 		c.stopping = true
 		c.extended = time.Time{} // another time limit runs now
+	}
+	if !v.answers || v.gives {
+		return notes, min(again, more/4)
 	}
 	// Each of these comes to an end by a time limit of its own, so that more time is
 	// not for ever.

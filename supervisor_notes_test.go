@@ -106,6 +106,16 @@ func TestSupervisorTalk(t *testing.T) {
 			t.Errorf("step %d: %q, again in %v, want %q and %v", i, got, again, step.want, step.again)
 		}
 	}
+	// That it stops is said even if nothing else is known any more.
+	late := conversation{}
+	ended := view{Status: workerset.Status{Stopping: true}}
+	if got, _ := late.say(ended, now); !slices.Equal(got, []string{"STOPPING=1"}) {
+		t.Errorf("%q", got)
+	}
+	ended.gives = true
+	if got, _ := (&conversation{}).say(ended, now); len(got) > 0 {
+		t.Errorf("another one decides, and it says %q", got)
+	}
 	// Without a watchdog nobody looks while nothing happens.
 	quiet := conversation{}
 	if got, again := quiet.say(serves, now); !slices.Equal(got, []string{text}) || again < time.Hour {
