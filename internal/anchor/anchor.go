@@ -15,8 +15,8 @@
 // wait until the parent has said READY=1. A stop that was sent to a parent which
 // then names its successor is sent to that one, too: parents do not pass stops on.
 //
-// Once the parent is dead, what it left drains by itself, and INT or TERM, if it
-// is not the first, kills that. The HUP of a terminal that has closed is a TERM,
+// Once the parent is dead and none takes its place, what it left drains by itself, and INT
+// or TERM, if it is not the first, kills that. The HUP of a terminal that has closed is a TERM,
 // once, and nothing when HUP was ignored at the start (nohup(1)). TSTP stops
 // parent and anchor until the anchor is continued. Other signals do to the anchor
 // what they do to any process.
@@ -30,7 +30,8 @@
 // # Sockets
 //
 // What systemd, or whoever started the anchor, has passed in LISTEN_FDS goes to the
-// parent with the same numbers. The anchor keeps no copy.
+// parent with the same numbers. The anchor keeps no copy. What the parent gives it to keep
+// (FDSTORE=1), it passes to one that it starts because that one has died.
 package anchor
 
 import (
