@@ -28,8 +28,8 @@ func init() {
 
 // halfLine speaks by hand: a message to the parent, with half a line after it, and the
 // other half when it gets SIGUSR1. Then it answers all questions for its mail but the
-// first so many, says that it still waits for the result, and prints why that is not good.
-// It may send a file before all that.
+// first so many, says that it waits for the result of one that nobody knows, and prints
+// what becomes of that. It may send a file before all that.
 func halfLine(c channel, lost int, file bool) {
 	usr := make(chan os.Signal, 1)
 	signal.Notify(usr, syscall.SIGUSR1)
@@ -54,11 +54,11 @@ func halfLine(c channel, lost int, file bool) {
 		case m.Cmd == wire.CmdDrain:
 			os.Exit(0)
 		case m.Cmd == wire.CmdSent && m.Why != "":
-			fmt.Println("1 is", m.Why)
+			fmt.Println(m.N, "is", m.Why)
 		case m.Cmd == wire.CmdWho && m.Mail && lost > 0:
 			lost--
 		case m.Cmd == wire.CmdWho && m.Mail:
-			c.say(fmt.Sprintf(`{"cmd":"NODE_HANDOVER_MAIL","n":%d,"sent":[1]}`+"\n"+s, m.N))
+			c.say(fmt.Sprintf(`{"cmd":"NODE_HANDOVER_MAIL","n":%d,"sent":[9]}`+"\n"+s, m.N))
 		}
 	}
 }
@@ -109,7 +109,7 @@ func TestMessagesHalfRead(t *testing.T) {
 	for _, what := range []string{"half a line before its mail", "half a line before a file"} {
 		h := halfRead(t, what)
 		h.set.Resume()
-		h.waitLine("1 is lost")
+		h.waitLine("9 is lost")
 		if log := h.log.String(); !strings.Contains(log, "half a line") || strings.Contains(log, "garbage") {
 			t.Errorf("%s: it was read, or is taken for its fault", what)
 		}
@@ -126,7 +126,7 @@ func TestMessagesMailLost(t *testing.T) {
 	next := h.trial(func(c *workerset.Config) { talking(c, 1, h.notesFile); c.Generation = 2 })
 	next.set.Hold()
 	h.handOver(next)
-	h.waitLine("1 is lost")
+	h.waitLine("9 is lost")
 	next.set.Release()
 }
 
