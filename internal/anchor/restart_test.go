@@ -15,7 +15,7 @@ func TestBackoff(t *testing.T) {
 			t.Errorf("wait %d: %v, want %v ms", i, got, want)
 		}
 	}
-	b.failed = 1 << 40
+	b.failed = 1 << 30
 	if got := b.next(0); got != maxWait {
 		t.Errorf("after many: %v", got)
 	}

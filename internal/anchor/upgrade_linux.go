@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,7 +19,6 @@ import (
 	"github.com/handover-go/handover/internal/launch"
 	"github.com/handover-go/handover/internal/listen"
 	"github.com/handover-go/handover/internal/sdnotify"
-	"github.com/handover-go/handover/signals"
 )
 
 // This file is how an anchor becomes one of another program: it executes it in this
@@ -54,7 +54,7 @@ var encode = func(s state) string {
 // outdated reports whether the parent runs another program than the anchor, that can be
 // the anchor, too. The one before it has to be gone: it could go on instead.
 func (a *anchor) outdated() bool {
-	if a.dead || !a.ready || a.able != a.main.Pid || a.tried == a.main.Pid {
+	if strings.HasPrefix(runtime.GOARCH, "mips") || a.dead || !a.ready || a.able != a.main.Pid || a.tried == a.main.Pid {
 		return false
 	}
 	if a.prev != nil {
@@ -78,13 +78,10 @@ func (a *anchor) upgrade() {
 	a.log.Info("the anchor becomes one of the parent's program", "pid", os.Getpid())
 	a.inbox.halt(func(n note) { a.take(&n); n.Done() })
 	// Handlers do not outlive execve(2). See package early for what that means.
-	for _, sig := range a.signals.caught {
-		signal.Ignore(sig)
-	}
+	undo := ignore(a.signals.caught)
 	a.signals.drain(a) // what had arrived
 	err := a.become()
-	a.signals.stop()
-	a.signals = catchSignals(signals.StopsOutput())
+	undo()
 	a.inbox.resume(a.log)
 	a.log.Error("the anchor goes on with its own program", "error", err)
 }
