@@ -90,7 +90,8 @@ func (d dockerfile) build(t *testing.T) string {
 type container struct {
 	*site
 	*started
-	box box
+	box        box
+	namespaces []*os.File // that it is in
 }
 
 // start runs the image, with other arguments than its own if there are some, as a
@@ -132,16 +133,39 @@ func (d dockerfile) start(t *testing.T, args []string, change func(*box)) *conta
 	cmd.Env = []string{envBox + "=" + string(text)}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS}
 	c.started = begin(t, cmd, c.log)
+	// They stay its own, and /proc does not show them in the moment in which PID 1
+	// executes another program.
+	for _, name := range namespaces {
+		until(t, "its namespace is seen", func() bool {
+			f, err := os.Open(fmt.Sprintf("/proc/%d/ns/%s", cmd.Process.Pid, name))
+			if err == nil {
+				c.namespaces = append(c.namespaces, f)
+				t.Cleanup(func() { f.Close() })
+			}
+			select {
+			case <-c.exited: // there is nothing to see any more
+				return true
+			default:
+				return err == nil
+			}
+		})
+	}
 	c.ask = func(args ...string) *exec.Cmd { return c.exec(append([]string{d.path}, args...)...) }
 	return c
 }
 
+// namespaces are what a container is in alone, in the order of nsenter's options in exec.
+var namespaces = []string{"mnt", "pid", "ipc", "uts"}
+
 // exec runs a command in the container, as 'docker exec', a HEALTHCHECK and a probe do.
 func (c *container) exec(args ...string) *exec.Cmd {
 	id := fmt.Sprint(c.box.UID)
-	cmd := exec.Command("nsenter", append([]string{"--target", fmt.Sprint(c.cmd.Process.Pid),
-		"--mount", "--pid", "--ipc", "--uts", "--setuid", id, "--setgid", id, "--"}, args...)...)
-	cmd.Env = c.box.Env
+	enter := []string{"--setuid", id, "--setgid", id}
+	for i, option := range []string{"--mount", "--pid", "--ipc", "--uts"} {
+		enter = append(enter, fmt.Sprintf("%s=/proc/self/fd/%d", option, 3+i))
+	}
+	cmd := exec.Command("nsenter", append(append(enter, "--"), args...)...)
+	cmd.Env, cmd.ExtraFiles = c.box.Env, c.namespaces
 	return cmd
 }
 
