@@ -47,6 +47,8 @@ func TestResume(t *testing.T) {
 	if w := h.exited(pids[1]); w.Cause != "retire" || w.Exit != "exit status 0" {
 		t.Errorf("%+v", w)
 	}
+	// Both are gone before their replacements begin.
+	h.waitStatus(func(g workerset.GroupStatus) bool { return g.Restarts == 2 && len(g.Workers) == 2 })
 	h.oneForOne(2, 2, 0)
 	// Again and again, with nothing lost.
 	for range 20 {
