@@ -23,6 +23,8 @@ type Process struct {
 
 	pidfd *os.File // readable when the process has ended (pidfd_open(2))
 	child bool
+	// reaped is how long its parent may take to reap it, if that is more than reapTime.
+	reaped time.Duration
 
 	once   sync.Once
 	status Status
@@ -66,7 +68,7 @@ func Start(spec Spec) (*Process, error) {
 	p := &Process{child: true, done: make(chan struct{})}
 	var err error
 	if spec.Sibling {
-		p.child = false
+		p.child, p.reaped = false, siblingReapTime
 		attr.Sys.Cloneflags = unix.CLONE_PARENT
 		p.Pid, err = syscall.ForkExec(spec.Path, args, attr)
 	}
@@ -236,6 +238,10 @@ func shows(pidfd int, event int16) bool {
 // Tests change it.
 var reapTime = 50 * time.Millisecond
 
+// siblingReapTime is that of a process that this one has started for its own parent:
+// nothing but the report of its failure waits for it.
+const siblingReapTime = 2 * time.Second
+
 // exitInfo finds out the status of somebody else's child: from the kernel, or else from
 // whoever reaps it.
 func (p *Process) exitInfo() Status {
@@ -267,7 +273,7 @@ func (p *Process) kernelInfo() Status {
 	if cerr != nil || st.Known || err != nil && err != unix.ESRCH { // it is being reaped
 		return st
 	}
-	_ = p.pidfd.SetReadDeadline(time.Now().Add(reapTime))
+	_ = p.pidfd.SetReadDeadline(time.Now().Add(max(reapTime, p.reaped)))
 	if p.await(unix.POLLHUP) {
 		_ = control(p.pidfd, ask)
 	}
