@@ -142,7 +142,7 @@ func (u *Upgrader) spawn(files []*os.File, env []string) (_ process, err error) 
 	fds[first+1], fds[first+2] = u.Stdio()
 
 	env = slices.DeleteFunc(env, func(kv string) bool {
-		return strings.HasPrefix(kv, envAttempt+"=") || strings.HasPrefix(kv, "PWD=") || passWatchdog(kv)
+		return strings.HasPrefix(kv, envAttempt+"=") || strings.HasPrefix(kv, "PWD=") || namesUs(kv)
 	})
 	env = append(env, envAttempt+"="+a.mark, "PWD="+a.dir, fmt.Sprintf("%s=%d", envSuccession, first))
 	title := u.cfg.Title

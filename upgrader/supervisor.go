@@ -49,9 +49,10 @@ func (u *Upgrader) namesItself() {
 
 func mainPid(pid int) []string { return []string{fmt.Sprintf("MAINPID=%d", pid), "READY=1"} }
 
-// passWatchdog is what a new process is to find of the supervisor's wish for signs of
-// life: it is for the service's main process, whatever its pid.
-func passWatchdog(kv string) (drop bool) {
+// namesUs reports whether an entry of the environment says that the supervisor wants signs
+// of life of this process. A new one does without it: they are the main process's to give,
+// whatever its pid.
+func namesUs(kv string) bool {
 	return kv == fmt.Sprintf("%s=%d", sdnotify.EnvWatchdogPid, os.Getpid())
 }
 

@@ -260,8 +260,8 @@ func (p *Process) exitInfo() Status {
 	}
 }
 
-// kernelInfo asks the kernel. Since Linux 6.15 it keeps the status for those who hold a pidfd (PIDFD_GET_INFO), from the
-// moment at which the process has been reaped.
+// kernelInfo asks the kernel. Since Linux 6.15 it keeps the status for those who hold a
+// pidfd (PIDFD_GET_INFO), from the moment at which the process has been reaped.
 func (p *Process) kernelInfo() Status {
 	if NoKernelInfo {
 		return unknown

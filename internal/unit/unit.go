@@ -26,9 +26,9 @@ type Service struct {
 	Writes  []string // directories that it writes to, beside its own in /run and /var/lib
 	Reads   []string // paths that it has to see, among them the programs'
 
-	// StartTime, StopTime and ReloadTime are how long these take at most, of which the
-	// service says more when it knows more. Watchdog is within which time it has to say
-	// that it lives; 0: it need not.
+	// StartTime and StopTime are how long a start and a stop may take; the service asks for
+	// more when it needs that. Watchdog is within which time it has to say that it lives;
+	// 0: it need not.
 	StartTime, StopTime time.Duration
 	Watchdog            time.Duration
 }
@@ -65,12 +65,11 @@ func (t *text) section(name string) {
 }
 
 func (t *text) set(name, value string)            { fmt.Fprintf(t, "%s=%s\n", name, value) }
-func (t *text) yes(names ...string)               { t.each("yes", names...) }
 func (t *text) comment(line string)               { fmt.Fprintf(t, "# %s\n", line) }
 func (t *text) seconds(n string, d time.Duration) { t.set(n, span(d)) }
-func (t *text) each(value string, names ...string) {
+func (t *text) yes(names ...string) {
 	for _, n := range names {
-		t.set(n, value)
+		t.set(n, "yes")
 	}
 }
 
