@@ -270,7 +270,15 @@ func (s *site) upgrades() {
 		}
 	}
 	check(s.t, l)
+	s.settles()
 	replace(s.t, s.bin, good, 0o755)
+}
+
+// settles waits until the anchor is one of the parent's program: what reaches it in the
+// moment of its exec can be lost, or end it (docs/decisions.md).
+func (s *site) settles() {
+	s.t.Helper()
+	contains(s.t, s.log, fmt.Sprintf("is one of the parent's program\" pid=%d parent=%d\n", s.status().Anchor, s.status().Pid))
 }
 
 // hup waits until the signal that send sends has led to another generation.
@@ -282,6 +290,7 @@ func (s *site) hup(send func()) {
 	if st := s.status(); st.Anchor != before.Anchor {
 		s.t.Errorf("anchor %d, then %d", before.Anchor, st.Anchor)
 	}
+	s.settles()
 }
 
 // needs skips a test where a program is missing.

@@ -223,6 +223,7 @@ func TestTmux(t *testing.T) {
 	if out, code := s.handover("upgrade"); code != 0 {
 		t.Errorf("upgrade: exit code %d\n%s", code, out)
 	}
+	s.settles()
 
 	l := s.load()
 	ctx := t.Context()
