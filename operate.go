@@ -60,7 +60,14 @@ func (p *parent) answer() {
 }
 
 // Upgrade is what a watcher asks for.
-func (p *parent) Upgrade(w *control.Watcher) { p.upgrades.want(ask{watcher: w}) }
+func (p *parent) Upgrade(w *control.Watcher, wait control.Wait) {
+	p.upgrades.want(ask{watcher: w, wait: wait})
+}
+
+// Rollback is the way back, because somebody has asked for it.
+func (p *parent) Rollback(w *control.Watcher, wait control.Wait) {
+	p.upgrades.want(ask{watcher: w, wait: wait, back: &back{Reason: "somebody has asked for it"}})
+}
 
 // Status says how the service is.
 func (p *parent) Status(ctx context.Context) (control.Status, error) {
@@ -78,6 +85,7 @@ func (p *parent) Status(ctx context.Context) (control.Status, error) {
 		st.Anchor = pid
 	}
 	st.Upgrade, st.Upgrading = p.upgrades.outcome()
+	st.Previous = p.upgrades.wayBack()
 	return st, nil
 }
 
@@ -94,6 +102,7 @@ func (p *parent) Ready(ctx context.Context) (ready bool, why string) {
 func (p *parent) observe(c workerset.Change) {
 	p.supervisor.look()
 	w := c.Worker
+	p.probation.saw(w)
 	name := fmt.Sprintf("worker %s/%d", w.Group, w.Slot)
 	switch {
 	case w.State == "serving" && !w.Stale:
@@ -111,7 +120,13 @@ type parentState struct {
 	Version int              `json:"v"`
 	Set     json.RawMessage  `json:"set"`
 	Upgrade *control.Outcome `json:"upgrade,omitempty"`
+	// Previous is the generation that can be gone back to. Its binary is a file of that
+	// name, and this process's own if there is none.
+	Previous *recipe `json:"previous,omitempty"`
 }
+
+// filePrevious is the name of that file.
+const filePrevious = "previous"
 
 // sort parts what a predecessor has left into the workers and the rest, which it
 // takes in.
@@ -122,13 +137,18 @@ func (p *parent) sort(l upgrader.Legacy) workerset.Estate {
 		e.State = st.Set // else it is all of the state, as in the first version
 		p.upgrades.last = st.Upgrade
 	}
+	var exe *os.File
 	for _, f := range l.Files {
-		if strings.HasPrefix(f.Name, "watch:") {
+		switch {
+		case strings.HasPrefix(f.Name, "watch:"):
 			p.upgrades.take(f.Name, f.File)
-		} else {
+		case f.Name == filePrevious:
+			exe = f.File
+		default:
 			e.Files[f.Name] = f.File
 		}
 	}
+	p.upgrades.canGoBack(st.Previous, exe)
 	return e
 }
 
