@@ -198,13 +198,21 @@ func failure(err error) control.Event {
 	return ev
 }
 
-// step tells those who watch the upgrade that is under way.
+// step tells those who watch the upgrade that is under way. The way back is also what
+// becomes of the upgrade before it.
 func (u *upgrades) step(text string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	ev := control.Event{Generation: u.p.up.Generation() + 1, Text: text}
 	for _, a := range u.current {
 		if a.watcher != nil {
-			a.watcher.Tell(control.Event{Generation: u.p.up.Generation() + 1, Text: text})
+			a.watcher.Tell(ev)
+		}
+		if a.back == nil {
+			continue
+		}
+		for _, w := range u.watches {
+			w.watcher.Tell(ev)
 		}
 	}
 }
