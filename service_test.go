@@ -70,6 +70,7 @@ func serviceMain() {
 	}
 	workers, _ := strconv.Atoi(os.Getenv("TEST_WORKERS"))
 	timeout, _ := time.ParseDuration(os.Getenv("TEST_UPGRADE_TIMEOUT"))
+	probation, _ := time.ParseDuration(os.Getenv("TEST_PROBATION"))
 	delay, _ := time.ParseDuration(os.Getenv("TEST_STOP_DELAY"))
 	listen := []string{"http=tcp://127.0.0.1:0"}
 	if l := os.Getenv("TEST_LISTEN"); l != "" {
@@ -104,6 +105,8 @@ func serviceMain() {
 		PIDFile:        os.Getenv("TEST_PIDFILE"),
 		Control:        os.Getenv("TEST_CONTROL"),
 		UpgradeTimeout: timeout,
+		Probation:      probation,
+		Health:         os.Getenv("TEST_HEALTH"),
 		StopDelay:      delay,
 		Logger:         log,
 		Started: func(i handover.Info) {
@@ -115,6 +118,9 @@ func serviceMain() {
 	handover.Main(cfg, testApp)
 }
 
+// releases is what is wrong with this release of the service, where there are several.
+var releases = func() worker.App { return nil }
+
 // testApp is the built-in app, or one that does not come up.
 func testApp(ctx context.Context, w *worker.Worker) error {
 	if gate := os.Getenv("TEST_GATE"); gate != "" {
@@ -123,6 +129,9 @@ func testApp(ctx context.Context, w *worker.Worker) error {
 			return err
 		}
 		f.Close()
+	}
+	if app := releases(); app != nil {
+		return app(ctx, w)
 	}
 	switch os.Getenv("TEST_APP") {
 	case "plain":
