@@ -45,12 +45,15 @@ func releaseOf(pid int) string {
 	return string(name)
 }
 
-func init() { releases = releaseApp }
+func init() {
+	releases = releaseApp
+	lessSockets = func() bool { return strings.Contains(releaseOf(0), "one socket less") }
+}
 
 // releaseApp is what is wrong with a release.
 func releaseApp() worker.App {
 	switch releaseOf(0) {
-	case "fails later":
+	case "fails later", "fails later, one socket less":
 		return func(ctx context.Context, w *worker.Worker) error {
 			time.AfterFunc(300*time.Millisecond, func() { w.Fail(errors.New("the cache is full")) })
 			return demo.App(ctx, w)
@@ -67,6 +70,12 @@ func releaseApp() worker.App {
 		}
 	}
 	return nil
+}
+
+// addrOf is where a socket is bound.
+func (s *service) addrOf(name string) string {
+	s.t.Helper()
+	return match(s.await(has("msg=started")), name+`=tcp://([^\s,"]+)`)
 }
 
 // deploy puts a release in place of the service's file.
@@ -148,6 +157,30 @@ func TestRollback(t *testing.T) {
 			s.stop()
 		})
 	}
+}
+
+// TestRollbackSockets: a socket that the release does without stays open as long as it is on
+// probation, and its clients wait for the way back. Then it is closed.
+func TestRollbackSockets(t *testing.T) {
+	s, c := startWatched(t, "TEST_PROBATION=1s", "TEST_LISTEN=http=tcp://127.0.0.1:0,admin=tcp://127.0.0.1:0")
+	one := map[load.Kind]int{load.New: 3}
+	l, admin := s.loadAt(s.addrOf("http"), 20, one), s.loadAt(s.addrOf("admin"), 20, one)
+	s.deploy("fails later, one socket less")
+	if last, steps := told(t, c.Upgrade); last.Result != control.RolledBack {
+		t.Fatalf("%+v\n%s", last, steps)
+	}
+	answered(t, admin, "generation=3")
+	check(t, admin)
+	s.deploy("one socket less")
+	from := s.mark()
+	if last, steps := told(t, c.Upgrade); last.Result != control.Done {
+		t.Fatalf("%+v\n%s", last, steps)
+	}
+	if _, err := s.waitFrom(from, has(`msg="socket closed, it is not in this generation's configuration"`)); err != nil {
+		t.Fatal(err)
+	}
+	check(t, l)
+	s.stop()
 }
 
 // TestRollbackByHand: whoever wants to, goes back, but only once; what is on disk is

@@ -76,6 +76,9 @@ func serviceMain() {
 	if l := os.Getenv("TEST_LISTEN"); l != "" {
 		listen = strings.Split(l, ",")
 	}
+	if lessSockets() {
+		listen = listen[:1]
+	}
 	ready, err := workerset.ParseReadiness(os.Getenv("TEST_READY"))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -117,6 +120,9 @@ func serviceMain() {
 	messagesOf(&cfg)
 	handover.Main(cfg, testApp)
 }
+
+// lessSockets: the release does without the last socket.
+var lessSockets = func() bool { return false }
 
 // releases is what is wrong with this release of the service, where there are several.
 var releases = func() worker.App { return nil }
@@ -442,8 +448,14 @@ func (s *service) load(rate float64) *load.Load {
 
 func (s *service) loadOf(rate float64, clients map[load.Kind]int) *load.Load {
 	s.t.Helper()
+	return s.loadAt(s.addr, rate, clients)
+}
+
+// loadAt is loadOf another of the service's sockets.
+func (s *service) loadAt(addr string, rate float64, clients map[load.Kind]int) *load.Load {
+	s.t.Helper()
 	l, err := load.Start(s.t.Context(), load.Config{
-		Addr: s.addr, Rate: rate, WaitReady: 20 * time.Second,
+		Addr: addr, Rate: rate, WaitReady: 20 * time.Second,
 		Clients: clients, SlowMS: 100, StreamMS: 100, UploadMS: 100,
 	})
 	if err != nil {
