@@ -56,8 +56,15 @@ func TestFormat(t *testing.T) {
 		names = append(names, f.Name)
 		f.File.Close()
 	}
+	ws := newWishes(nil)
+	ws.running[&wish{Wish: control.Wish{Verb: control.Drain, Worker: "4711"}, watcher: watcher(), found: true}] = true
+	files, given := ws.give()
+	for _, f := range files {
+		names = append(names, f.Name)
+		f.File.Close()
+	}
 	golden.Check(t, "parent.jsonl", [][]byte{
-		golden.JSON(t, parentState{Version: 1, Set: json.RawMessage(estate), Upgrade: &rolling}),
+		golden.JSON(t, parentState{Version: 1, Set: json.RawMessage(estate), Upgrade: &rolling, Wishes: given}),
 		golden.JSON(t, names),
 	})
 }
@@ -67,7 +74,7 @@ func TestReadFormats(t *testing.T) {
 	lines := golden.Lines(t, "parent.jsonl")
 	former := golden.Lines(t, "parent.v1.json")[0]
 	for version, state := range map[string][]byte{
-		"first": former, "today": lines[0], "later": golden.Later(lines[0], "set", "upgrade", "result"),
+		"first": former, "today": lines[0], "later": golden.Later(lines[0], "set", "upgrade", "result", "verb", "found"),
 	} {
 		p := &parent{log: slog.New(slog.DiscardHandler)}
 		p.upgrades = newUpgrades(p)
@@ -79,10 +86,19 @@ func TestReadFormats(t *testing.T) {
 		}
 		worker, _ := watching(t)
 		l.Files = append(l.Files, upgrader.NamedFile{Name: "channel:web/1/2/4/4711", File: worker})
-		e := p.sort(l)
+		e, wishes := p.sort(l)
 		want, outcome := json.RawMessage(estate), &rolling
-		if version == "first" {
-			want, outcome = former, nil
+		rolls, wished := 2, []givenWish{{control.Wish{Verb: control.Drain, Worker: "4711"}, true}}
+		if version == "first" { // to which one who waits for a wish watches the upgrade
+			want, outcome, rolls, wished = former, nil, 3, nil
+		}
+		for f, w := range wishes {
+			watcher, err := control.ResumeWatcher(f)
+			if err != nil || !slices.Contains(wished, w) {
+				t.Fatalf("%s: %+v, %v", version, w, err)
+			}
+			p.upgrades.rolling = append(p.upgrades.rolling, watcher)
+			rolls++
 		}
 		if string(e.State) != string(want) || !reflect.DeepEqual(p.upgrades.last, outcome) {
 			t.Errorf("%s: %s\nand %+v", version, e.State, p.upgrades.last)
@@ -90,7 +106,7 @@ func TestReadFormats(t *testing.T) {
 		if len(e.Files) != 1 || e.Files["channel:web/1/2/4/4711"] == nil {
 			t.Errorf("%s: %v", version, e.Files)
 		}
-		if len(p.upgrades.rolling) != 2 || len(p.upgrades.waiting) != 1 {
+		if len(p.upgrades.rolling) != rolls || len(wishes) != len(wished) || len(p.upgrades.waiting) != 1 {
 			t.Fatalf("%s: %d watch this upgrade, %d the next", version, len(p.upgrades.rolling), len(p.upgrades.waiting))
 		}
 		e.Close()

@@ -93,43 +93,55 @@ func (p *parent) Ready(ctx context.Context) (ready bool, why string) {
 // observe tells those who watch an upgrade about the workers.
 func (p *parent) observe(c workerset.Change) {
 	p.supervisor.look()
-	w := c.Worker
+	p.stops.observe(c)
+	if text := step(c.Worker); text != "" {
+		p.upgrades.rolled(text)
+		p.wishes.tell(text)
+	}
+}
+
+// step is what somebody who waits for workers to be replaced is told of one.
+func step(w workerset.Worker) string {
 	name := fmt.Sprintf("worker %s/%d", w.Group, w.Slot)
 	switch {
 	case w.State == "serving" && !w.Stale:
-		p.upgrades.rolled(fmt.Sprintf("%s serves, pid %d", name, w.Pid))
+		return fmt.Sprintf("%s serves, pid %d", name, w.Pid)
 	case w.State == "draining" && w.Stale:
-		p.upgrades.rolled(fmt.Sprintf("%s of generation %d drains, pid %d", name, w.Generation, w.Pid))
+		return fmt.Sprintf("%s of generation %d drains, pid %d", name, w.Generation, w.Pid)
 	case w.State == "exited" && w.Cause != "" && !w.Stale:
-		p.upgrades.rolled(fmt.Sprintf("%s: %s: %s", name, w.Cause, w.Reason))
+		return fmt.Sprintf("%s: %s: %s", name, w.Cause, w.Reason)
 	}
+	return ""
 }
 
 // parentState is what travels to the next parent besides descriptors. It is
 // versioned by adding fields only.
 type parentState struct {
-	Version int              `json:"v"`
-	Set     json.RawMessage  `json:"set"`
-	Upgrade *control.Outcome `json:"upgrade,omitempty"`
+	Version int                  `json:"v"`
+	Set     json.RawMessage      `json:"set"`
+	Upgrade *control.Outcome     `json:"upgrade,omitempty"`
+	Wishes  map[string]givenWish `json:"wishes,omitempty"` // by their watchers' connections
 }
 
-// sort parts what a predecessor has left into the workers and the rest, which it
-// takes in.
-func (p *parent) sort(l upgrader.Legacy) workerset.Estate {
-	e := workerset.Estate{Files: map[string]*os.File{}, State: l.State}
+// sort parts what a predecessor has left into the workers, the wishes, by their watchers'
+// connections, and the rest, which it takes in.
+func (p *parent) sort(l upgrader.Legacy) (e workerset.Estate, wishes map[*os.File]givenWish) {
+	e, wishes = workerset.Estate{Files: map[string]*os.File{}, State: l.State}, map[*os.File]givenWish{}
 	var st parentState
 	if err := json.Unmarshal(l.State, &st); err == nil && len(st.Set) > 0 {
 		e.State = st.Set // else it is all of the state, as in the first version
 		p.upgrades.last = st.Upgrade
 	}
 	for _, f := range l.Files {
-		if strings.HasPrefix(f.Name, "watch:") {
+		if w, ok := st.Wishes[f.Name]; ok {
+			wishes[f.File] = w
+		} else if strings.HasPrefix(f.Name, "watch:") {
 			p.upgrades.take(f.Name, f.File)
 		} else {
 			e.Files[f.Name] = f.File
 		}
 	}
-	return e
+	return e, wishes
 }
 
 // listening are the sockets' addresses as they were bound.

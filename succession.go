@@ -20,20 +20,23 @@ func (p *parent) yield(ctx context.Context) (upgrader.Legacy, error) {
 	if p.server != nil {
 		p.server.Pause()
 	}
+	p.wishes.hold()
 	e, err := p.set.Yield(ctx)
 	if err != nil {
 		p.supervisor.gives.Store(false)
+		p.wishes.release()
 		p.answer()
 		return upgrader.Legacy{}, err
 	}
-	l := upgrader.Legacy{Files: p.upgrades.give()}
+	files, wishes := p.wishes.give()
+	l := upgrader.Legacy{Files: append(files, p.upgrades.give()...)}
 	for name, f := range e.Files {
 		l.Files = append(l.Files, upgrader.NamedFile{Name: name, File: f})
 	}
 	p.legacy = l
 	fault.Point(fault.OldYielded)
 	l.State, err = json.Marshal(parentState{
-		Version: 1, Set: e.State,
+		Version: 1, Set: e.State, Wishes: wishes,
 		Upgrade: &control.Outcome{Time: time.Now(), Generation: p.up.Generation() + 1, Result: control.Rolling},
 	})
 	return outgoing(l), err
@@ -54,7 +57,11 @@ func (p *parent) take(l upgrader.Legacy) {
 	if p.up.HasPredecessor() {
 		p.set.Hold()
 	}
-	_ = p.set.Commit(context.Background(), p.sort(incoming(l))) // fails only when the set has ended
+	estate, wishes := p.sort(incoming(l))
+	_ = p.set.Commit(context.Background(), estate) // fails only when the set has ended
+	for f, w := range wishes {
+		p.wishes.resume(f, w)
+	}
 	p.answer()
 	fault.Point(fault.NewTook)
 }
@@ -84,6 +91,7 @@ func (p *parent) resume() {
 	p.set.Resume()
 	p.legacy.Close()
 	p.upgrades.takeBack()
+	p.wishes.release()
 	p.supervisor.gives.Store(false)
 	p.answer()
 }

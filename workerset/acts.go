@@ -69,6 +69,21 @@ func (s *Set) KillWorker(ctx context.Context, which Which) error {
 	}, func() (bool, error) { return s.goneAndServed(in) })
 }
 
+// FindWorker is the worker that is meant, if there is one, and one only. Whoever replaces
+// workers means none of those that go already, where there are others.
+func (s *Set) FindWorker(ctx context.Context, which Which, replaces bool) (w Worker, err error) {
+	derr := s.do(ctx, func() {
+		var in *incarnation
+		if in, err = s.find(which, replaces); err == nil {
+			w = in.status()
+		}
+	})
+	if derr != nil {
+		return w, derr
+	}
+	return w, err
+}
+
 // replace marks a worker as one to be replaced. Whoever goes is being replaced already.
 func (s *Set) replace(in *incarnation) {
 	in.stale = in.stale || !in.status().goes()

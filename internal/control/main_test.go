@@ -46,11 +46,13 @@ type fake struct {
 	why      string // it is not ready
 	status   func() (Status, error)
 	watchers chan *Watcher
+	wishes   chan Wish
 }
 
 func (f *fake) Ready(context.Context) (bool, string)   { return f.why == "", f.why }
 func (f *fake) Status(context.Context) (Status, error) { return f.status() }
 func (f *fake) Upgrade(w *Watcher)                     { f.watchers <- w }
+func (f *fake) Act(wish Wish, w *Watcher)              { f.wishes <- wish; f.watchers <- w }
 
 // serve answers on a socket until the test's end.
 func serve(t *testing.T, path string, f *fake) *Server {

@@ -20,6 +20,8 @@ type Service interface {
 	// Upgrade takes a watcher over: whatever becomes of the upgrade, the watcher is
 	// told, here or by the next parent.
 	Upgrade(*Watcher)
+	// Act takes a watcher over, too. The wish is a valid one.
+	Act(Wish, *Watcher)
 }
 
 // Server answers on a control socket. Its methods may be called from any goroutine.
@@ -29,11 +31,14 @@ type Server struct {
 	wg   sync.WaitGroup
 	mu   sync.Mutex
 	ln   net.Listener
+	// readers: whoever may connect may read, and the service's user and root act.
+	readers bool
+	streams chan struct{} // a place for each
 }
 
 // NewServer answers for a service.
 func NewServer(s Service, log *slog.Logger) *Server {
-	srv := &Server{log: log}
+	srv := &Server{log: log, streams: make(chan struct{}, maxStreams)}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, r *http.Request) {
 		st, err := s.Status(r.Context())
@@ -54,21 +59,15 @@ func NewServer(s Service, log *slog.Logger) *Server {
 		}
 	})
 	mux.HandleFunc("POST /v1/upgrade", func(w http.ResponseWriter, r *http.Request) {
-		// The connection leaves HTTP here, so that nothing may be left to read on it.
-		if r.ContentLength != 0 {
-			refuse(w, http.StatusBadRequest, errors.New("an upgrade takes no body: send none"))
-			return
-		}
-		watcher, err := hijack(w)
-		if err != nil {
-			refuse(w, http.StatusInternalServerError, err)
-			return
-		}
-		s.Upgrade(watcher)
+		srv.stream(w, s.Upgrade)
 	})
+	srv.acts(mux, s)
 	srv.http = http.Server{
-		Handler:           mine(mux),
-		ReadHeaderTimeout: 10 * time.Second,
+		Handler:           srv.access(bodiless(mux)),
+		ReadHeaderTimeout: requestTime,
+		ReadTimeout:       requestTime,
+		WriteTimeout:      answerTime,
+		MaxHeaderBytes:    maxHeader,
 		ConnContext:       withPeer,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
@@ -81,7 +80,7 @@ func (s *Server) Serve(ln net.Listener) {
 	defer s.mu.Unlock()
 	s.ln = ln
 	s.wg.Go(func() {
-		if err := s.http.Serve(ln); !errors.Is(err, net.ErrClosed) && !errors.Is(err, http.ErrServerClosed) {
+		if err := s.http.Serve(&limited{Listener: ln}); !errors.Is(err, net.ErrClosed) && !errors.Is(err, http.ErrServerClosed) {
 			s.log.Error("the control socket is not answered any more", "error", err)
 		}
 	})
@@ -109,32 +108,14 @@ func (s *Server) Close() {
 	s.wg.Wait()
 }
 
-type peerKey struct{}
-
-// withPeer looks who has connected.
-func withPeer(ctx context.Context, c net.Conn) context.Context {
-	return context.WithValue(ctx, peerKey{}, checkPeer(c))
-}
-
-// mine refuses all but the service's user and root.
-func mine(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if err, _ := r.Context().Value(peerKey{}).(error); err != nil {
-			refuse(w, http.StatusForbidden, err)
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
-}
-
 func refuse(w http.ResponseWriter, status int, err error) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(map[string]string{"error": err.Error()})
 }
 
-// hijack makes a watcher of a request's connection.
-func hijack(w http.ResponseWriter) (*Watcher, error) {
+// hijack makes a watcher of a request's connection. ended is called at its end.
+func hijack(w http.ResponseWriter, ended func()) (*Watcher, error) {
 	conn, rw, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		return nil, err
@@ -151,5 +132,5 @@ func hijack(w http.ResponseWriter) (*Watcher, error) {
 		conn.Close()
 		return nil, err
 	}
-	return newWatcher(conn), nil
+	return newWatcher(conn, ended), nil
 }

@@ -140,7 +140,7 @@ func TestPeer(t *testing.T) {
 	if got := ask(0); got != `"shop" <nil>` {
 		t.Error(got)
 	}
-	want := path + ": 403 Forbidden: user 65534 may not control this service, only user 0 and root may"
+	want := path + ": refused: 403 Forbidden: user 65534 may not control this service, only user 0 and root may"
 	if got := ask(65534); got != `"" `+want {
 		t.Errorf(" got %s\nwant %s", got, want)
 	}
