@@ -106,7 +106,7 @@ func step(w workerset.Worker) string {
 	switch {
 	case w.State == "serving" && !w.Stale:
 		return fmt.Sprintf("%s serves, pid %d", name, w.Pid)
-	case w.State == "draining" && w.Stale:
+	case w.State == "draining" && (w.Stale || w.Cause == ""):
 		return fmt.Sprintf("%s of generation %d drains, pid %d", name, w.Generation, w.Pid)
 	case w.State == "exited" && w.Cause != "" && !w.Stale:
 		return fmt.Sprintf("%s: %s: %s", name, w.Cause, w.Reason)

@@ -1,6 +1,7 @@
 package workerset
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -106,6 +107,9 @@ func (w Which) hint(workers []Worker) string {
 // roster says who there is.
 func roster(workers []Worker) string {
 	var list []string
+	workers = slices.SortedFunc(slices.Values(workers), func(a, b Worker) int {
+		return cmp.Or(cmp.Compare(a.Group, b.Group), cmp.Compare(a.Slot, b.Slot), cmp.Compare(a.Pid, b.Pid))
+	})
 	for _, x := range workers {
 		if x.State != "exited" {
 			list = append(list, fmt.Sprintf("%s/%d (pid %d)", x.Group, x.Slot, x.Pid))

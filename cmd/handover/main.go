@@ -33,6 +33,7 @@ func execute() int {
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(runCommand(), statusCommand(), upgradeCommand(), unitCommand(), draintestCommand())
+	root.AddCommand(restartCommand(), scaleCommand(), drainCommand(), killCommand(), reopenCommand(), stopCommand())
 	err := root.Execute()
 	var e *exit
 	switch {
