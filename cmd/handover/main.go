@@ -33,7 +33,8 @@ func execute() int {
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(runCommand(), statusCommand(), upgradeCommand(), unitCommand(), draintestCommand())
-	root.AddCommand(restartCommand(), scaleCommand(), drainCommand(), killCommand(), reopenCommand(), stopCommand())
+	root.AddCommand(restartCommand(), scaleCommand(), drainCommand(), killCommand(), reopenCommand(), stopCommand(),
+		versionCommand(), manCommand())
 	err := root.Execute()
 	var e *exit
 	switch {
