@@ -60,7 +60,14 @@ func (p *parent) answer() {
 }
 
 // Upgrade is what a watcher asks for.
-func (p *parent) Upgrade(w *control.Watcher) { p.upgrades.want(ask{watcher: w}) }
+func (p *parent) Upgrade(w *control.Watcher, wait control.Wait) {
+	p.upgrades.want(ask{watcher: w, wait: wait})
+}
+
+// Rollback is the way back, because somebody has asked for it.
+func (p *parent) Rollback(w *control.Watcher, wait control.Wait) {
+	p.upgrades.want(ask{watcher: w, wait: wait, back: &back{Reason: "somebody has asked for it"}})
+}
 
 // Status says how the service is.
 func (p *parent) Status(ctx context.Context) (control.Status, error) {
@@ -78,6 +85,7 @@ func (p *parent) Status(ctx context.Context) (control.Status, error) {
 		st.Anchor = pid
 	}
 	st.Upgrade, st.Upgrading = p.upgrades.outcome()
+	st.Previous = p.upgrades.wayBack()
 	return st, nil
 }
 
@@ -93,8 +101,10 @@ func (p *parent) Ready(ctx context.Context) (ready bool, why string) {
 // observe tells those who watch an upgrade about the workers.
 func (p *parent) observe(c workerset.Change) {
 	p.supervisor.look()
+	w := c.Worker
+	p.probation.saw(w)
 	p.stops.observe(c)
-	if text := step(c.Worker); text != "" {
+	if text := step(w); text != "" {
 		p.upgrades.rolled(text)
 		p.wishes.tell(text)
 	}
@@ -117,11 +127,18 @@ func step(w workerset.Worker) string {
 // parentState is what travels to the next parent besides descriptors. It is
 // versioned by adding fields only.
 type parentState struct {
-	Version int                  `json:"v"`
-	Set     json.RawMessage      `json:"set"`
-	Upgrade *control.Outcome     `json:"upgrade,omitempty"`
-	Wishes  map[string]givenWish `json:"wishes,omitempty"` // by their watchers' connections
+	Version int              `json:"v"`
+	Set     json.RawMessage  `json:"set"`
+	Upgrade *control.Outcome `json:"upgrade,omitempty"`
+	// Previous is the generation that can be gone back to. Its binary is a file of that
+	// name, and this process's own if there is none.
+	Previous *recipe `json:"previous,omitempty"`
+	// Wishes are those that go on, by their watchers' connections.
+	Wishes map[string]givenWish `json:"wishes,omitempty"`
 }
+
+// filePrevious is the name of that file.
+const filePrevious = "previous"
 
 // sort parts what a predecessor has left into the workers, the wishes, by their watchers'
 // connections, and the rest, which it takes in.
@@ -132,15 +149,21 @@ func (p *parent) sort(l upgrader.Legacy) (e workerset.Estate, wishes map[*os.Fil
 		e.State = st.Set // else it is all of the state, as in the first version
 		p.upgrades.last = st.Upgrade
 	}
+	var exe *os.File
 	for _, f := range l.Files {
-		if w, ok := st.Wishes[f.Name]; ok {
+		w, wished := st.Wishes[f.Name]
+		switch {
+		case wished:
 			wishes[f.File] = w
-		} else if strings.HasPrefix(f.Name, "watch:") {
+		case strings.HasPrefix(f.Name, "watch:"):
 			p.upgrades.take(f.Name, f.File)
-		} else {
+		case f.Name == filePrevious:
+			exe = f.File
+		default:
 			e.Files[f.Name] = f.File
 		}
 	}
+	p.upgrades.canGoBack(st.Previous, exe)
 	return e, wishes
 }
 

@@ -41,6 +41,10 @@ type parent struct {
 	since    time.Time // when this process began to decide
 	program  string    // what the workers execute
 
+	made      recipe     // what this generation is made of
+	back      *back      // this generation is one that is gone back to
+	probation *probation // nil if it has none
+
 	legacy upgrader.Legacy // given away in an upgrade under way
 	atOnce atomic.Int32    // the signal that asked to stop at once
 
@@ -55,7 +59,7 @@ func (c Config) parent() (code int, err error) {
 	// Nobody reads this one: it keeps a log whose reader has gone, journald or a pipe, from
 	// ending the service (os/signal, "SIGPIPE"). To ignore the signal would be inherited.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
-	p := &parent{cfg: c, log: c.Logger}
+	p := &parent{cfg: c, log: c.Logger, back: goesBack}
 	p.upgrades, p.wishes, p.stops = newUpgrades(p), newWishes(p), newStops(p)
 	if p.supervisor, err = newSupervisor(p); err != nil {
 		return 2, err
@@ -151,6 +155,9 @@ func (p *parent) serve(ctx context.Context) error {
 	under, cancel := context.WithCancel(ctx)
 	var tasks sync.WaitGroup
 	tasks.Go(func() { p.release(under); p.roll(under, dropped) })
+	if p.probation != nil {
+		tasks.Go(func() { p.probation.run(under) })
+	}
 	tasks.Go(func() { p.upgrades.run(ctx) })
 	if p.cfg.InParent != nil {
 		tasks.Go(func() { p.cfg.InParent(under, p.set.Messages()) })

@@ -57,13 +57,13 @@ func (s *stops) want(w control.Wish, watcher *control.Watcher) {
 // actor ends the parent's group when somebody asks.
 func (s *stops) actor() (execute func() error, interrupt func(error)) {
 	return func() error {
-			select {
-			case <-s.asked:
-				return signals.ErrStop
-			case <-s.over:
-				return nil
-			}
-		}, func(error) { close(s.over) }
+		select {
+		case <-s.asked:
+			return signals.ErrStop
+		case <-s.over:
+			return nil
+		}
+	}, func(error) { close(s.over) }
 }
 
 // observe counts the workers, and tells who waits.

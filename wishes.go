@@ -266,4 +266,3 @@ func isClosed(c <-chan struct{}) bool {
 		return false
 	}
 }
-

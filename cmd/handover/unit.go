@@ -139,9 +139,9 @@ func (o *unitOptions) files(cmd *cobra.Command, cfg *handover.Config, run *runOp
 			s.Reads = append(s.Reads, program...)
 		}
 	}
-	s.Reload = []string{o.handover, "upgrade", "--name", cfg.Name}
+	s.Reload = []string{o.handover, "upgrade", "--wait", "serve", "--name", cfg.Name}
 	if f.Changed("control") {
-		s.Reload = []string{o.handover, "upgrade", "--control", cfg.Control}
+		s.Reload = []string{o.handover, "upgrade", "--wait", "serve", "--control", cfg.Control}
 		s.Writes = append(s.Writes, filepath.Dir(cfg.Control))
 	}
 	for _, l := range s.Listen {

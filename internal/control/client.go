@@ -118,18 +118,22 @@ func (c *Client) Status(ctx context.Context) (st Status, raw []byte, err error) 
 }
 
 // Upgrade asks for an upgrade, calls step with each event, and returns the last.
-func (c *Client) Upgrade(ctx context.Context, step func(Event)) (Event, error) {
-	return c.follow(ctx, "/v1/upgrade", step, false)
+func (c *Client) Upgrade(ctx context.Context, wait Wait, step func(Event)) (Event, error) {
+	return c.watched(ctx, "/v1/upgrade?wait="+string(wait), step, false)
+}
+
+// Rollback asks for the way back to the previous generation; the rest is as of Upgrade.
+func (c *Client) Rollback(ctx context.Context, wait Wait, step func(Event)) (Event, error) {
+	return c.watched(ctx, "/v1/rollback?wait="+string(wait), step, false)
 }
 
 // Act asks for what is wished, calls step with each event, and returns the last. The one
 // of a Stop is returned when the service's parent has ended.
 func (c *Client) Act(ctx context.Context, w Wish, step func(Event)) (Event, error) {
-	return c.follow(ctx, w.path(), step, w.Verb == Stop)
+	return c.watched(ctx, w.path(), step, w.Verb == Stop)
 }
 
-// follow asks for something that is told step by step.
-func (c *Client) follow(ctx context.Context, path string, step func(Event), toEnd bool) (Event, error) {
+func (c *Client) watched(ctx context.Context, path string, step func(Event), toEnd bool) (Event, error) {
 	for {
 		last, err := c.watch(ctx, path, step, toEnd)
 		if err != nil || last.Result != Moved {

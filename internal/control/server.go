@@ -18,8 +18,9 @@ type Service interface {
 	Status(context.Context) (Status, error)
 	Ready(context.Context) (ready bool, why string)
 	// Upgrade takes a watcher over: whatever becomes of the upgrade, the watcher is
-	// told, here or by the next parent.
-	Upgrade(*Watcher)
+	// told, here or by the next parent. Rollback does so with the way back.
+	Upgrade(*Watcher, Wait)
+	Rollback(*Watcher, Wait)
 	// Act takes a watcher over, too. The wish is a valid one.
 	Act(Wish, *Watcher)
 }
@@ -58,9 +59,8 @@ func NewServer(s Service, log *slog.Logger) *Server {
 			refuse(w, http.StatusServiceUnavailable, errors.New(why))
 		}
 	})
-	mux.HandleFunc("POST /v1/upgrade", func(w http.ResponseWriter, r *http.Request) {
-		srv.stream(w, s.Upgrade)
-	})
+	mux.HandleFunc("POST /v1/upgrade", srv.watched(s.Upgrade))
+	mux.HandleFunc("POST /v1/rollback", srv.watched(s.Rollback))
 	srv.acts(mux, s)
 	srv.http = http.Server{
 		Handler:           srv.access(bodiless(mux)),
@@ -72,6 +72,22 @@ func NewServer(s Service, log *slog.Logger) *Server {
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
 	return srv
+}
+
+// watched answers by a stream of events.
+func (s *Server) watched(act func(*Watcher, Wait)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		wait := WaitProbation
+		switch said := Wait(r.FormValue("wait")); said {
+		case "", WaitProbation:
+		case WaitServe:
+			wait = said
+		default:
+			refuse(w, http.StatusBadRequest, fmt.Errorf("wait=%s: %s or %s", said, WaitServe, WaitProbation))
+			return
+		}
+		s.stream(w, func(watcher *Watcher) { act(watcher, wait) })
+	}
 }
 
 // Serve answers on ln, which it owns, until Pause or Close.
