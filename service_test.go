@@ -71,6 +71,7 @@ func serviceMain() {
 	workers, _ := strconv.Atoi(os.Getenv("TEST_WORKERS"))
 	timeout, _ := time.ParseDuration(os.Getenv("TEST_UPGRADE_TIMEOUT"))
 	delay, _ := time.ParseDuration(os.Getenv("TEST_STOP_DELAY"))
+	drainTimeout, _ := time.ParseDuration(os.Getenv("TEST_DRAIN_TIMEOUT"))
 	listen := []string{"http=tcp://127.0.0.1:0"}
 	if l := os.Getenv("TEST_LISTEN"); l != "" {
 		listen = strings.Split(l, ",")
@@ -105,6 +106,7 @@ func serviceMain() {
 		Control:        os.Getenv("TEST_CONTROL"),
 		UpgradeTimeout: timeout,
 		StopDelay:      delay,
+		DrainTimeout:   drainTimeout,
 		Logger:         log,
 		Started: func(i handover.Info) {
 			log.Info("started", "pid", i.Pid, "listen", strings.Join(i.Listen, ","))

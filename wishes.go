@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -143,43 +144,43 @@ func (ws *wishes) carryOut(w *wish) error {
 	case control.Scale:
 		return set.Scale(ws.ctx, cmp.Or(w.Group, ws.p.cfg.mainGroup()), w.Count)
 	}
+	if w.Verb == control.Restart && w.rolled {
+		return set.Ready(ws.ctx)
+	}
 	if w.Worker == "" {
-		if w.rolled {
-			return set.Ready(ws.ctx)
-		}
 		return set.Restart(ws.ctx)
 	}
-	which, err := ws.find(w)
+	which, err := workerset.ParseWhich(w.Worker)
+	if err == nil && w.Verb == control.Restart {
+		return set.RestartWorker(ws.ctx, which)
+	}
+	if err == nil && !w.found {
+		which, err = ws.find(w, which)
+	}
 	if err != nil {
 		return err
 	}
-	act := map[control.Verb]func(context.Context, workerset.Which) error{
-		control.Restart: set.RestartWorker, control.Drain: set.DrainWorker, control.Kill: set.KillWorker,
-	}[w.Verb]
-	if err = act(ws.ctx, which); w.found && errors.Is(err, workerset.ErrNoWorker) {
+	act := set.DrainWorker
+	if w.Verb == control.Kill {
+		act = set.KillWorker
+	}
+	if err = act(ws.ctx, which); errors.Is(err, workerset.ErrNoWorker) {
 		return set.Ready(ws.ctx) // it has gone meanwhile
 	}
 	return err
 }
 
-// find makes a pid of the name of a worker, which by and by becomes another's.
-func (ws *wishes) find(w *wish) (workerset.Which, error) {
-	which, err := workerset.ParseWhich(w.Worker)
-	if err != nil || w.found {
+// find makes a pid of the name of a worker that is to go: by and by the name is another's.
+func (ws *wishes) find(w *wish, which workerset.Which) (workerset.Which, error) {
+	x, err := ws.p.set.FindWorker(ws.ctx, which, w.Verb == control.Drain)
+	if err != nil {
 		return which, err
 	}
-	x, err := ws.p.set.FindWorker(ws.ctx, which, w.Verb != control.Kill)
-	switch {
-	case err == nil:
-		ws.mu.Lock()
-		which = workerset.Which{Pid: x.Pid}
-		w.found, w.Worker = true, fmt.Sprint(x.Pid)
-		ws.mu.Unlock()
-		w.watcher.Tell(control.Event{Text: fmt.Sprintf("worker %s/%d, pid %d", x.Group, x.Slot, x.Pid)})
-	case w.Verb == control.Restart && which.Pid == 0:
-		err = nil // an empty slot
-	}
-	return which, err
+	ws.mu.Lock()
+	w.found, w.Worker = true, strconv.Itoa(x.Pid)
+	ws.mu.Unlock()
+	w.watcher.Tell(control.Event{Text: fmt.Sprintf("worker %s/%d, pid %d", x.Group, x.Slot, x.Pid)})
+	return workerset.Which{Pid: x.Pid}, nil
 }
 
 // tell tells all who watch.

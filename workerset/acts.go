@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/handover-go/handover/internal/lifecycle"
@@ -17,8 +16,8 @@ import (
 var ErrGivenAway = errors.New("workerset: the set is given away")
 
 // RestartWorker replaces one worker by a new one, and returns when that one serves and
-// the old one accepts no more: it may still drain. A slot that is empty is filled without
-// further delay. A replacement that can't start
+// the old one accepts no more: it may still drain. By its place one that only starts is
+// replaced, too, and a slot that is empty is filled without further delay. A replacement that can't start
 // ends the wait with ErrRollStopped, and the old one goes on. In a group whose roll has
 // stopped that roll goes on, too. The end of ctx ends the wait, not the restart. While the
 // set is given away it is ErrGivenAway.
@@ -31,10 +30,15 @@ func (s *Set) RestartWorker(ctx context.Context, which Which) error {
 		case err == nil:
 			g, slot = in.group, in.slot
 			s.replace(in)
-		case !errors.Is(err, ErrNoWorker) && !errors.Is(err, ErrAmbiguous), g == nil, slot > g.Count, g.held(slot):
+		case !errors.Is(err, ErrNoWorker) && !errors.Is(err, ErrAmbiguous), g == nil, slot > g.Count:
 			return err
-		default: // nobody is there, or only such who go
+		default: // nobody is there, or only such who go, or one that replaces another
 			delete(g.slots, slot)
+			for _, in := range g.members {
+				if in.slot == slot {
+					s.replace(in)
+				}
+			}
 		}
 		return nil
 	}, func() (bool, error) { return s.slotServed(g, slot) })
@@ -89,11 +93,6 @@ func (s *Set) replace(in *incarnation) {
 	in.stale = in.stale || !in.status().goes()
 	in.group.halted = nil
 	delete(in.group.slots, in.slot) // whoever asks anew does not wait for the old backoff
-}
-
-// held: somebody is in a slot who stays.
-func (g *group) held(slot int) bool {
-	return slices.ContainsFunc(g.members, func(in *incarnation) bool { return in.slot == slot && !in.status().goes() })
 }
 
 // find is the worker that is meant, if something can be done about it.
