@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/user"
 	"strconv"
 	"strings"
 	"syscall"
@@ -32,10 +33,18 @@ func (p *parent) openControl() error {
 	case err != nil:
 		return err
 	}
+	gid, err := p.controlGroup(path)
+	if err != nil {
+		return err
+	}
+	p.share = func() error { return control.Share(path, gid) }
 	// From its first moment on it is this user's alone.
 	mask := syscall.Umask(0o177)
 	s, err := p.up.Open(controlName, "unix", path)
 	syscall.Umask(mask)
+	if err == nil && !p.up.HasPredecessor() {
+		err = p.share()
+	}
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return fmt.Errorf("control socket %s: %w: another service of this name? Give one of them another name, or another control socket", path, syscall.EADDRINUSE)
@@ -43,7 +52,29 @@ func (p *parent) openControl() error {
 		return fmt.Errorf("control socket %s: %w", path, err)
 	}
 	p.control, p.server = s, control.NewServer(p, p.log)
+	if gid >= 0 {
+		p.server.LetRead()
+	}
 	return nil
+}
+
+// controlGroup is the group that may read on the control socket, or -1.
+func (p *parent) controlGroup(path string) (gid int, err error) {
+	name := p.cfg.ControlGroup
+	if name == "" {
+		return -1, nil
+	}
+	if control.Private(path) {
+		return -1, fmt.Errorf("%w: control group %q: nobody else gets to %s: say --control PATH, in a directory that the group may search", ErrConfig, name, path)
+	}
+	number := name
+	if g, err := user.LookupGroup(name); err == nil {
+		number = g.Gid
+	}
+	if gid, err = strconv.Atoi(number); err != nil || gid < 0 {
+		return -1, fmt.Errorf("%w: control group %q: there is no such group", ErrConfig, name)
+	}
+	return gid, nil
 }
 
 // answer begins to answer on the control socket.
@@ -57,6 +88,16 @@ func (p *parent) answer() {
 		return
 	}
 	p.server.Serve(ln)
+}
+
+// shareAnew gives the control socket to those who may have it in this generation.
+func (p *parent) shareAnew() {
+	if p.control == nil {
+		return
+	}
+	if err := p.share(); err != nil {
+		p.log.Error("who may use the control socket could not be changed", "error", err)
+	}
 }
 
 // Upgrade is what a watcher asks for.

@@ -34,6 +34,7 @@ type parent struct {
 	sockets []*upgrader.Socket
 
 	control  *upgrader.Socket // nil if there is none
+	share    func() error     // gives it to those who may have it
 	server   *control.Server
 	upgrades *upgrades
 	wishes   *wishes

@@ -57,6 +57,7 @@ func (p *parent) take(l upgrader.Legacy) {
 	p.decides.Store(true)
 	p.since = time.Now()
 	if p.up.HasPredecessor() {
+		p.shareAnew()
 		p.set.Hold()
 	}
 	estate, wishes := p.sort(incoming(l))
@@ -94,6 +95,7 @@ func (p *parent) resume() {
 	p.legacy.Close()
 	p.upgrades.takeBack()
 	p.wishes.release()
+	p.shareAnew()
 	p.supervisor.gives.Store(false)
 	p.answer()
 }

@@ -16,6 +16,8 @@ import (
 var (
 	// ErrNoService is wrapped when nobody answers on a control socket.
 	ErrNoService = errors.New("no service answers")
+	// ErrNoAnswer is wrapped when somebody is there who says nothing.
+	ErrNoAnswer = errors.New("the service does not answer")
 	// ErrRefused is wrapped when what was asked for was not even tried.
 	ErrRefused = errors.New("refused")
 	// ErrNoResult: the connection ended before the last event.
@@ -48,7 +50,7 @@ func dial(path string) (net.Conn, error) { return net.DialTimeout("unix", path, 
 // busyTime is how long one waits who was turned away because there are too many, and
 // busyTries how often.
 const (
-	busyTime  = 500 * time.Millisecond
+	busyTime  = 200 * time.Millisecond
 	busyTries = 20
 )
 
@@ -69,7 +71,7 @@ func (c *Client) do(ctx context.Context, method, path string) (*http.Response, e
 		case err != nil && ctx.Err() != nil:
 			return nil, fmt.Errorf("%s: interrupted before there was an answer: %w", c.path, ctx.Err())
 		case err != nil && isTimeout(err):
-			return nil, fmt.Errorf("%w at %s within %v: is its parent stopped?", ErrNoService, c.path, answerTime)
+			return nil, fmt.Errorf("%w at %s within %v: is its parent stopped? What was asked for may still be done", ErrNoAnswer, c.path, answerTime)
 		case err != nil:
 			return nil, fmt.Errorf("%s: %w", c.path, err)
 		case resp.StatusCode == http.StatusOK:

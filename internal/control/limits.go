@@ -14,10 +14,10 @@ import (
 // What one who asks may cost. The service's own user and root are trusted, and their
 // scripts go wrong all the same.
 const (
-	requestTime = 10 * time.Second // until the request is there
-	maxHeader   = 16 << 10         // bytes
-	maxConns    = 256              // at a time, streams among them
-	maxStreams  = 64               // at a time
+	requestTime = 5 * time.Second // until the request is there
+	maxHeader   = 16 << 10        // bytes
+	maxConns    = 256             // at a time, streams among them
+	maxStreams  = 64              // at a time
 	// goneTime is how long one that is turned away may take to send its request, so that
 	// it reads the answer rather than an error.
 	goneTime = 20 * time.Millisecond
@@ -82,11 +82,41 @@ func (s *Server) stream(w http.ResponseWriter, take func(*Watcher)) {
 		refuse(w, http.StatusServiceUnavailable, errors.New("too many watch already: end some"))
 		return
 	}
-	watcher, err := hijack(w, func() { <-s.streams })
+	conn, err := hijack(w)
 	if err != nil {
 		<-s.streams
-		refuse(w, http.StatusInternalServerError, err)
+		s.log.Warn("a request on the control socket can't be answered", "error", err)
 		return
 	}
-	take(watcher)
+	take(newWatcher(conn, func() { <-s.streams }))
+}
+
+// A stream leaves HTTP. The end of the connection is the end of the answer, so that whoever
+// writes last, in whichever process, has nothing to know about it.
+const (
+	streamHead = "HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nConnection: close\r\nCache-Control: no-store\r\n\r\n"
+	// behindIt would be lost.
+	behindIt = "HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n" + `{"error":"there is something behind the request: wait for the answer"}` + "\n"
+)
+
+// hijack takes a request's connection, and begins the answer.
+func hijack(w http.ResponseWriter) (net.Conn, error) {
+	conn, rw, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return nil, err
+	}
+	head := streamHead
+	if rw.Reader.Buffered() > 0 {
+		head, err = behindIt, errors.New("it came with more behind it")
+	}
+	_ = conn.SetWriteDeadline(time.Now().Add(giveTime)) // there is room: it is the first that is written
+	if _, werr := io.WriteString(conn, head); err == nil {
+		err = werr
+	}
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	_ = conn.SetWriteDeadline(time.Time{})
+	return conn, nil
 }

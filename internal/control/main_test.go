@@ -26,6 +26,8 @@ func TestMain(m *testing.M) {
 		goleak.VerifyTestMain(m)
 	case "ask":
 		askMain()
+	case "act":
+		actMain()
 	case "watch on":
 		watchOnMain()
 	}
@@ -85,6 +87,14 @@ func askMain() {
 	defer cancel()
 	st, _, err := NewClient(os.Args[1]).Status(ctx)
 	fmt.Printf("%q %v\n", st.Service, err)
+}
+
+// actMain asks for a restart and says what comes of it.
+func actMain() {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	last, err := NewClient(os.Args[1]).Act(ctx, Wish{Verb: Restart}, func(Event) {})
+	fmt.Printf("%q %v\n", last.Result, err)
 }
 
 // watchOnMain goes on with the watcher on descriptor 3, as the next parent does.

@@ -1,7 +1,6 @@
 package control
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -128,25 +127,4 @@ func refuse(w http.ResponseWriter, status int, err error) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(map[string]string{"error": err.Error()})
-}
-
-// hijack makes a watcher of a request's connection. ended is called at its end.
-func hijack(w http.ResponseWriter, ended func()) (*Watcher, error) {
-	conn, rw, err := http.NewResponseController(w).Hijack()
-	if err != nil {
-		return nil, err
-	}
-	if rw.Reader.Buffered() > 0 {
-		conn.Close()
-		return nil, errors.New("a request with more behind it")
-	}
-	// The end of the connection is the end of the answer, so that whoever writes
-	// last, in whichever process, has nothing to know about it.
-	bw := bufio.NewWriter(conn)
-	fmt.Fprint(bw, "HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nConnection: close\r\nCache-Control: no-store\r\n\r\n")
-	if err := bw.Flush(); err != nil {
-		conn.Close()
-		return nil, err
-	}
-	return newWatcher(conn, ended), nil
 }
