@@ -13,7 +13,7 @@ import (
 )
 
 // TestExamples: every command has an example, and every example runs in a script, at
-// addresses of the script's own.
+// addresses and paths of the script's own.
 func TestExamples(t *testing.T) {
 	files, err := filepath.Glob(filepath.Join("testdata", "script", "*.txtar"))
 	if err != nil {
@@ -55,7 +55,7 @@ func commands(root *cobra.Command) (all []*cobra.Command) {
 	return all
 }
 
-// anyAddress leaves out where something listens.
+// anyAddress leaves out where something listens, and where files are.
 func anyAddress(line string) string {
-	return regexp.MustCompile(`\b(tcp|udp|unix|http)://[^ '"]*`).ReplaceAllString(line, "…")
+	return regexp.MustCompile(`\b(tcp|udp|unix|http)://[^ '"\n]*|(\$WORK|/run|/etc|/srv|/usr)/[^ '"\n]*`).ReplaceAllString(line, "…")
 }
