@@ -3,9 +3,11 @@ package handover
 import (
 	"encoding/json"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -66,8 +68,15 @@ func TestFormat(t *testing.T) {
 	give()
 	u.current, u.waiting = []ask{{back: &back{}}}, nil
 	give()
+	ws := newWishes(nil)
+	ws.running[&wish{Wish: control.Wish{Verb: control.Drain, Worker: "4711"}, watcher: watcher(), found: true}] = true
+	files, given := ws.give()
+	for _, f := range files {
+		names = append(names, f.Name)
+		f.File.Close()
+	}
 	golden.Check(t, "parent.jsonl", [][]byte{
-		golden.JSON(t, parentState{Version: 1, Set: json.RawMessage(estate), Upgrade: &rolling, Previous: &before}),
+		golden.JSON(t, parentState{Version: 1, Set: json.RawMessage(estate), Upgrade: &rolling, Previous: &before, Wishes: given}),
 		golden.JSON(t, names),
 	})
 }
@@ -77,7 +86,7 @@ func TestReadFormats(t *testing.T) {
 	lines := golden.Lines(t, "parent.jsonl")
 	former := golden.Lines(t, "parent.v1.json")[0]
 	for version, state := range map[string][]byte{
-		"first": former, "today": lines[0], "later": golden.Later(lines[0], "set", "upgrade", "result"),
+		"first": former, "today": lines[0], "later": golden.Later(lines[0], "set", "upgrade", "result", "verb", "found"),
 	} {
 		p := &parent{log: slog.New(slog.DiscardHandler)}
 		p.upgrades = newUpgrades(p)
@@ -91,10 +100,14 @@ func TestReadFormats(t *testing.T) {
 		}
 		worker, _ := watching(t)
 		l.Files = append(l.Files, upgrader.NamedFile{Name: "channel:web/1/2/4/4711", File: worker})
-		e := p.sort(l)
+		e, wishes := p.sort(l)
 		want, outcome := json.RawMessage(estate), &rolling
-		if version == "first" {
-			want, outcome = former, nil
+		watchers, wished := 3, []givenWish{{control.Wish{Verb: control.Drain, Worker: "4711"}, true}}
+		if version == "first" { // to which one who waits for a wish watches the upgrade
+			want, outcome, watchers, wished = former, nil, 4, nil
+		}
+		if got := slices.Collect(maps.Values(wishes)); !slices.Equal(got, wished) {
+			t.Errorf("%s: wishes %+v", version, got)
 		}
 		if string(e.State) != string(want) || !reflect.DeepEqual(p.upgrades.last, outcome) {
 			t.Errorf("%s: %s\nand %+v", version, e.State, p.upgrades.last)
@@ -103,7 +116,7 @@ func TestReadFormats(t *testing.T) {
 			t.Errorf("%s: %v", version, e.Files)
 		}
 		watches := p.upgrades.watches
-		if len(watches) != 3 || len(p.upgrades.waiting) != 1 {
+		if len(watches) != watchers || len(p.upgrades.waiting) != 1 {
 			t.Fatalf("%s: %d watch this upgrade, %d the next", version, len(watches), len(p.upgrades.waiting))
 		}
 		if watches[0].wait != control.WaitServe || watches[1].wait != control.WaitProbation || watches[1].undone || !watches[2].undone {
@@ -118,6 +131,13 @@ func TestReadFormats(t *testing.T) {
 		}
 		p.upgrades.previous.close()
 		e.Close()
+		for f := range wishes {
+			w, err := control.ResumeWatcher(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			watches = append(watches, watch{watcher: w})
+		}
 		for _, w := range append(watches, watch{watcher: p.upgrades.waiting[0].watcher}) {
 			w.watcher.End(control.Event{Result: control.Done})
 		}

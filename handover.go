@@ -120,6 +120,10 @@ type Config struct {
 	// temporary one, or under /dev/shm if that one can't be written. Without any of
 	// these there is a warning, and no control socket.
 	Control string
+	// ControlGroup, if set, is a group whose members may read on the control socket (GET),
+	// and not act: its mode is 0660 then and not 0600. Control has to be a path, or "auto"
+	// with a $RUNTIME_DIRECTORY: the other directories are the user's alone.
+	ControlGroup string
 	// Anchor asks for the process that keeps the pid also where NOTIFY_SOCKET says that
 	// something supervises the service. It tells that one what the parent says.
 	Anchor bool
@@ -219,6 +223,9 @@ func (c Config) withDefaults() (Config, error) {
 		if typ == "" || h == nil {
 			return bad("handler of messages of type %q: it has to have a type, and be there", typ)
 		}
+	}
+	if c.ControlGroup != "" && c.Control == "" {
+		return bad("control group %q: without a control socket there is nothing to read", c.ControlGroup)
 	}
 	if c.Anchor && c.NoAnchor {
 		return bad("an anchor and no anchor: ask for one of them")

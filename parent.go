@@ -34,8 +34,11 @@ type parent struct {
 	sockets []*upgrader.Socket
 
 	control  *upgrader.Socket // nil if there is none
+	share    func() error     // gives it to those who may have it
 	server   *control.Server
 	upgrades *upgrades
+	wishes   *wishes
+	stops    *stops
 	since    time.Time // when this process began to decide
 	program  string    // what the workers execute
 
@@ -58,7 +61,7 @@ func (c Config) parent() (code int, err error) {
 	// ending the service (os/signal, "SIGPIPE"). To ignore the signal would be inherited.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	p := &parent{cfg: c, log: c.Logger, back: goesBack}
-	p.upgrades = newUpgrades(p)
+	p.upgrades, p.wishes, p.stops = newUpgrades(p), newWishes(p), newStops(p)
 	if p.supervisor, err = newSupervisor(p); err != nil {
 		return 2, err
 	}
@@ -107,8 +110,15 @@ func (c Config) parent() (code int, err error) {
 	var g run.Group
 	g.Add(func() error { return <-ended }, func(error) { p.stopSet() })
 	g.Add(actOnSignals, interruptSignals)
+	g.Add(p.stops.actor())
 	g.Add(func() error { return p.serve(ctx) }, func(error) { cancel() })
 	err = g.Run()
+	inOrder := err == nil || errors.Is(err, signals.ErrStop) || errors.Is(err, context.Canceled)
+	if inOrder {
+		p.stops.end(nil)
+	} else {
+		p.stops.end(err)
+	}
 	if p.server != nil {
 		p.server.Close() // nothing is left to ask about
 	}
@@ -116,7 +126,7 @@ func (c Config) parent() (code int, err error) {
 	if n := p.atOnce.Load(); n != 0 {
 		return 128 + int(n), nil
 	}
-	if err == nil || errors.Is(err, signals.ErrStop) || errors.Is(err, context.Canceled) {
+	if inOrder {
 		p.logStop()
 		return 0, nil
 	}
@@ -159,6 +169,7 @@ func (p *parent) serve(ctx context.Context) error {
 	}
 	cancel()
 	tasks.Wait()
+	p.wishes.end()
 	// A stop and the end of an upgrade may come together: what counts is who decides.
 	select {
 	case <-p.up.Replaced():

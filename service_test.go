@@ -72,6 +72,7 @@ func serviceMain() {
 	timeout, _ := time.ParseDuration(os.Getenv("TEST_UPGRADE_TIMEOUT"))
 	probation, _ := time.ParseDuration(os.Getenv("TEST_PROBATION"))
 	delay, _ := time.ParseDuration(os.Getenv("TEST_STOP_DELAY"))
+	drainTimeout, _ := time.ParseDuration(os.Getenv("TEST_DRAIN_TIMEOUT"))
 	listen := []string{"http=tcp://127.0.0.1:0"}
 	if l := os.Getenv("TEST_LISTEN"); l != "" {
 		listen = strings.Split(l, ",")
@@ -111,6 +112,7 @@ func serviceMain() {
 		Probation:      probation,
 		Health:         os.Getenv("TEST_HEALTH"),
 		StopDelay:      delay,
+		DrainTimeout:   drainTimeout,
 		Logger:         log,
 		Started: func(i handover.Info) {
 			log.Info("started", "pid", i.Pid, "listen", strings.Join(i.Listen, ","))

@@ -19,13 +19,16 @@ func (p *parent) yield(ctx context.Context) (upgrader.Legacy, error) {
 	if p.server != nil {
 		p.server.Pause()
 	}
+	p.wishes.hold()
 	e, err := p.set.Yield(ctx)
 	if err != nil {
 		p.supervisor.gives.Store(false)
+		p.wishes.release()
 		p.answer()
 		return upgrader.Legacy{}, err
 	}
-	l := upgrader.Legacy{Files: p.upgrades.give()}
+	files, wishes := p.wishes.give()
+	l := upgrader.Legacy{Files: append(files, p.upgrades.give()...)}
 	previous, exe := p.upgrades.handOn()
 	if exe != nil {
 		l.Files = append(l.Files, upgrader.NamedFile{Name: filePrevious, File: exe})
@@ -36,7 +39,7 @@ func (p *parent) yield(ctx context.Context) (upgrader.Legacy, error) {
 	p.legacy = l
 	fault.Point(fault.OldYielded)
 	l.State, err = json.Marshal(parentState{
-		Version: 1, Set: e.State, Upgrade: p.upgrades.rolling(), Previous: previous,
+		Version: 1, Set: e.State, Upgrade: p.upgrades.rolling(), Previous: previous, Wishes: wishes,
 	})
 	return outgoing(l), err
 }
@@ -54,9 +57,14 @@ func (p *parent) take(l upgrader.Legacy) {
 	p.decides.Store(true)
 	p.since = time.Now()
 	if p.up.HasPredecessor() {
+		p.shareAnew()
 		p.set.Hold()
 	}
-	_ = p.set.Commit(context.Background(), p.sort(incoming(l))) // fails only when the set has ended
+	estate, wishes := p.sort(incoming(l))
+	_ = p.set.Commit(context.Background(), estate) // fails only when the set has ended
+	for f, w := range wishes {
+		p.wishes.resume(f, w)
+	}
 	p.answer()
 	fault.Point(fault.NewTook)
 }
@@ -86,6 +94,8 @@ func (p *parent) resume() {
 	p.set.Resume()
 	p.legacy.Close()
 	p.upgrades.takeBack()
+	p.wishes.release()
+	p.shareAnew()
 	p.supervisor.gives.Store(false)
 	p.answer()
 }

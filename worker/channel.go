@@ -52,6 +52,9 @@ func (w *Worker) stateLocked() wire.State {
 	s.Active, s.Served, s.Cut = 0, int(w.received.Load()), 0
 	s.Idle, s.Hijacked, s.MovedIn, s.MovedOut = 0, 0, 0, 0
 	for _, d := range w.drainers {
+		if s.Phase == wire.PhaseDraining && !isClosed(d.Quiet()) {
+			s.Phase = w.before // it accepts still
+		}
 		open, idle := d.Active()
 		in, out := d.Moved()
 		s.Active += open
@@ -63,6 +66,15 @@ func (w *Worker) stateLocked() wire.State {
 		s.Cut += d.Report().Cut
 	}
 	return s
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
 }
 
 // listen does what the parent says. Its end, or garbage, means that there is no

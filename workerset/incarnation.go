@@ -115,6 +115,19 @@ func (in *incarnation) pid() int {
 // foreign reports whether it is a program that knows nothing of this package.
 func (in *incarnation) foreign() bool { return in.program && !in.greeted }
 
+// silent reports whether it could say on its channel that it does not accept any more,
+// and has not. A foreign one can't.
+func (in *incarnation) silent() bool {
+	if in.foreign() || in.conn == nil || in.deaf {
+		return false
+	}
+	switch in.report.Phase {
+	case wire.PhaseDraining, wire.PhaseDrained, wire.PhaseExiting:
+		return false
+	}
+	return true
+}
+
 // hasServed reports whether it is known to have served somebody.
 func (in *incarnation) hasServed() bool {
 	return in.showed || in.report.Served+in.report.MovedIn+in.handled > 0

@@ -103,15 +103,24 @@ func (s *Set) nothingCameOf(g *group) error {
 // stuck is why a slot stays empty, or nil.
 func (g *group) stuck() error {
 	for n := 1; n <= g.Count; n++ {
-		if sl := g.slots[n]; sl != nil && sl.failures >= stuckAfter {
-			return fmt.Errorf("%w: slot %s/%d is empty after %d tries: %w", ErrRollStopped, g.Name, n, sl.failures, sl.last)
+		if err := g.stuckAt(n); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
+func (g *group) stuckAt(n int) error {
+	sl := g.slots[n]
+	served := func(in *incarnation) bool { return in.slot == n && !in.stale && in.state.Serves() }
+	if sl != nil && sl.failures >= stuckAfter && !slices.ContainsFunc(g.members, served) {
+		return fmt.Errorf("%w: slot %s/%d is empty after %d tries: %w", ErrRollStopped, g.Name, n, sl.failures, sl.last)
+	}
+	return nil
+}
+
 // Restart replaces all workers by new ones, Surge at a time, and returns when
-// the new ones serve and the old ones drain. If a replacement can't start, it
+// the new ones serve and the old ones accept no more: they may still drain. If a replacement can't start, it
 // returns ErrRollStopped with the reason, and the workers that were to be replaced
 // go on; the next Restart tries again at once. A Restart during another one
 // replaces also what that one has started, and both return at the end. The end of
@@ -143,39 +152,45 @@ func (s *Set) Restart(ctx context.Context) error {
 }
 
 // Scale sets the number of a group's workers, at least 1, and returns when that
-// many serve and the rest drain. New workers that can't start are tried again and
-// again: the end of ctx ends the wait, not the scaling.
+// many serve and the rest accept no more. A slot whose workers can't start, three in a
+// row, ends the wait with ErrRollStopped, as the end of ctx does; they are tried again all
+// the same. While the set is given away it
+// is ErrGivenAway.
 func (s *Set) Scale(ctx context.Context, groupName string, count int) error {
 	if count < 1 {
 		return fmt.Errorf("workerset: scale %s to %d: at least 1 worker is needed", groupName, count)
 	}
 	var g *group
 	return s.await(ctx, func() error {
-		if s.stopping {
+		switch g = s.groupOf(groupName); {
+		case s.stopping:
 			return ErrEnded
+		case s.yielded:
+			return ErrGivenAway
+		case g == nil:
+			return s.noGroup(groupName)
 		}
-		i := slices.IndexFunc(s.groups, func(g *group) bool { return g.Name == groupName && !g.dropped })
-		if i < 0 {
-			return fmt.Errorf("%w: %q", ErrNoGroup, groupName)
-		}
-		g = s.groups[i]
 		return s.scale(g, count)
-	}, func() (bool, error) { return g.settled(s), nil })
+	}, func() (bool, error) {
+		if err := g.stuck(); err != nil {
+			return false, err
+		}
+		return g.settled(s), nil
+	})
 }
 
 // ScaleBy changes the number of a group's workers by n, to at least 1, and returns
 // the new number without waiting for it to come true.
 func (s *Set) ScaleBy(ctx context.Context, groupName string, n int) (count int, err error) {
 	derr := s.do(ctx, func() {
-		i := slices.IndexFunc(s.groups, func(g *group) bool { return g.Name == groupName && !g.dropped })
-		switch {
+		switch g := s.groupOf(groupName); {
 		case s.stopping || s.yielded:
 			err = ErrEnded
-		case i < 0:
-			err = fmt.Errorf("%w: %q", ErrNoGroup, groupName)
+		case g == nil:
+			err = s.noGroup(groupName)
 		default:
-			count = max(1, s.groups[i].Count+n)
-			err = s.scale(s.groups[i], count)
+			count = max(1, g.Count+n)
+			err = s.scale(g, count)
 		}
 	})
 	return count, errors.Join(derr, err)

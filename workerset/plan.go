@@ -96,7 +96,7 @@ func (s *Set) want(g *group) lifecycle.Want {
 func (g *group) view() []lifecycle.Worker {
 	ws := make([]lifecycle.Worker, len(g.members))
 	for i, in := range g.members {
-		ws[i] = lifecycle.Worker{ID: in.key, Slot: in.slot, State: in.state, Stale: in.stale, Released: in.released, Since: in.since}
+		ws[i] = lifecycle.Worker{ID: in.key, Slot: in.slot, State: in.state, Stale: in.stale, Released: in.released, Silent: in.silent(), Since: in.since}
 	}
 	return ws
 }

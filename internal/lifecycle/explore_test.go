@@ -28,6 +28,8 @@ type explorer struct {
 	next func(State, Event) (State, Effect)
 	plan func([]Worker, Want) Steps
 	due  func([]Worker, Want) []int
+	// isSettled is Settled.
+	isSettled func([]Worker, Want) bool
 
 	plans  map[planKey]planned
 	seen   map[group]int32
@@ -46,7 +48,7 @@ type node struct {
 
 func newExplorer(b bounds) *explorer {
 	return &explorer{
-		bounds: b, next: Next, plan: Plan, due: Due,
+		bounds: b, next: Next, plan: Plan, due: Due, isSettled: Settled,
 		plans: map[planKey]planned{}, seen: map[group]int32{},
 	}
 }

@@ -13,6 +13,9 @@ type Worker struct {
 	State    State
 	Stale    bool // of an older generation, or from before a rolling restart
 	Released bool // was told that it may exit
+	// Silent: it could say that it does not accept any more, and has not. Only Settled
+	// looks at it.
+	Silent bool
 	// Since is when it entered its state. Only Due looks at it.
 	Since time.Time
 }
@@ -190,35 +193,6 @@ func Due(workers []Worker, want Want) []int {
 		ids = append(ids, w.ID)
 	}
 	return ids
-}
-
-// Settled reports whether the group is what is wanted: every slot served by one
-// fresh worker, nobody else who arrives or accepts. In a halted roll a slot may
-// be served by stale workers instead, also by several that were adopted. Workers
-// that drain may still be there.
-func Settled(workers []Worker, want Want) bool {
-	fresh, stale := map[int]int{}, map[int]int{}
-	for _, w := range workers {
-		switch {
-		case w.State.Arrives() || w.State == Condemned:
-			return false
-		case !w.State.Serves():
-		case w.Slot > want.Count:
-			return false
-		case w.Stale:
-			stale[w.Slot]++
-		default:
-			fresh[w.Slot]++
-		}
-	}
-	for slot := 1; slot <= want.Count; slot++ {
-		rolled := fresh[slot] == 1 && stale[slot] == 0
-		left := fresh[slot] == 0 && stale[slot] > 0 && want.Halted
-		if !rolled && !left {
-			return false
-		}
-	}
-	return true
 }
 
 const (
