@@ -13,6 +13,11 @@ type Worker struct {
 	State    State
 	Stale    bool // of an older generation, or from before a rolling restart
 	Released bool // was told that it may exit
+	// Worn: it has reached a limit, and is to be replaced as a stale one is. If its
+	// replacement comes to nothing, that is taken back, and it stays.
+	Worn bool
+	// Wear is which part of its limits it has used up. Only Recycle looks at it.
+	Wear float64
 	// Since is when it entered its state. Only Due looks at it.
 	Since time.Time
 }
@@ -52,14 +57,14 @@ func Plan(workers []Worker, want Want) Steps {
 		steps       Steps
 		accepting   int                // workers that take connections
 		fresh       = map[int]Worker{} // slot → the one that serves it or will
-		staleServes = map[int]bool{}   // slots that a stale worker serves
+		staleServes = map[int]bool{}   // slots that a worker serves which is stale or worn
 	)
 	workers = slices.SortedFunc(slices.Values(workers), func(a, b Worker) int { return a.ID - b.ID })
 	for _, w := range workers {
 		if w.State.Accepts() {
 			accepting++
 		}
-		if w.Stale {
+		if w.Stale || w.Worn {
 			staleServes[w.Slot] = staleServes[w.Slot] || w.State.Serves()
 			continue
 		}
@@ -172,7 +177,7 @@ func Due(workers []Worker, want Want) []int {
 		case w.State.Serves():
 			served[w.Slot] = true
 		}
-		if w.State == Degraded && !w.Stale && w.Slot <= want.Count && !want.waits(w.Slot) {
+		if w.State == Degraded && !w.Stale && !w.Worn && w.Slot <= want.Count && !want.waits(w.Slot) {
 			degraded = append(degraded, w)
 		}
 	}
@@ -194,12 +199,19 @@ func Due(workers []Worker, want Want) []int {
 
 // Settled reports whether the group is what is wanted: every slot served by one
 // fresh worker, nobody else who arrives or accepts. In a halted roll a slot may
-// be served by stale workers instead, also by several that were adopted. Workers
+// be served by stale workers instead, also by several that were adopted. A worn one
+// serves its slot as well as any: nobody is to wait for what it does not need. Workers
 // that drain may still be there.
 func Settled(workers []Worker, want Want) bool {
-	fresh, stale := map[int]int{}, map[int]int{}
+	fresh, stale, worn := map[int]int{}, map[int]int{}, map[int]bool{}
+	for _, w := range workers {
+		if w.Worn && !w.Stale && w.State.Serves() {
+			worn[w.Slot] = true
+		}
+	}
 	for _, w := range workers {
 		switch {
+		case w.State.Arrives() && worn[w.Slot] && w.Slot <= want.Count:
 		case w.State.Arrives() || w.State == Condemned:
 			return false
 		case !w.State.Serves():
