@@ -103,7 +103,7 @@ func (s *Set) nothingCameOf(g *group) error {
 // stuck is why a slot stays empty, or nil.
 func (g *group) stuck() error {
 	for n := 1; n <= g.Count; n++ {
-		if sl := g.slots[n]; sl != nil && sl.failures >= stuckAfter {
+		if sl := g.slots[n]; sl != nil && sl.failures >= stuckAfter && !g.serves(n) {
 			return fmt.Errorf("%w: slot %s/%d is empty after %d tries: %w", ErrRollStopped, g.Name, n, sl.failures, sl.last)
 		}
 	}
@@ -125,7 +125,7 @@ func (s *Set) Restart(ctx context.Context) error {
 			g.halted = nil
 			clear(g.slots) // whoever asks anew does not wait for the old backoff
 			for _, in := range g.members {
-				in.stale = true
+				in.stale, in.worn = true, ""
 			}
 		}
 		return nil
@@ -198,6 +198,11 @@ func (s *Set) Reopen(ctx context.Context) error {
 	})
 }
 
+// serves reports whether some worker serves a slot.
+func (g *group) serves(slot int) bool {
+	return slices.ContainsFunc(g.members, func(in *incarnation) bool { return in.slot == slot && in.state.Serves() })
+}
+
 // settled: the group is what is wanted, as far as a roll that has stopped allows.
 func (g *group) settled(s *Set) bool { return lifecycle.Settled(g.view(), s.want(g)) }
 
@@ -232,7 +237,7 @@ type Worker struct {
 	Since      time.Time `json:"since"`   // in this state
 	Started    time.Time `json:"started"` // its process
 	Stale      bool      `json:"stale,omitempty"`
-	Cause      string    `json:"cause,omitempty"` // why it ends, if the set did not want it to
+	Cause      string    `json:"cause,omitempty"` // why it ends, if the set did not want it to; "recycle": it has reached a limit
 	Reason     string    `json:"reason,omitempty"`
 	Exit       string    `json:"exit,omitempty"` // how its process ended, in state exited
 	// Connections, as it last said: Active are open, of which Idle wait for a request
@@ -242,6 +247,7 @@ type Worker struct {
 	Idle     int    `json:"idle"`
 	Hijacked int    `json:"hijacked"`
 	Served   int    `json:"served"`
+	Requests int    `json:"requests,omitempty"` // as Recycle.MaxRequests counts them
 	MovedIn  int    `json:"movedIn"`
 	MovedOut int    `json:"movedOut"`
 	Cut      int    `json:"cut"`
@@ -277,7 +283,8 @@ type GroupStatus struct {
 	WaitsFor []string `json:"waitsFor,omitempty"`
 	// Sockets are the names of those that its workers have, Slot standing for the slot.
 	Sockets []string `json:"sockets,omitempty"`
-	// Deaths are the last workers that failed and have ended, the latest last.
+	// Deaths are the last workers that failed, or had reached a limit, and have ended, the
+	// latest last.
 	Deaths []Death `json:"deaths,omitempty"`
 }
 
@@ -341,7 +348,7 @@ func (in *incarnation) status() Worker {
 		Group: in.group.Name, Slot: in.slot, ID: in.id, Generation: in.generation, Pid: in.pid(),
 		State: in.state.String(), Since: in.since, Started: in.began, Stale: in.stale,
 		Cause: string(in.cause), Reason: in.reason, Exit: in.exit,
-		Active: in.report.Active, Idle: in.report.Idle, Hijacked: in.report.Hijacked, Served: in.report.Served,
+		Active: in.report.Active, Idle: in.report.Idle, Hijacked: in.report.Hijacked, Served: in.report.Served, Requests: in.report.Requests,
 		MovedIn: in.report.MovedIn, MovedOut: in.report.MovedOut, Cut: in.report.Cut,
 		Status: in.text, Dump: in.dump,
 	}
