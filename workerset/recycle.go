@@ -145,7 +145,13 @@ func (s *Set) worn(g *group) []int {
 	if !s.committed || s.stopping || !s.stopAt.IsZero() || !slices.ContainsFunc(g.members, limited) {
 		return nil
 	}
-	return lifecycle.Recycle(g.view(), s.want(g))
+	workers := g.view()
+	for i := range workers {
+		if g.KeepFailed && workers[i].State == lifecycle.Degraded {
+			workers[i].State = lifecycle.Serving // nobody else replaces it
+		}
+	}
+	return lifecycle.Recycle(workers, s.want(g))
 }
 
 // recycle has those replaced.

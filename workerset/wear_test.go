@@ -104,6 +104,18 @@ func unlimited(g *group) (undo func()) {
 	return func() { set(limits) }
 }
 
+// TestDegradedWear: who is degraded has its turn for that, unless its group keeps those.
+func TestDegradedWear(t *testing.T) {
+	t.Parallel()
+	for _, keep := range []bool{false, true} {
+		s, g := aging(lifecycle.Limits{Age: time.Hour}, 2*time.Hour, 2*time.Hour)
+		g.members[0].state, g.KeepFailed = lifecycle.Degraded, keep
+		if s.recycle(g) != keep || (g.members[0].worn != "") != keep {
+			t.Errorf("kept: %v, worn: %q", keep, g.members[0].worn)
+		}
+	}
+}
+
 // TestDismiss: only who was replaced for it is recycled.
 func TestDismiss(t *testing.T) {
 	t.Parallel()
