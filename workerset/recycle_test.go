@@ -62,7 +62,7 @@ func TestRecycle(t *testing.T) {
 		limit  workerset.Recycle
 		reason string
 	}{
-		"age":      {workerset.Recycle{MaxAge: time.Second}, `^age [1-9]s$`},
+		"age":      {workerset.Recycle{MaxAge: time.Second}, `^age [0-9ms]+$`},
 		"requests": {workerset.Recycle{MaxRequests: 40}, `^(3[6-9]|[4-9][0-9]|[0-9]{3}) requests$`},
 		"memory":   {workerset.Recycle{MaxMemory: 1 << 20}, `^RSS [0-9.]+ MiB over 1 MiB$`}, // which is what none begins with
 		"PSS":      {workerset.Recycle{MaxMemory: 1 << 20, PSS: true}, `^PSS [0-9.]+ MiB over 1 MiB$`},
@@ -138,23 +138,38 @@ func TestRecycleGrown(t *testing.T) {
 	}
 }
 
-// TestRecycleProgram: one that knows nothing of this is drained by its signal, and what it
-// has started counts as its own.
+// TestRecycleProgram: one that knows nothing of this, and says nothing, is found to be too
+// old, or to have grown, and is drained by its signal.
 func TestRecycleProgram(t *testing.T) {
 	t.Parallel()
-	h := newForeign(t, "catch;notify READY=1;term;exit 0", func(c *workerset.Config) {
-		c.Groups[0].Heartbeat = beat
-		c.Groups[0].Recycle.MaxMemory = 1 << 20
-		c.Groups[0].MaxRestarts = 1
-	}).serve()
-	for id := 1; id <= 3; id++ {
-		if w := h.state(id, "exited"); w.Cause != "recycle" || w.Exit != "exit status 0" {
-			t.Errorf("%+v", w)
-		}
-	}
-	h.printed("got terminated")
-	if n := h.least(1); n != 1 {
-		t.Errorf("%d accepted\n%s", n, h.story())
+	for name, c := range map[string]struct {
+		steps  string
+		limit  workerset.Recycle
+		reason string
+	}{
+		"age":    {"catch;notify READY=1;term;exit 0", workerset.Recycle{MaxAge: time.Second}, "^age [0-9ms]+$"},
+		"memory": {"catch;notify READY=1;term;grow 300;print grown;term;exit 0", workerset.Recycle{MaxMemory: 256 << 20}, "^RSS [0-9.]+ MiB over 256 MiB$"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newForeign(t, c.steps, func(cfg *workerset.Config) {
+				g := &cfg.Groups[0]
+				g.Heartbeat, g.Recycle, g.MaxRestarts, g.DrainTimeout = beat, c.limit, 1, time.Millisecond
+			}).serve()
+			if name == "memory" {
+				if err := syscall.Kill(h.pids("serving")[0], syscall.SIGUSR2); err != nil {
+					t.Fatal(err)
+				}
+			}
+			w := h.state(1, "exited")
+			if w.Cause != "recycle" || !regexp.MustCompile(c.reason).MatchString(w.Reason) || w.Exit != "exit status 0" {
+				t.Errorf("%+v", w)
+			}
+			h.printed("got terminated")
+			if n := h.least(1); n != 1 {
+				t.Errorf("%d accepted\n%s", n, h.story())
+			}
+		})
 	}
 }
 
@@ -199,8 +214,10 @@ func TestRecycleFails(t *testing.T) {
 			t.Errorf("the log does not say %q", wait)
 		}
 	}
-	if !strings.Contains(h.log.String(), "worker goes on, past its limit: its replacement has come to nothing") {
-		t.Error("the log does not say that it goes on")
+	for _, msg := range []string{"worker has reached a limit, it is being replaced", "worker goes on, past its limit: its replacement has come to nothing"} {
+		if n := strings.Count(h.log.String(), msg); n < 4 {
+			t.Errorf("%d times it says %q", n, msg)
+		}
 	}
 	if err := h.set.Ready(h.ctx()); err != nil {
 		t.Error(err)
