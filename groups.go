@@ -54,6 +54,9 @@ type Group struct {
 	// after it. It is about the start and the stop of the whole service: later, a worker
 	// is replaced whatever the others do.
 	After []string
+	// Recycle says when they are replaced although nothing is wrong with them. Default: as
+	// the Config says, unless it is an agent; with nothing but a Jitter, never.
+	Recycle workerset.Recycle
 	// Burst is how many workers that served and then failed are replaced at once within
 	// Per, default 60 in 60 s; past that it is one every Per/Burst.
 	Burst int
@@ -107,6 +110,7 @@ func (c Config) groups(n int) []Group {
 		g.HungAfter = cmp.Or(g.HungAfter, c.HungAfter)
 		if !g.Agent {
 			g.Ready = cmp.Or(g.Ready, c.Ready)
+			g.Recycle = cmp.Or(g.Recycle, c.Recycle)
 		}
 	}
 	return all
@@ -177,7 +181,7 @@ func (g Group) workers() (workerset.Group, error) {
 		Name: g.Name, Count: g.Workers, Surge: g.Surge, Sockets: g.Sockets, After: g.After, Args: g.Args, Env: g.Env,
 		StartTimeout: g.StartTimeout, DrainTimeout: g.DrainTimeout, Ready: g.Ready, Heartbeat: g.Heartbeat, HungAfter: g.HungAfter,
 		Burst: g.Burst, Per: g.Per, MaxRestarts: g.MaxRestarts, RestartWindow: g.RestartWindow,
-		KeepFailed: g.KeepFailed, Silent: g.Silent,
+		KeepFailed: g.KeepFailed, Silent: g.Silent, Recycle: g.Recycle,
 		DrainSignal: g.Program.DrainSignal, ReopenSignal: g.Program.ReopenSignal, NodeChannel: g.Program.NodeChannel, Offer: g.Program.Offer,
 	}
 	if g.User == "" {
@@ -239,6 +243,19 @@ func knownUser(name string) (*workerset.User, error) {
 		n = append(n, i)
 	}
 	return &workerset.User{UID: n[0], GID: n[1], Groups: n[2:]}, nil
+}
+
+// validateRecycle says which limit can't be.
+func (c Config) validateRecycle() error {
+	if len(c.Groups) == 0 {
+		return c.Recycle.Validate(len(c.Command) > 0)
+	}
+	for _, g := range c.groups(1) {
+		if err := g.Recycle.Validate(len(g.Command) > 0); err != nil {
+			return fmt.Errorf("group %q: %w", g.Name, err)
+		}
+	}
+	return nil
 }
 
 func number(s string) (uint32, error) {

@@ -90,6 +90,9 @@ type Config struct {
 	// Heartbeat is how often workers say that they live, default 5 s, and HungAfter
 	// how long they may be silent, default 30 s and negative for ever.
 	Heartbeat, HungAfter time.Duration
+	// Recycle says when workers are replaced although nothing is wrong with them: by age,
+	// requests or memory. It is not about agents. Default: never.
+	Recycle workerset.Recycle
 	// MaxRestarts, if set, is how many workers may have to be replaced within a
 	// minute because they ended or failed; with one more the service drains and ends
 	// with 1. By default it never gives up.
@@ -232,6 +235,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Single && len(c.Command) > 0 {
 		return bad("a single process runs the app: a command needs parent and workers")
+	}
+	if err := c.validateRecycle(); err != nil {
+		return bad("%w", err)
 	}
 	if err := c.validateGroups(); err != nil {
 		return bad("%w", err)

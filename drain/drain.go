@@ -168,7 +168,8 @@ type Drainer struct {
 	done     chan struct{}
 	changed  chan struct{} // has room for one: something that ends a drain may have happened
 
-	begun atomic.Bool // draining is closed; for every request to read
+	begun    atomic.Bool  // draining is closed; for every request to read
+	requests atomic.Int64 // whose handlers were called
 
 	role        atomic.Int32  // a Role
 	full        atomic.Bool   // the queue was, when something was sent last
@@ -352,6 +353,16 @@ func (d *Drainer) Served() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.served
+}
+
+// Requests counts the requests whose handlers have been called, of HTTP/2 each stream's.
+// A [Server] other than an [*http.Server] does not tell: of one it is the connections that
+// were accepted.
+func (d *Drainer) Requests() int {
+	if !d.http {
+		return d.Served()
+	}
+	return int(d.requests.Load())
 }
 
 // Moved counts the connections that were taken from other processes, and those that

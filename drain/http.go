@@ -42,6 +42,7 @@ type handler struct {
 }
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h.d.requests.Add(1)
 	// In HTTP/2 it would mean a GOAWAY that breaks requests which are on their
 	// way. An upgrade's answer has a Connection header of its own.
 	if h.d.begun.Load() && r.ProtoMajor < 2 && len(r.Header["Upgrade"]) == 0 {

@@ -50,6 +50,7 @@ func (w *Worker) speak() {
 func (w *Worker) stateLocked() wire.State {
 	s := w.state
 	s.Active, s.Served, s.Cut = 0, int(w.received.Load()), 0
+	s.Requests = s.Served
 	s.Idle, s.Hijacked, s.MovedIn, s.MovedOut = 0, 0, 0, 0
 	for _, d := range w.drainers {
 		if s.Phase == wire.PhaseDraining && !isClosed(d.Quiet()) {
@@ -63,6 +64,7 @@ func (w *Worker) stateLocked() wire.State {
 		s.MovedIn += in
 		s.MovedOut += out
 		s.Served += d.Served()
+		s.Requests += d.Requests()
 		s.Cut += d.Report().Cut
 	}
 	return s

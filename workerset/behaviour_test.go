@@ -20,6 +20,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/handover-go/handover/drain"
+	"github.com/handover-go/handover/internal/demo"
 	"github.com/handover-go/handover/internal/launch"
 	"github.com/handover-go/handover/internal/wire"
 	"github.com/handover-go/handover/worker"
@@ -68,11 +70,16 @@ func workerMain() {
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	slog.SetDefault(log)
 	reopen := func() error { _, err := fmt.Println("reopened"); return err }
-	worker.Main(worker.Config{LameDuck: 200 * time.Millisecond, Reopen: reopen, Logger: log}, app)
+	lameDuck := 200 * time.Millisecond
+	if what == "demo" { // for clients that forgive nothing, however slow the machine is
+		lameDuck = drain.DefaultLameDuck
+	}
+	worker.Main(worker.Config{LameDuck: lameDuck, Reopen: reopen, Logger: log}, app)
 }
 
 // apps are workers of the library.
 var apps = map[string]worker.App{
+	"demo":           demo.App,
 	"error at start": func(context.Context, *worker.Worker) error { return errors.New("no database") },
 	"panic at start": func(context.Context, *worker.Worker) error { panic("no luck") },
 	"exit at start":  func(context.Context, *worker.Worker) error { os.Exit(7); return nil },
@@ -87,7 +94,11 @@ var apps = map[string]worker.App{
 		return serve(ctx, w)
 	},
 	// Not ready, but otherwise well behaved.
-	"slow start": func(ctx context.Context, _ *worker.Worker) error { <-ctx.Done(); return ctx.Err() },
+	"slow start": func(ctx context.Context, _ *worker.Worker) error {
+		fmt.Println("starts slowly")
+		<-ctx.Done()
+		return ctx.Err()
+	},
 }
 
 // serve is an app that fails in every way, when asked.

@@ -117,6 +117,8 @@ type Group struct {
 	DrainTimeout time.Duration
 	// Ready is how it is known that a worker could serve.
 	Ready Readiness
+	// Recycle says when workers are replaced although nothing is wrong with them.
+	Recycle Recycle
 	// Burst is how many workers that served and then failed are replaced at once
 	// within Per, default 60 in 60 s. Past that one is every Per/Burst, and a
 	// worker that can go on after its failure does, degraded, until its turn comes:

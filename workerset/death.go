@@ -51,7 +51,7 @@ func (s *Set) died(in *incarnation) {
 	s.logExit(in)
 	s.remember(in)
 	s.announceExit(in)
-	if !in.dismissed {
+	if !in.dismissed && !in.needless {
 		s.restarted(in)
 		if wasReady {
 			s.settleSlot(in, status)
@@ -76,7 +76,8 @@ func (s *Set) starved(in *incarnation, status launch.Status) bool {
 	return true
 }
 
-// Death is a worker that has ended because it failed.
+// Death is a worker that has ended because it failed, or because it had reached a limit
+// (Recycle; its Cause is "recycle").
 type Death struct {
 	Time       time.Time `json:"time"`
 	Slot       int       `json:"slot"`
@@ -87,12 +88,13 @@ type Death struct {
 	Reason     string    `json:"reason,omitempty"` // its first line
 }
 
-// keptDeaths is how many a group remembers.
+// keptDeaths is how many a group remembers: of failures, and of workers that had reached a
+// limit, which are not to hide those.
 const keptDeaths = 8
 
-// remember keeps a failure for whoever asks later.
+// remember keeps such an end for whoever asks later.
 func (s *Set) remember(in *incarnation) {
-	if !in.cause.Failure() {
+	if !in.cause.Failure() && in.cause != wire.CauseRecycle {
 		return
 	}
 	reason, _, _ := strings.Cut(in.reason, "\n")
@@ -104,8 +106,20 @@ func (s *Set) remember(in *incarnation) {
 
 // record adds to the last deaths.
 func (g *group) record(list ...Death) {
-	g.deaths = append(g.deaths, list...)
-	g.deaths = slices.Clone(g.deaths[max(0, len(g.deaths)-keptDeaths):])
+	g.deaths = lastDeaths(append(slices.Clone(g.deaths), list...))
+}
+
+// lastDeaths is the last ones of each kind.
+func lastDeaths(deaths []Death) (last []Death) {
+	kept := map[bool]int{}
+	for _, d := range slices.Backward(deaths) {
+		if recycled := d.Cause == string(wire.CauseRecycle); kept[recycled] < keptDeaths {
+			kept[recycled]++
+			last = append(last, d)
+		}
+	}
+	slices.Reverse(last)
+	return last
 }
 
 // restarted counts a worker that has to be replaced, and gives up when there were too

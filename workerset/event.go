@@ -59,7 +59,8 @@ type Event struct {
 	Network string `json:"network,omitempty"`
 	Addr    string `json:"addr,omitempty"`
 	// Cause and Reason say what is wrong in an EventError, and in an EventExit why it
-	// ended if the set did not want it to: a word and a text for people.
+	// ended if the set did not want it to, or the limit that it had reached (Recycle): a
+	// word and a text for people.
 	Cause  string `json:"cause,omitempty"`
 	Reason string `json:"reason,omitempty"`
 	// Code is the exit status in an EventExit, -1 where a signal has ended it, which is

@@ -51,6 +51,12 @@ func foreignMain(steps string) {
 			foreignChannel().Close()
 		case "serve":
 			serveForeign(arg)
+		case "grow": // by so many MiB
+			n, _ := strconv.Atoi(arg)
+			grown = make([]byte, n<<20)
+			for i := 0; i < len(grown); i += os.Getpagesize() {
+				grown[i] = 1
+			}
 		case "crash":
 			panic("crashed as asked")
 		case "wait": // until there is such a file
@@ -70,6 +76,9 @@ func foreignMain(steps string) {
 	}
 	select {}
 }
+
+// grown is what a program has taken by "grow".
+var grown []byte
 
 func foreignChannel() *os.File {
 	fd, _ := strconv.Atoi(os.Getenv("HANDOVER_CHANNEL_FD"))

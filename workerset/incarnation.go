@@ -41,6 +41,12 @@ type incarnation struct {
 	terminated bool // was sent SIGTERM
 	killed     bool // was sent SIGKILL
 
+	limits    lifecycle.Limits // its own
+	memory    int64            // how much it had when that was looked at last; 0: it was not
+	unweighed bool             // that could not be found out
+	worn      string           // the limit that it has reached, while it is replaced for that
+	needless  bool             // came to nothing, and the one that it was to replace goes on
+
 	told  wire.Move // its part in the moving of connections
 	knows int       // which of Set.said it was told
 

@@ -134,7 +134,7 @@ func (s *Set) Restart(ctx context.Context) error {
 			g.halted = nil
 			clear(g.slots) // whoever asks anew does not wait for the old backoff
 			for _, in := range g.members {
-				in.stale = true
+				in.stale, in.worn = true, ""
 			}
 		}
 		return nil
@@ -247,7 +247,7 @@ type Worker struct {
 	Since      time.Time `json:"since"`   // in this state
 	Started    time.Time `json:"started"` // its process
 	Stale      bool      `json:"stale,omitempty"`
-	Cause      string    `json:"cause,omitempty"` // why it ends, if the set did not want it to
+	Cause      string    `json:"cause,omitempty"` // why it ends, if the set did not want it to; "recycle": it has reached a limit
 	Reason     string    `json:"reason,omitempty"`
 	Exit       string    `json:"exit,omitempty"` // how its process ended, in state exited
 	// Connections, as it last said: Active are open, of which Idle wait for a request
@@ -257,6 +257,7 @@ type Worker struct {
 	Idle     int    `json:"idle"`
 	Hijacked int    `json:"hijacked"`
 	Served   int    `json:"served"`
+	Requests int    `json:"requests,omitempty"` // as Recycle.MaxRequests counts them
 	MovedIn  int    `json:"movedIn"`
 	MovedOut int    `json:"movedOut"`
 	Cut      int    `json:"cut"`
@@ -292,7 +293,8 @@ type GroupStatus struct {
 	WaitsFor []string `json:"waitsFor,omitempty"`
 	// Sockets are the names of those that its workers have, Slot standing for the slot.
 	Sockets []string `json:"sockets,omitempty"`
-	// Deaths are the last workers that failed and have ended, the latest last.
+	// Deaths are the last workers that failed, or had reached a limit, and have ended, the
+	// latest last.
 	Deaths []Death `json:"deaths,omitempty"`
 }
 
@@ -356,7 +358,7 @@ func (in *incarnation) status() Worker {
 		Group: in.group.Name, Slot: in.slot, ID: in.id, Generation: in.generation, Pid: in.pid(),
 		State: in.state.String(), Since: in.since, Started: in.began, Stale: in.stale,
 		Cause: string(in.cause), Reason: in.reason, Exit: in.exit,
-		Active: in.report.Active, Idle: in.report.Idle, Hijacked: in.report.Hijacked, Served: in.report.Served,
+		Active: in.report.Active, Idle: in.report.Idle, Hijacked: in.report.Hijacked, Served: in.report.Served, Requests: in.report.Requests,
 		MovedIn: in.report.MovedIn, MovedOut: in.report.MovedOut, Cut: in.report.Cut,
 		Status: in.text, Dump: in.dump,
 	}

@@ -62,15 +62,18 @@ func (g *group) takers() (n int) {
 
 // takes reports whether connections may move to it: it stays for some time. An old
 // worker takes none once a new one serves, so that they do not move again and again
-// while a group is rolled.
+// while a group is rolled, nor does one that has reached a limit.
 func (in *incarnation) takes() bool {
 	if !in.saysServing() || in.state != lifecycle.Serving && in.state != lifecycle.Degraded {
 		return false
 	}
-	return !in.stale || !slices.ContainsFunc(in.group.members, func(m *incarnation) bool {
-		return !m.stale && m.saysServing() && m.state == lifecycle.Serving
+	return !in.goes() || !slices.ContainsFunc(in.group.members, func(m *incarnation) bool {
+		return !m.goes() && m.saysServing() && m.state == lifecycle.Serving
 	})
 }
+
+// goes: it will be replaced, well as it is.
+func (in *incarnation) goes() bool { return in.stale || in.worn != "" }
 
 // saysServing: told to serve, it does. Before that, others would be quicker and take
 // all.

@@ -61,4 +61,14 @@ func TestMoves(t *testing.T) {
 	if got := g.members[0].move(false); got != wire.MoveTake {
 		t.Errorf("the only one: %q", got)
 	}
+	// One that has reached a limit takes none, if somebody else does.
+	worn := g.members[0]
+	worn.worn = "age 1h0m"
+	if got := worn.move(false); got != wire.MoveTake {
+		t.Errorf("the only one, worn: %q", got)
+	}
+	g.members = append(g.members, &incarnation{group: g, state: serving, report: wire.State{Phase: says}})
+	if got, other := worn.move(false), g.members[1].move(false); got != wire.MoveStay || other != wire.MoveTake {
+		t.Errorf("worn: %q, beside %q", got, other)
+	}
 }

@@ -30,6 +30,10 @@ func (s *Set) plan() {
 			for s.step(g) {
 			}
 		}
+		if s.recycle(g) {
+			for s.step(g) {
+			}
+		}
 	}
 }
 
@@ -64,7 +68,7 @@ func (s *Set) step(g *group) bool {
 		if s.holding && in.adopted && in.cause == "" {
 			continue
 		}
-		in.dismissed = in.dismissed || in.cause == ""
+		s.dismiss(in)
 		s.apply(in, lifecycle.Retire)
 		progress = true
 	}
@@ -94,9 +98,12 @@ func (s *Set) want(g *group) lifecycle.Want {
 }
 
 func (g *group) view() []lifecycle.Worker {
-	ws := make([]lifecycle.Worker, len(g.members))
+	ws, now := make([]lifecycle.Worker, len(g.members)), time.Now()
 	for i, in := range g.members {
-		ws[i] = lifecycle.Worker{ID: in.key, Slot: in.slot, State: in.state, Stale: in.stale, Released: in.released, Silent: in.silent(), Since: in.since}
+		ws[i] = lifecycle.Worker{
+			ID: in.key, Slot: in.slot, State: in.state, Stale: in.stale, Released: in.released, Since: in.since,
+			Silent: in.silent(), Worn: in.worn != "", Wear: in.wear(now),
+		}
 	}
 	return ws
 }
@@ -142,6 +149,7 @@ func (s *Set) setBack(in *incarnation) {
 	wait := lifecycle.Backoff(sl.failures)
 	sl.notBefore = time.Now().Add(wait)
 	s.log.Warn("worker came to nothing, its slot waits", "worker", in.name(), "id", in.id, "wait", wait, "failures", sl.failures)
+	s.stay(in)
 	if !in.stale && g.staleServes(in.slot) {
 		g.halted = fmt.Errorf("%w: %w", ErrRollStopped, sl.last)
 		s.log.Error("the roll stops, the workers that were to be replaced go on serving", "group", g.Name, "error", g.halted)

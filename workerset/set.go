@@ -81,8 +81,9 @@ type group struct {
 	budget     lifecycle.Budget           // of restarts of workers that served
 	recent     []time.Time                // of restarts, as far as MaxRestarts wants to know
 	common     map[string]json.RawMessage // by socket: what workers of Node's cluster have in common
-	open       bool                       // waits for no other group
-	ended      bool                       // was told to, while the set stops
+	gauge      gauge
+	open       bool // waits for no other group
+	ended      bool // was told to, while the set stops
 }
 
 // slot is what has to be remembered of a slot between two incarnations.
@@ -322,6 +323,7 @@ func (s *Set) deadlines() {
 		s.end(lifecycle.Stop)
 	}
 	for _, g := range s.groups {
+		s.look(g, now)
 		for _, in := range slices.Clone(g.members) {
 			switch {
 			case passed(in.settle):
@@ -375,6 +377,8 @@ func (s *Set) nextDeadline() time.Time {
 				sooner(sl.notBefore)
 			}
 		}
+		sooner(s.nextWear(g, now))
+		sooner(g.nextLook())
 		if g.owing() || s.committed && len(s.due(g)) > 0 {
 			sooner(g.budget.Next(now))
 		}

@@ -26,6 +26,7 @@ func (s *Set) spawn(in *incarnation) error {
 		return err
 	}
 	in.began = time.Now()
+	in.limits = in.as.Recycle.draw(in)
 	s.announce(in, Event{Kind: EventFork})
 	if in.program {
 		s.announce(in, Event{Kind: EventOnline})

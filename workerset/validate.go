@@ -191,6 +191,9 @@ func (g *Group) withDefaults(c Config) error {
 	} else if err := g.Program.validate(); err != nil {
 		return fmt.Errorf("group %q: %w", g.Name, err)
 	}
+	if err := g.Recycle.Validate(g.Program.Path != ""); err != nil {
+		return fmt.Errorf("group %q: %w", g.Name, err)
+	}
 	if err := g.checkUser(); err != nil {
 		return err
 	}
@@ -202,6 +205,7 @@ func (g *Group) withDefaults(c Config) error {
 	}
 	g.RestartWindow = cmp.Or(g.RestartWindow, c.RestartWindow, DefaultRestartWindow)
 	g.Surge = cmp.Or(g.Surge, 1)
+	g.Recycle.Jitter = cmp.Or(g.Recycle.Jitter, DefaultJitter)
 	g.StartTimeout = cmp.Or(g.StartTimeout, DefaultStartTimeout)
 	g.DrainTimeout = cmp.Or(g.DrainTimeout, drain.DefaultTimeout)
 	g.DrainSignal = cmp.Or(g.DrainSignal, syscall.SIGTERM)

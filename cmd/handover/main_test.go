@@ -37,6 +37,7 @@ func TestScripts(t *testing.T) {
 			"await": await,
 			"send":  send,
 			"gone":  gone,
+			"load":  loadUntil,
 		},
 	})
 }

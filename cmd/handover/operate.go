@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"text/tabwriter"
@@ -153,7 +154,11 @@ func printGroup(out io.Writer, g workerset.GroupStatus, now time.Time) {
 		fmt.Fprintf(out, "  waits for %s\n", strings.Join(g.WaitsFor, ", "))
 	}
 	for _, w := range g.Waiting {
-		fmt.Fprintf(out, "  %s/%d is empty after %d tries", g.Name, w.Slot, w.Failures)
+		what := "is empty"
+		if slices.ContainsFunc(g.Workers, func(o workerset.Worker) bool { return o.Slot == w.Slot && o.Accepts() }) {
+			what = "gets no other worker"
+		}
+		fmt.Fprintf(out, "  %s/%d %s after %d tries", g.Name, w.Slot, what, w.Failures)
 		if !w.Until.IsZero() {
 			fmt.Fprintf(out, ", the next in %s", span(w.Until.Sub(now)))
 		}
@@ -170,7 +175,11 @@ func printGroup(out io.Writer, g workerset.GroupStatus, now time.Time) {
 	}
 	tw.Flush()
 	for _, d := range g.Deaths {
-		fmt.Fprintf(out, "  %s ago %s/%d failed, pid %d of generation %d: %s: %s\n", span(now.Sub(d.Time)), g.Name, d.Slot, d.Pid, d.Generation, d.Cause, firstLine(d.Reason))
+		what, why := "failed", d.Cause+": "
+		if d.Cause == "recycle" {
+			what, why = "was recycled", ""
+		}
+		fmt.Fprintf(out, "  %s ago %s/%d %s, pid %d of generation %d: %s%s\n", span(now.Sub(d.Time)), g.Name, d.Slot, what, d.Pid, d.Generation, why, firstLine(d.Reason))
 	}
 }
 

@@ -24,6 +24,7 @@ type runOptions struct {
 	workers, ready, drainSignal, reopenSignal, node, offer, umask, log string
 	limits                                                             []string
 	raw                                                                bool
+	recycle                                                            recycleOptions
 }
 
 // apply makes a configuration of the flags, or says which can't work.
@@ -66,6 +67,9 @@ func (o *runOptions) apply(cmd *cobra.Command, cfg *handover.Config) (err error)
 	}
 	if cfg.Ready, err = workerset.ParseReadiness(o.ready); err != nil {
 		return fmt.Errorf("--ready: %w", err)
+	}
+	if cfg.Recycle, err = o.recycle.read(); err != nil {
+		return err
 	}
 	p := &cfg.Program
 	if p.DrainSignal, err = parseSignal(o.drainSignal); err == nil && p.DrainSignal == 0 {

@@ -114,6 +114,7 @@ func (o *runOptions) flags(cmd *cobra.Command, cfg *handover.Config) {
 	f.StringVar(&o.ready, "ready", "auto", "how it is known that a worker is ready: `notify|channel|http:PATH|TIME|auto`; auto: it says so, and of a program that says nothing after 1s")
 	f.DurationVar(&cfg.Heartbeat, "heartbeat", 5*time.Second, "how often workers say that they live")
 	f.DurationVar(&cfg.HungAfter, "hung-after", 30*time.Second, "a worker that has said so and is silent for so long is killed; negative: never")
+	o.recycle.flags(f)
 	f.IntVar(&cfg.MaxRestarts, "max-restarts", 0, "give up, with exit code 1, when more workers than that have to be replaced within a minute; 0: never")
 	f.StringVar(&o.drainSignal, "drain-signal", "TERM", "`SIGNAL` that asks a program to drain, unless it speaks on the channel")
 	f.StringVar(&o.reopenSignal, "reopen-signal", "none", "`SIGNAL` for such a program when USR1 asks to reopen logs")

@@ -14,6 +14,7 @@ type bounds struct {
 	Faults   uint8
 	Mild     bool     // the only faults are failures that are told, and workers that cannot start
 	Ops      uint8    // decisions of an operator
+	Wears    bool     // a decision is also a limit that a worker reaches
 	Up       bool     // begin with a group that serves, not with nothing
 	Fine     bool     // also interleave and disturb the workers that are leaving
 	Waits    bool     // a fault may leave the slot waiting
@@ -30,6 +31,7 @@ type explorer struct {
 	due  func([]Worker, Want) []int
 	// isSettled is Settled.
 	isSettled func([]Worker, Want) bool
+	wear func([]Worker, Want) []int
 
 	plans  map[planKey]planned
 	seen   map[group]int32
@@ -48,7 +50,7 @@ type node struct {
 
 func newExplorer(b bounds) *explorer {
 	return &explorer{
-		bounds: b, next: Next, plan: Plan, due: Due, isSettled: Settled,
+		bounds: b, next: Next, plan: Plan, due: Due, isSettled: Settled, wear: Recycle,
 		plans: map[planKey]planned{}, seen: map[group]int32{},
 	}
 }
@@ -208,6 +210,8 @@ func explorations() map[string]bounds {
 		"storm":    {Count: 3, Surge: 2, Faults: 4, Up: true, Mild: true, Waits: true},
 		"queue":    {Count: 2, MaxCount: 1, Surge: 1, Faults: 2, Ops: 1, Up: true, Waits: true},
 		"upgrade":  {Count: 2, MaxCount: 2, Surge: 1, Faults: 1, Ops: 1, Adopt: heirs(), Waits: true},
+		"worn":     {Count: 2, MaxCount: 3, Surge: 1, Faults: 1, Ops: 2, Up: true, Wears: true, Waits: true},
+		"wearing":  {Count: 3, Surge: 2, Faults: 1, Ops: 2, Up: true, Wears: true},
 		"frozen":   {Count: 2, MaxCount: 3, Surge: 1, Faults: 1, Ops: 1, Freeze: true, Up: true},
 	}
 }

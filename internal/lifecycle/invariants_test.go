@@ -261,7 +261,8 @@ func (x *explorer) checkProc(p *proc) {
 func (x *explorer) settled(g *group) bool {
 	for i := range g.all() {
 		p := &g.procs[i]
-		if p.state < Draining && (!p.state.Serves() || p.slot > g.count) {
+		replaces := p.state.Arrives() && g.wornServes(p.slot) // and is not waited for
+		if p.state < Draining && (!p.state.Serves() && !replaces || p.slot > g.count) {
 			return false
 		}
 		if p.state >= Draining && p.state < Killing && p.real < finishing && !p.is(lost) {
@@ -269,6 +270,9 @@ func (x *explorer) settled(g *group) bool {
 		}
 	}
 	for slot := uint8(1); slot <= g.count; slot++ {
+		if g.wornServes(slot) {
+			continue
+		}
 		fresh, _ := g.fresh(slot)
 		old := g.staleServes(slot)
 		if !(fresh == 1 && !old || fresh == 0 && old && g.halted) {
@@ -277,6 +281,9 @@ func (x *explorer) settled(g *group) bool {
 	}
 	return true
 }
+
+// wornServes: one serves the slot that is to be replaced only because it is worn.
+func (g *group) wornServes(slot uint8) bool { return g.serves(slot, worn) && !g.serves(slot, stale) }
 
 // atRest reports whether the group has arrived where it has to: it is settled
 // and the ones that had to go have gone, or it has stopped.
@@ -287,7 +294,7 @@ func (x *explorer) atRest(g *group) bool {
 	for i := range g.all() {
 		p := &g.procs[i]
 		// A degraded worker has its turn, unless it is one that a halted roll left.
-		if !p.state.Serves() || p.state == Degraded && !(p.is(stale) && g.halted) {
+		if !p.state.Serves() || p.is(worn) || p.state == Degraded && !(p.is(stale) && g.halted) {
 			return false
 		}
 	}

@@ -7,6 +7,8 @@
 //   - [Backoff] is how long a slot waits after a worker that could not start.
 //   - [Budget] is how often workers that served and then failed are replaced, and
 //     [Due] says which of those that were tolerated meanwhile goes next.
+//   - [Recycle] says which of those that are well, but have reached a limit, is
+//     replaced next.
 //
 // Package workerset is the shell that carries the decisions out. TABLE.md is the
 // table for reading. The promises are explored exhaustively (explore_test.go),
@@ -32,6 +34,8 @@
 //     on is Failed at once, and it is its slot that waits for the budget.
 //   - Whom Due names is given Failed, in that order and as far as the budget goes.
 //     It is asked after Plan, and again until none is degraded.
+//   - Whom Recycle names is Worn, until it is stale, or until the worker that was to
+//     replace it is lost before it served.
 package lifecycle
 
 import "fmt"

@@ -25,6 +25,7 @@ type bits uint16
 const (
 	stale    bits = 1 << iota
 	released      // the parent has said that it may exit
+	worn          // has reached a limit, and is being replaced
 	served        // the parent has counted on it
 	gotDrain      // it was told to drain
 	gotExit       // it was told that it may exit
@@ -41,7 +42,7 @@ const (
 )
 
 var bitNames = [...]string{
-	"stale", "released", "served", "drain", "exit", "eof", "lost", "term",
+	"stale", "released", "worn", "served", "drain", "exit", "eof", "lost", "term",
 	"abrt", "kill", "asked", "waits", "cause", "stuck", "slow",
 }
 
@@ -118,29 +119,35 @@ func (p *proc) silent() bool { return !p.is(lost) && p.real < finishing }
 func (g *group) covered(i int) bool {
 	for j := range g.all() {
 		q := &g.procs[j]
-		if j != i && q.slot == g.procs[i].slot && q.state.Serves() && !q.is(stale) {
+		if j != i && q.slot == g.procs[i].slot && q.state.Serves() && !q.goes() {
 			return true
 		}
 	}
 	return false
 }
 
-// staleServes reports whether a stale worker serves a slot.
-func (g *group) staleServes(slot uint8) bool {
+// goes: it is to be replaced, well as it is.
+func (p *proc) goes() bool { return p.has&(stale|worn) != 0 }
+
+// serves reports whether a worker serves a slot that has one of these marks.
+func (g *group) serves(slot uint8, marks bits) bool {
 	for i := range g.all() {
 		p := &g.procs[i]
-		if p.slot == slot && p.state.Serves() && p.is(stale) {
+		if p.slot == slot && p.state.Serves() && p.has&marks != 0 {
 			return true
 		}
 	}
 	return false
 }
 
-// fresh counts the workers that serve or will serve a slot and are not stale.
+// staleServes reports whether a worker serves a slot that is to be replaced.
+func (g *group) staleServes(slot uint8) bool { return g.serves(slot, stale|worn) }
+
+// fresh counts the workers that serve or will serve a slot and are to stay.
 func (g *group) fresh(slot uint8) (serve, arrive int) {
 	for i := range g.all() {
 		p := &g.procs[i]
-		if p.slot == slot && !p.is(stale) {
+		if p.slot == slot && !p.goes() {
 			if p.state.Serves() {
 				serve++
 			}
@@ -245,11 +252,21 @@ func (x *explorer) react(g *group, i int, e Event) {
 		p.armed = unarmed
 	}
 	x.happen(g, i, e)
-	// A replacement that could not start halts the roll.
-	if arrived && !p.state.Arrives() && !p.state.Serves() && e != Kill && g.staleServes(p.slot) {
-		g.halted = true
+	if arrived && !p.state.Arrives() && !p.state.Serves() && e != Kill {
+		x.cameToNothing(g, p.slot)
 	}
 	x.settle(g)
+}
+
+// cameToNothing: a replacement could not start. That halts a roll, and who was only
+// worn stays.
+func (x *explorer) cameToNothing(g *group, slot uint8) {
+	g.halted = g.halted || g.serves(slot, stale)
+	for i := range g.all() {
+		if p := &g.procs[i]; p.slot == slot && p.state.Accepts() {
+			p.has &^= worn
+		}
+	}
 }
 
 // settle lets the ready ones go when the generation is committed, and carries

@@ -57,6 +57,7 @@ func (x *explorer) moves(g *group, yield func(label string, slot uint8, fair boo
 		}
 	}
 	x.turns(g, yield)
+	x.wears(g, yield)
 	x.operator(g, yield)
 }
 
@@ -216,7 +217,7 @@ func (x *explorer) operator(g *group, yield func(string, uint8, bool, group)) {
 		g.ops--
 		g.halted = false
 		for i := range g.all() {
-			g.procs[i].has |= stale
+			g.procs[i].has = g.procs[i].has&^worn | stale
 		}
 	})
 	for n := uint8(1); g.committed && n <= x.MaxCount; n++ {

@@ -16,6 +16,11 @@ type Worker struct {
 	// Silent: it could say that it does not accept any more, and has not. Only Settled
 	// looks at it.
 	Silent bool
+	// Worn: it has reached a limit, and is to be replaced as a stale one is. If its
+	// replacement comes to nothing, that is taken back, and it stays.
+	Worn bool
+	// Wear is which part of its limits it has used up. Only Recycle looks at it.
+	Wear float64
 	// Since is when it entered its state. Only Due looks at it.
 	Since time.Time
 }
@@ -55,14 +60,14 @@ func Plan(workers []Worker, want Want) Steps {
 		steps       Steps
 		accepting   int                // workers that take connections
 		fresh       = map[int]Worker{} // slot → the one that serves it or will
-		staleServes = map[int]bool{}   // slots that a stale worker serves
+		staleServes = map[int]bool{}   // slots that a worker serves which is stale or worn
 	)
 	workers = slices.SortedFunc(slices.Values(workers), func(a, b Worker) int { return a.ID - b.ID })
 	for _, w := range workers {
 		if w.State.Accepts() {
 			accepting++
 		}
-		if w.Stale {
+		if w.Stale || w.Worn {
 			staleServes[w.Slot] = staleServes[w.Slot] || w.State.Serves()
 			continue
 		}
@@ -175,7 +180,7 @@ func Due(workers []Worker, want Want) []int {
 		case w.State.Serves():
 			served[w.Slot] = true
 		}
-		if w.State == Degraded && !w.Stale && w.Slot <= want.Count && !want.waits(w.Slot) {
+		if w.State == Degraded && !w.Stale && !w.Worn && w.Slot <= want.Count && !want.waits(w.Slot) {
 			degraded = append(degraded, w)
 		}
 	}

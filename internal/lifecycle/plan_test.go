@@ -80,8 +80,8 @@ func TestPlanOfAnyTwo(t *testing.T) {
 	var one []Worker
 	for slot := 1; slot <= 2; slot++ {
 		for s := range numStates {
-			for k := range 4 {
-				one = append(one, Worker{Slot: slot, State: s, Stale: k&1 != 0, Released: k&2 != 0})
+			for k := range 8 {
+				one = append(one, Worker{Slot: slot, State: s, Stale: k&1 != 0, Released: k&2 != 0, Worn: k&4 != 0})
 			}
 		}
 	}
@@ -133,7 +133,7 @@ func TestPlanOfAnyGroup(t *testing.T) {
 		for i := range group {
 			group[i] = Worker{
 				ID: i + 1, Slot: 1 + rnd.IntN(4), State: State(rnd.IntN(int(numStates))),
-				Stale: rnd.IntN(2) == 0, Released: rnd.IntN(2) == 0,
+				Stale: rnd.IntN(2) == 0, Released: rnd.IntN(2) == 0, Worn: rnd.IntN(4) == 0,
 			}
 		}
 		want := Want{Count: 1 + rnd.IntN(4), Surge: rnd.IntN(3), Halted: rnd.IntN(4) == 0, Waits: rnd.Perm(5)[:rnd.IntN(3)]}

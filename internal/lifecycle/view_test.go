@@ -1,6 +1,6 @@
 package lifecycle
 
-// What Plan and Due are shown of the model.
+// What Plan, Due and Recycle are shown of the model.
 
 func (x *explorer) want(g *group) Want {
 	want := Want{Count: int(g.count), Surge: x.Surge, Halted: g.halted}
@@ -15,7 +15,7 @@ func (x *explorer) want(g *group) Want {
 func (g *group) workers() []Worker {
 	ws := make([]Worker, 0, maxProcs)
 	for i, p := range g.all() {
-		ws = append(ws, Worker{ID: i + 1, Slot: int(p.slot), State: p.state, Stale: p.is(stale), Released: p.is(released), Silent: p.silent()})
+		ws = append(ws, Worker{ID: i + 1, Slot: int(p.slot), State: p.state, Stale: p.is(stale), Released: p.is(released), Silent: p.silent(), Worn: p.is(worn)})
 	}
 	return ws
 }
@@ -36,7 +36,7 @@ type planned struct {
 func (x *explorer) planned(g *group) planned {
 	k := planKey{count: g.count, waits: g.waits, halted: g.halted}
 	for i, p := range g.all() {
-		k.procs[i] = [3]uint8{uint8(p.state) + 1, p.slot, uint8(p.has & (stale | released))}
+		k.procs[i] = [3]uint8{uint8(p.state) + 1, p.slot, uint8(p.has & (stale | released | worn))}
 		if p.silent() {
 			k.procs[i][2] |= 1 << 7
 		}

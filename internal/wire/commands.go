@@ -84,11 +84,14 @@ const (
 	CauseChannel      Cause = "channel"       // garbage on its channel
 	CauseCrash        Cause = "crash"         // the runtime ended it: a panic in a goroutine that nobody manages, a fatal error
 	CauseHung         Cause = "hung"          // it has not said for too long that it lives
+	CauseRecycle      Cause = "recycle"       // it has reached a limit, well as it is
 )
 
 // Failure reports whether the cause is one. The others are exits that were asked
 // for.
-func (c Cause) Failure() bool { return c != "" && c != CauseRetire && c != CauseDone }
+func (c Cause) Failure() bool {
+	return c != "" && c != CauseRetire && c != CauseDone && c != CauseRecycle
+}
 
 // State is all that a worker has to say about itself. It is sent whole at every
 // change and when asked, so that one that gets lost or that another parent read
@@ -123,6 +126,9 @@ type State struct {
 	Hijacked int `json:"hijacked,omitempty"`
 	MovedIn  int `json:"movedIn,omitempty"`
 	MovedOut int `json:"movedOut,omitempty"`
+	// Requests are those of HTTP that it has begun to serve, and what counts as one where
+	// there are none: connections that other servers have accepted, and packets.
+	Requests int `json:"requests,omitempty"`
 	// BeatMS, if set, is the promise to say the state again at least so often, in
 	// milliseconds.
 	BeatMS int64 `json:"beat,omitempty"`

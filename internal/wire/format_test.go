@@ -12,7 +12,7 @@ import (
 var full = State{
 	Cmd: CmdState, Version: Version, Pid: 4711, ID: 3, Group: "web", Slot: 2, Generation: 7, Phase: PhaseExiting,
 	Cause: CauseError, Reason: "lost the database", ExitCode: 1, Active: 4, Served: 120, Cut: 5, BeatMS: 5000,
-	Idle: 3, Hijacked: 1, MovedIn: 7, MovedOut: 6,
+	Idle: 3, Hijacked: 1, MovedIn: 7, MovedOut: 6, Requests: 4200,
 }
 
 // stateV1 is the State of version 1, at its beginning.
@@ -63,7 +63,7 @@ func TestFormat(t *testing.T) {
 	}
 	for _, c := range []Cause{
 		CauseRetire, CauseDone, CauseError, CausePanic, CauseHandlerPanic, CauseSignal, CauseExit,
-		CauseStartExit, CauseStartTimeout, CauseSpawn, CauseChannel, CauseCrash, CauseHung,
+		CauseStartExit, CauseStartTimeout, CauseSpawn, CauseChannel, CauseCrash, CauseHung, CauseRecycle,
 	} {
 		lines = append(lines, State{Cmd: CmdState, Version: Version, Phase: PhaseDraining, Cause: c})
 	}
@@ -85,7 +85,7 @@ func TestFormat(t *testing.T) {
 func TestFormerFormat(t *testing.T) {
 	t.Parallel()
 	state := full
-	state.BeatMS, state.Idle, state.Hijacked, state.MovedIn, state.MovedOut = 0, 0, 0, 0, 0
+	state.BeatMS, state.Idle, state.Hijacked, state.MovedIn, state.MovedOut, state.Requests = 0, 0, 0, 0, 0, 0
 	state.Version = 1
 	lines := golden.Lines(t, "commands.v1.jsonl")
 	same(t, lines[0], state)
