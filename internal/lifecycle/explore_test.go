@@ -31,7 +31,7 @@ type explorer struct {
 	due  func([]Worker, Want) []int
 	// isSettled is Settled.
 	isSettled func([]Worker, Want) bool
-	wear func([]Worker, Want) []int
+	wear      func([]Worker, Want) []int
 
 	plans  map[planKey]planned
 	seen   map[group]int32
