@@ -113,6 +113,7 @@ func (g *group) record(list ...Death) {
 func (s *Set) restarted(in *incarnation) {
 	g := in.group
 	g.restarts++
+	g.slotRestarts[in.slot]++
 	if g.MaxRestarts == 0 || s.stopping {
 		return
 	}

@@ -65,6 +65,7 @@ func (s *Set) step(g *group) bool {
 			continue
 		}
 		in.dismissed = in.dismissed || in.cause == ""
+		s.letGo(in)
 		s.apply(in, lifecycle.Retire)
 		progress = true
 	}
@@ -161,6 +162,9 @@ func (s *Set) apply(in *incarnation, ev lifecycle.Event) {
 	now := time.Now()
 	if next != from {
 		in.state, in.since = next, now
+		if next == lifecycle.Draining && in.drainAt.IsZero() {
+			in.drainAt = now
+		}
 		s.quick = false
 	}
 	if effect.Has(lifecycle.Disarm) {
