@@ -37,7 +37,7 @@ func (p *parent) build(n int) error {
 	cfg := workerset.Config{
 		Name: p.cfg.Name, Generation: p.up.Generation(), Sockets: fds, Output: p.cfg.Program.Output, CPUs: n,
 		StopDelay: p.cfg.StopDelay, MaxRestarts: p.cfg.MaxRestarts, Trial: true,
-		Started: p.entrust, Observe: p.observe, Events: p.cfg.Events, Logger: p.log,
+		Started: p.entrust, Observe: p.observe, Events: p.cfg.Events, Printed: p.printed, Logger: p.log,
 	}
 	cfg.Stdout, cfg.Stderr = p.up.Stdio()
 	for _, g := range groups {

@@ -116,6 +116,11 @@ type Config struct {
 	// debugger, or where upgrades are not wanted. On other systems than Linux it
 	// is always so.
 	Single bool
+	// KeepOutput makes what workers of this binary print go through the parent, as it is,
+	// so that it remembers the end of it for 'handover logs'. A pipe is between then: while
+	// the parent is stopped (SIGSTOP) or its own output's reader is, workers wait when they
+	// print. Of a Command that is always so, unless its Output is OutputRaw.
+	KeepOutput bool
 	// Handlers are what the parent does with messages that are sent to it
 	// (message.Parent), by type.
 	Handlers map[string]message.Handler

@@ -94,6 +94,9 @@ func (p *parent) Ready(ctx context.Context) (ready bool, why string) {
 func (p *parent) observe(c workerset.Change) {
 	p.supervisor.look()
 	w := c.Worker
+	if w.State == "exited" {
+		p.died(w)
+	}
 	name := fmt.Sprintf("worker %s/%d", w.Group, w.Slot)
 	switch {
 	case w.State == "serving" && !w.Stale:
@@ -123,9 +126,10 @@ func (p *parent) sort(l upgrader.Legacy) workerset.Estate {
 		p.upgrades.last = st.Upgrade
 	}
 	for _, f := range l.Files {
-		if strings.HasPrefix(f.Name, "watch:") {
+		switch {
+		case strings.HasPrefix(f.Name, "watch:"):
 			p.upgrades.take(f.Name, f.File)
-		} else {
+		case !p.takeRecords(f.Name, f.File):
 			e.Files[f.Name] = f.File
 		}
 	}

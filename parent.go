@@ -36,6 +36,7 @@ type parent struct {
 	control  *upgrader.Socket // nil if there is none
 	server   *control.Server
 	upgrades *upgrades
+	records  records
 	since    time.Time // when this process began to decide
 	program  string    // what the workers execute
 

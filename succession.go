@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"time"
 
-	"github.com/handover-go/handover/internal/control"
 	"github.com/handover-go/handover/internal/fault"
 	"github.com/handover-go/handover/upgrader"
 	"github.com/handover-go/handover/workerset"
@@ -26,7 +25,7 @@ func (p *parent) yield(ctx context.Context) (upgrader.Legacy, error) {
 		p.answer()
 		return upgrader.Legacy{}, err
 	}
-	l := upgrader.Legacy{Files: p.upgrades.give()}
+	l := upgrader.Legacy{Files: append(p.upgrades.give(), p.giveRecords()...)}
 	for name, f := range e.Files {
 		l.Files = append(l.Files, upgrader.NamedFile{Name: name, File: f})
 	}
@@ -34,7 +33,7 @@ func (p *parent) yield(ctx context.Context) (upgrader.Legacy, error) {
 	fault.Point(fault.OldYielded)
 	l.State, err = json.Marshal(parentState{
 		Version: 1, Set: e.State,
-		Upgrade: &control.Outcome{Time: time.Now(), Generation: p.up.Generation() + 1, Result: control.Rolling},
+		Upgrade: p.upgrades.rollingOutcome(),
 	})
 	return outgoing(l), err
 }

@@ -34,7 +34,8 @@ type upgrades struct {
 	rolling []*control.Watcher // of the upgrade that has led to this generation, until its workers serve
 	given   []*control.Watcher // to the successor
 	last    *control.Outcome
-	ended   bool // nothing is carried out any more
+	began   time.Time // the upgrade that is under way
+	ended   bool      // nothing is carried out any more
 }
 
 func newUpgrades(p *parent) *upgrades {
@@ -106,6 +107,7 @@ func (u *upgrades) run(ctx context.Context) {
 func (u *upgrades) upgrade(ctx context.Context) error {
 	p := u.p
 	generation := p.up.Generation() + 1
+	u.begin()
 	p.log.Info("upgrade begins", "generation", generation)
 	u.step(fmt.Sprintf("generation %d begins", generation))
 	err := p.up.Upgrade(ctx)
@@ -128,7 +130,8 @@ func (u *upgrades) upgrade(ctx context.Context) error {
 	}
 	ev := failure(err)
 	ev.Generation = generation
-	u.last = &control.Outcome{Time: time.Now(), Generation: generation, Result: control.Failed, Reason: ev.Reason}
+	u.last = &control.Outcome{Time: time.Now(), Began: u.began, Generation: generation, Result: control.Failed, Reason: ev.Reason}
+	p.upgraded(*u.last, ev.Output)
 	u.mu.Unlock()
 	logged := false
 	for _, a := range current {
@@ -143,6 +146,21 @@ func (u *upgrades) upgrade(ctx context.Context) error {
 		p.log.Error("the upgrade that was asked for has failed", "error", err)
 	}
 	return err
+}
+
+// begin notes when the upgrade that is under way began.
+func (u *upgrades) begin() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.began = time.Now()
+}
+
+// rollingOutcome is the outcome of the upgrade that is under way as it is known at the
+// commit.
+func (u *upgrades) rollingOutcome() *control.Outcome {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return &control.Outcome{Time: time.Now(), Began: u.began, Generation: u.p.up.Generation() + 1, Result: control.Rolling}
 }
 
 // failure makes an event of an upgrade's error.
@@ -189,6 +207,7 @@ func (u *upgrades) settled(err error) {
 	u.rolling = nil
 	if u.last != nil && u.last.Result == control.Rolling {
 		u.last.Result, u.last.Reason = ev.Result, ev.Reason
+		u.p.upgraded(*u.last, "")
 	}
 	u.mu.Unlock()
 	u.p.supervisor.look()

@@ -359,7 +359,7 @@ func (in *incarnation) status() Worker {
 		Let: in.let, Drain: in.drainAt, Terminated: in.terminated, Killed: in.killed,
 		Kept: len(in.streams) > 0, Restarts: in.group.slotRestarts[in.slot], Status: in.text, Dump: in.dump,
 	}
-	if in.state == lifecycle.Draining {
+	if in.state == lifecycle.Draining && !in.drainAt.IsZero() {
 		w.Deadline = in.drainAt.Add(in.as.DrainTimeout)
 	}
 	if in.beats && in.conn != nil && !in.foreign() {

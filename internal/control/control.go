@@ -4,6 +4,10 @@
 //	GET  /v1/status    a Status
 //	GET  /v1/ready     200 if clients should come, 503 and a reason if not: no worker
 //	                   accepts, or the service is about to stop
+//	GET  /v1/history   a History; ?worker=WORKER, see ParseSelector; ?entry=N, ?limit=N
+//	GET  /v1/logs      Logs of the workers; ?worker=WORKER, ?n=LINES, ?after=N: those after
+//	                   the line of that number; with ?follow=1 a stream of Followed, one
+//	                   JSON object a line, which ends when another parent answers: ask it
 //	POST /v1/upgrade   a stream of Events, one JSON object a line, until the last
 //	                   one, which has a Result
 //
@@ -40,6 +44,7 @@ type Status struct {
 // Outcome is how an upgrade ended.
 type Outcome struct {
 	Time       time.Time `json:"time"`
+	Began      time.Time `json:"began,omitzero"`
 	Generation int       `json:"generation"` // that it was to lead to
 	Result     Result    `json:"result"`
 	Reason     string    `json:"reason,omitempty"`

@@ -10,11 +10,15 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/handover-go/handover/internal/history"
+	"github.com/handover-go/handover/internal/logs"
 )
 
 // envChild makes the test binary one of the programs that the tests start.
@@ -46,11 +50,18 @@ type fake struct {
 	why      string // it is not ready
 	status   func() (Status, error)
 	watchers chan *Watcher
+	history  []history.Entry
+	logs     logs.Book
+	unkept   []logs.Worker
 }
 
 func (f *fake) Ready(context.Context) (bool, string)   { return f.why == "", f.why }
 func (f *fake) Status(context.Context) (Status, error) { return f.status() }
 func (f *fake) Upgrade(w *Watcher)                     { f.watchers <- w }
+func (f *fake) History() []history.Entry               { return f.history }
+func (f *fake) Logs() *logs.Book                       { return &f.logs }
+
+func (f *fake) Unkept(context.Context) ([]logs.Worker, error) { return slices.Clone(f.unkept), nil }
 
 // serve answers on a socket until the test's end.
 func serve(t *testing.T, path string, f *fake) *Server {

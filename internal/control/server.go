@@ -20,6 +20,7 @@ type Service interface {
 	// Upgrade takes a watcher over: whatever becomes of the upgrade, the watcher is
 	// told, here or by the next parent.
 	Upgrade(*Watcher)
+	Records
 }
 
 // Server answers on a control socket. Its methods may be called from any goroutine.
@@ -29,24 +30,24 @@ type Server struct {
 	wg   sync.WaitGroup
 	mu   sync.Mutex
 	ln   net.Listener
+
+	closing context.Context // done when Close is called
+	close   context.CancelFunc
 }
 
 // NewServer answers for a service.
 func NewServer(s Service, log *slog.Logger) *Server {
 	srv := &Server{log: log}
+	srv.closing, srv.close = context.WithCancel(context.Background())
 	mux := http.NewServeMux()
+	srv.answerRecords(mux, s)
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, r *http.Request) {
 		st, err := s.Status(r.Context())
 		if err != nil {
-			// Whoever replaces this process has the answer.
-			w.Header().Set("Retry-After", "0")
-			refuse(w, http.StatusServiceUnavailable, err)
+			again(w, err)
 			return
 		}
-		w.Header().Set("Content-Type", "application/json")
-		enc := json.NewEncoder(w)
-		enc.SetIndent("", "  ")
-		_ = enc.Encode(st)
+		answer(w, st)
 	})
 	mux.HandleFunc("GET /v1/ready", func(w http.ResponseWriter, r *http.Request) {
 		if ready, why := s.Ready(r.Context()); !ready {
@@ -103,6 +104,7 @@ func (s *Server) Close() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	s.Pause()
+	s.close()
 	if s.http.Shutdown(ctx) != nil {
 		s.http.Close()
 	}

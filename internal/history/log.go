@@ -55,6 +55,13 @@ func (l *Log) strip(i int) {
 	e.Death = &d
 }
 
+// Clone is a copy.
+func (l *Log) Clone() *Log {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return &Log{entries: slices.Clone(l.entries), size: l.size, last: l.last}
+}
+
 // Entries are all that are remembered, the newest last. What they point to is not to be
 // changed.
 func (l *Log) Entries() []Entry {

@@ -143,14 +143,15 @@ func (b *Book) bury(l *log) {
 }
 
 // Lines are those of the workers that match, with an N beyond after, in order, and of
-// these the last n.
-func (b *Book) Lines(match func(Worker) bool, after, n int) []Line {
+// these the last n. The last N of all is last.
+func (b *Book) Lines(match func(Worker) bool, after, n int) (list []Line, last int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.lines(match, after, n)
+	return b.lines(match, after, n), b.last
 }
 
-func (b *Book) lines(match func(Worker) bool, after, n int) (list []Line) {
+func (b *Book) lines(match func(Worker) bool, after, n int) []Line {
+	list := []Line{}
 	for _, l := range slices.AppendSeq(slices.Clone(b.dead), maps.Values(b.live)) {
 		if !match(l.worker) {
 			continue
