@@ -251,6 +251,11 @@ type Worker struct {
 	// Drain is when it stopped to accept, and Deadline when what it still has is cut.
 	Drain    time.Time `json:"drain,omitzero"`
 	Deadline time.Time `json:"deadline,omitzero"`
+	// Conns are some of the connections that keep it, while it drains, as it last said: up to
+	// 16. Of a program that can't say it there are none.
+	Conns []Conn `json:"conns,omitempty"`
+	// Usage is what Status.Measure has found out.
+	Usage *Usage `json:"usage,omitempty"`
 	// Terminated and Killed: it was sent SIGTERM, SIGKILL.
 	Terminated bool `json:"terminated,omitempty"`
 	Killed     bool `json:"killed,omitempty"`
@@ -268,6 +273,13 @@ type Worker struct {
 // Accepts reports whether the worker accepts connections, or whatever else is its work.
 func (w Worker) Accepts() bool {
 	return w.State == "serving" || w.State == "degraded" || w.State == "condemned"
+}
+
+// Conn is a connection that is open.
+type Conn struct {
+	Peer  string `json:"peer,omitempty"` // the client's address, if it has one
+	State string `json:"state"`          // new, idle, active, hijacked; or open, if that is all that is known
+	AgeMS int64  `json:"age"`            // in milliseconds, when it was asked
 }
 
 // Change is one step in a worker's life.
@@ -361,6 +373,11 @@ func (in *incarnation) status() Worker {
 	}
 	if in.state == lifecycle.Draining && !in.drainAt.IsZero() {
 		w.Deadline = in.drainAt.Add(in.as.DrainTimeout)
+	}
+	if in.state == lifecycle.Draining {
+		for _, c := range in.report.Open {
+			w.Conns = append(w.Conns, Conn(c))
+		}
 	}
 	if in.beats && in.conn != nil && !in.foreign() {
 		w.Heard = in.beat
