@@ -46,6 +46,7 @@ func (p *parent) build(n int) error {
 			return fmt.Errorf("%w: %w", ErrConfig, err)
 		}
 		cfg.Groups = append(cfg.Groups, wg)
+		p.builds.pin(g, wg.Program.Path)
 		if g.Name == p.cfg.mainGroup() {
 			p.program = wg.Program.Path
 		}

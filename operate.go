@@ -69,9 +69,11 @@ func (p *parent) Status(ctx context.Context) (control.Status, error) {
 	if err != nil {
 		return control.Status{}, err
 	}
+	p.meter.Measure(&set)
 	st := control.Status{
 		Service: p.cfg.Name, Generation: set.Generation, Since: p.since, Pid: os.Getpid(),
 		Program: p.program, Listen: p.listening(), Groups: set.Groups, Stopping: set.Stopping,
+		Build: p.builds.running(), Warnings: p.builds.warnings(p.up.Program),
 	}
 	// It keeps its pid as long as it lives, and is this process's ancestor.
 	if pid, err := strconv.Atoi(os.Getenv(anchor.EnvPid)); err == nil && syscall.Kill(pid, 0) == nil {

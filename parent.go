@@ -37,6 +37,8 @@ type parent struct {
 	server   *control.Server
 	upgrades *upgrades
 	records  records
+	builds   builds
+	meter    workerset.Meter
 	since    time.Time // when this process began to decide
 	program  string    // what the workers execute
 

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -52,24 +50,16 @@ func (u *Upgrader) newAttempt() (_ *attempt, err error) {
 		mark:    strconv.FormatInt(time.Now().UnixNano(), 36) + "." + strconv.Itoa(os.Getpid()),
 		started: make(chan struct{}),
 	}
-	a.path = u.cfg.Path
-	if a.path == "" {
-		a.path = os.Args[0]
-	}
+	a.path = u.cfg.path()
 	defer func() {
 		if err != nil {
 			a.close()
 			err = &FailedError{Path: a.path, Err: err, ExitCode: -1}
 		}
 	}()
-	if !filepath.IsAbs(a.path) && strings.ContainsRune(a.path, '/') {
-		a.path = filepath.Join(startDir, a.path)
-	}
-	found, err := exec.LookPath(a.path)
-	if err != nil {
+	if a.path, err = find(a.path); err != nil {
 		return nil, err
 	}
-	a.path = found
 	if st, err := os.Stat(a.dir); err != nil || !st.IsDir() {
 		u.log.Warn("the working directory is gone: the new process starts in /", "directory", a.dir)
 		a.dir = "/"

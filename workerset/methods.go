@@ -254,7 +254,7 @@ type Worker struct {
 	// Conns are some of the connections that keep it, while it drains, as it last said: up to
 	// 16. Of a program that can't say it there are none.
 	Conns []Conn `json:"conns,omitempty"`
-	// Usage is what Status.Measure has found out.
+	// Usage is what Meter.Measure has found out.
 	Usage *Usage `json:"usage,omitempty"`
 	// Terminated and Killed: it was sent SIGTERM, SIGKILL.
 	Terminated bool `json:"terminated,omitempty"`

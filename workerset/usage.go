@@ -1,11 +1,14 @@
 package workerset
 
 import (
+	"sync"
+	"time"
+
 	"github.com/handover-go/handover/internal/cputime"
 	"github.com/handover-go/handover/internal/memory"
 )
 
-// Usage is what a worker's process has taken of the machine.
+// Usage is what a worker's process has taken of the machine. It does not change.
 type Usage struct {
 	// CPU is the time that it has used, in seconds, with what the children had that it has
 	// waited for.
@@ -21,14 +24,36 @@ type Usage struct {
 // pages, at about 100 MB a millisecond.
 const cheapPSS = 256 << 20
 
-// Measure fills in the Usage of the workers that run, as far as it can be known, on Linux. It
-// reads proc(5), which takes about 0.1 ms for each.
-func (s *Status) Measure() {
+// Meter measures what workers use. The zero value is good, and its method may be called
+// from any goroutine.
+type Meter struct {
+	mu    sync.Mutex
+	at    time.Time
+	usage map[int]*Usage // by pid
+}
+
+// measureEvery is for how long a Usage is good: to look takes up to 1 ms for each worker, and
+// somebody may ask a thousand times a second.
+const measureEvery = 500 * time.Millisecond
+
+// Measure fills in the Usage of the workers that run, as far as it can be known, on Linux:
+// as it is now, or was a moment ago.
+func (m *Meter) Measure(s *Status) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if time.Since(m.at) > measureEvery {
+		m.at, m.usage = time.Now(), map[int]*Usage{}
+	}
 	for i := range s.Groups {
 		for j := range s.Groups[i].Workers {
-			if w := &s.Groups[i].Workers[j]; w.Pid > 0 && w.State != "exited" {
-				w.Usage = usage(w.Pid)
+			w := &s.Groups[i].Workers[j]
+			if w.Pid == 0 || w.State == "exited" {
+				continue
 			}
+			if m.usage[w.Pid] == nil {
+				m.usage[w.Pid] = usage(w.Pid)
+			}
+			w.Usage = m.usage[w.Pid]
 		}
 	}
 }

@@ -22,6 +22,7 @@ package control
 import (
 	"time"
 
+	"github.com/handover-go/handover/internal/image"
 	"github.com/handover-go/handover/workerset"
 )
 
@@ -37,6 +38,11 @@ type Status struct {
 	Upgrading  bool                    `json:"upgrading,omitempty"`
 	Stopping   bool                    `json:"stopping,omitempty"`
 	Groups     []workerset.GroupStatus `json:"groups"`
+	// Build is what this parent executes.
+	Build image.Build `json:"build,omitzero"`
+	// Warnings say, for people, what is not as it should be, such as a program on disk that
+	// is not the one that runs.
+	Warnings []string `json:"warnings,omitempty"`
 	// Upgrade is the last one that was tried, if there was one.
 	Upgrade *Outcome `json:"upgrade,omitempty"`
 }
