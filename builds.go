@@ -17,7 +17,7 @@ type builds struct {
 	mu   sync.Mutex
 	own  *image.Build // of this process, once it was read
 	disk os.FileInfo  // the file on disk that was compared with it last
-	same bool
+	text string       // and what there is to say of it
 }
 
 // pinned is the program of a group, as it was when this generation looked it up.
@@ -68,22 +68,26 @@ func (b *builds) warning(path string, err error) string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var disk os.FileInfo
+	var same bool
 	if err == nil {
 		disk, err = os.Stat(path)
 	}
-	if err == nil && !unchanged(b.disk, disk) {
-		b.same, err = image.Same(launch.Self, path)
-		b.disk = disk
+	if err == nil && unchanged(b.disk, disk) {
+		return b.text
 	}
-	if err != nil {
+	b.disk, b.text = disk, ""
+	if err == nil {
+		same, err = image.Same(launch.Self, path)
+	}
+	switch {
+	case err != nil:
 		b.disk = nil
-		return fmt.Sprintf("an upgrade would fail, its program can't be read: %v", err)
+		b.text = fmt.Sprintf("an upgrade would fail, its program can't be read: %v", err)
+	case !same:
+		there, _ := image.Read(path)
+		b.text = fmt.Sprintf("%s is not what runs%s: 'handover upgrade' changes to it", path, between(own, there))
 	}
-	if b.same {
-		return ""
-	}
-	there, _ := image.Read(path)
-	return fmt.Sprintf("%s is not what runs%s: 'handover upgrade' changes to it", path, between(own, there))
+	return b.text
 }
 
 // between names two builds, if they have names that differ.

@@ -113,8 +113,8 @@ func TestHistory(t *testing.T) {
 	if got := happened(t, c, "crash", death("crash", 1)); got.N != crash.N || got.Death.Dump != crash.Death.Dump || !got.Time.Equal(crash.Time) {
 		t.Errorf("what was remembered of the crash has become %+v", got)
 	}
-	h, _, err := c.History(t.Context(), "1", 0) // of all with that id
-	if err != nil || len(h.Entries) == 0 || slices.ContainsFunc(h.Entries, func(e history.Entry) bool { return e.Death == nil || e.Death.ID != 1 }) {
+	h, _, err := c.History(t.Context(), fmt.Sprint(crash.Death.Pid), 0)
+	if err != nil || len(h.Entries) == 0 || slices.ContainsFunc(h.Entries, func(e history.Entry) bool { return e.Death == nil || e.Death.Pid != crash.Death.Pid }) {
 		t.Errorf("%+v, %v", h, err)
 	}
 	if h, _, err = c.Entry(t.Context(), crash.N); err != nil || len(h.Entries) != 1 || h.Entries[0].N != crash.N {

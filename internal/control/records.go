@@ -142,6 +142,7 @@ func (srv *Server) follow(w http.ResponseWriter, r *http.Request, f *logs.Follow
 	})()
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	w.Header().Set("Cache-Control", "no-store")
+	_ = rc.SetWriteDeadline(time.Time{}) // it may take as long as one likes
 	enc := json.NewEncoder(w)
 	for err := rc.Flush(); err == nil; err = rc.Flush() {
 		lines, missed, err := f.Next(ctx)

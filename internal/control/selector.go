@@ -10,22 +10,22 @@ import (
 
 // Selector says which workers are meant. The zero value means all.
 type Selector struct {
-	number int // an id, or a pid
-	group  string
-	n      []int // slot, id, generation, as far as they are said
+	pid   int
+	group string
+	n     []int // slot, id, generation, as far as they are said
 }
 
 // ParseSelector reads GROUP, GROUP/SLOT, GROUP/SLOT/ID or GROUP/SLOT/ID/GENERATION, as
-// in a worker's HANDOVER_WORKER; or a number, which is its id or its pid. "" is all.
+// in a worker's HANDOVER_WORKER; or its pid. "" is all.
 func ParseSelector(s string) (Selector, error) {
 	bad := func() (Selector, error) {
-		return Selector{}, fmt.Errorf("worker %q: say GROUP, GROUP/SLOT, GROUP/SLOT/ID, GROUP/SLOT/ID/GENERATION, or a worker's id or pid", s)
+		return Selector{}, fmt.Errorf("worker %q: say GROUP, GROUP/SLOT, GROUP/SLOT/ID, GROUP/SLOT/ID/GENERATION, or a pid", s)
 	}
 	if n, err := strconv.Atoi(s); err == nil {
 		if n < 1 {
 			return bad()
 		}
-		return Selector{number: n}, nil
+		return Selector{pid: n}, nil
 	}
 	parts := strings.Split(s, "/")
 	if len(parts) > 4 || parts[0] == "" && s != "" {
@@ -42,12 +42,12 @@ func ParseSelector(s string) (Selector, error) {
 	return sel, nil
 }
 
-func (s Selector) all() bool { return s.number == 0 && s.group == "" }
+func (s Selector) all() bool { return s.pid == 0 && s.group == "" }
 
 // Matches reports whether a worker is meant.
 func (s Selector) Matches(w logs.Worker) bool {
-	if s.number > 0 {
-		return s.number == w.ID || s.number == w.Pid
+	if s.pid > 0 {
+		return s.pid == w.Pid
 	}
 	if s.group != "" && s.group != w.Group {
 		return false
