@@ -158,7 +158,7 @@ func fine(d time.Duration) string {
 // printEntry shows all of an entry.
 func printEntry(out io.Writer, e history.Entry) {
 	say := func(name, format string, args ...any) {
-		fmt.Fprintf(out, "%-11s %s\n", name+":", fmt.Sprintf(format, args...))
+		fmt.Fprintf(out, "%-12s %s\n", name+":", fmt.Sprintf(format, args...))
 	}
 	if u := e.Upgrade; u != nil {
 		say("upgrade", "to generation %d", u.Generation)

@@ -72,7 +72,7 @@ func buildText(st control.Status) string {
 	if b.Path != "" && b.Path != st.Program {
 		parts = append(parts, b.Path)
 	}
-	for _, s := range []string{b.String(), b.Go} {
+	for _, s := range []string{strings.TrimPrefix(b.String(), "build "), b.Go} {
 		if s != "" {
 			parts = append(parts, s)
 		}
