@@ -92,7 +92,7 @@ func printHistory(out io.Writer, h control.History, s style, now time.Time) {
 	t := table{columns: []column{
 		{name: "N", right: true}, {name: "AGO", right: true}, {name: "WHAT"}, {name: "ID", right: true, drop: 4}, {name: "GEN", right: true},
 		{name: "PID", right: true, drop: 1}, {name: "LASTED", right: true}, {name: "DRAINED", right: true, drop: 2},
-		{name: "SERVED", right: true, drop: 3}, {name: "CUT", right: true}, {name: "WHY"}, {name: ""},
+		{name: "SERVED", right: true, drop: 3}, {name: "CUT", right: true}, {name: "WHY"}, {text: true},
 	}}
 	for _, e := range h.Entries {
 		cells := append([]cell{plain(strconv.Itoa(e.N)), plain(span(now.Sub(e.Time)))}, entryCells(e)...)
@@ -115,12 +115,16 @@ func entryCells(e history.Entry) []cell {
 		}
 	}
 	d := e.Death
+	pid := "-"
+	if d.Pid > 0 {
+		pid = strconv.Itoa(d.Pid)
+	}
 	why := cell{text: d.Cause}
 	if d.Failure {
 		why.colour = red
 	}
 	return []cell{
-		plain(fmt.Sprintf("%s/%d", d.Group, d.Slot)), number(d.ID), number(d.Generation), number(d.Pid), plain(lasted(d.Started, e.Time)),
+		plain(fmt.Sprintf("%s/%d", d.Group, d.Slot)), number(d.ID), number(d.Generation), plain(pid), plain(lasted(d.Started, e.Time)),
 		plain(lasted(d.Drain, e.Time)), number(d.Served), number(d.Cut), why, plain(deathText(d)),
 	}
 }

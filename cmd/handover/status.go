@@ -40,7 +40,9 @@ func (v view) lines() (lines []string) {
 		add("build: %s", b)
 	}
 	for _, w := range st.Warnings {
-		add("%s %s", v.paint(yellow, "warning:"), firstLine(w))
+		wrapped := v.wrap("         ", firstLine(w))
+		wrapped[0] = strings.Replace(wrapped[0], "        ", v.paint(yellow, "warning:"), 1)
+		lines = append(lines, wrapped...)
 	}
 	if len(st.Listen) > 0 {
 		add("listens: %s", strings.Join(st.Listen, " "))

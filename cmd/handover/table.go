@@ -16,6 +16,8 @@ type column struct {
 	// drop says which columns are left out where there is no room for all: those with the
 	// highest number first, and never those with 0.
 	drop int
+	// text is somebody's words, of which some may be cut off where there is no room.
+	text bool
 }
 
 // row is a cell for each column, and lines below.
@@ -57,11 +59,14 @@ func (t table) lines(s style) (lines []string) {
 	for _, r := range t.rows {
 		lines = append(lines, format(r.cells))
 		for _, c := range r.comment {
-			lines = append(lines, s.line("      "+c))
+			lines = append(lines, s.wrap("      ", c)...)
 		}
 	}
 	return lines
 }
+
+// leastText is how much of a text is to be seen before other columns go.
+const leastText = 16
 
 // fit is how wide the columns are, and which of them are shown; width <= 0 is no limit.
 func (t table) fit(width, gap int) (widths []int, shown []bool) {
@@ -73,7 +78,9 @@ func (t table) fit(width, gap int) (widths []int, shown []bool) {
 		for _, r := range t.rows {
 			widths[i] = max(widths[i], columns(r.cells[i].text))
 		}
-		sum += widths[i] + gap
+		if sum += widths[i] + gap; c.text {
+			sum -= max(0, widths[i]-leastText)
+		}
 	}
 	for width > 0 && sum > width {
 		out := -1

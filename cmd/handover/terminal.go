@@ -47,6 +47,38 @@ func (s style) paint(colour, text string) string {
 	return "\x1b[" + colour + "m" + text + "\x1b[0m"
 }
 
+// maxWrapped is over how many lines a text goes.
+const maxWrapped = 3
+
+// wrap is a text in as few lines as it takes, each with an indent. What would take more
+// than maxWrapped is cut off.
+func (s style) wrap(indent, text string) (lines []string) {
+	if s.width == 0 {
+		return []string{indent + text}
+	}
+	room := max(1, s.width-len(indent))
+	for len(lines) < maxWrapped-1 && columns(text) > room {
+		at := strings.LastIndexByte(text[:offset(text, room+1)], ' ')
+		if at <= 0 {
+			break
+		}
+		lines = append(lines, indent+text[:at])
+		text = text[at+1:]
+	}
+	return append(lines, s.line(indent+text))
+}
+
+// offset is where a text's column begins.
+func offset(text string, column int) int {
+	for i := range text {
+		if column == 0 {
+			return i
+		}
+		column--
+	}
+	return len(text)
+}
+
 // line is a line of text that fits.
 func (s style) line(text string) string { return clip(text, s.width) }
 
