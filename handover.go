@@ -99,8 +99,8 @@ type Config struct {
 	// PIDFile, if set, holds the parent's pid. The anchor's pid, where there is
 	// an anchor, does the same and never changes.
 	PIDFile string
-	// Control, if set, is the path of a unix socket on which 'handover status' and
-	// 'handover upgrade' ask this service; "auto" is NAME.sock in $RUNTIME_DIRECTORY,
+	// Control, if set, is the path of a unix socket on which 'handover status', 'handover
+	// upgrade' and so on ask this service; "auto" is NAME.sock in $RUNTIME_DIRECTORY,
 	// in $XDG_RUNTIME_DIR/handover, or in a directory of the user's own under the
 	// temporary one, or under /dev/shm if that one can't be written. Without any of
 	// these there is a warning, and no control socket.

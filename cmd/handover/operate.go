@@ -54,7 +54,10 @@ func statusCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status [flags]",
 		Short: "Say how a service and its workers are",
-		Long: `Say how a service and its workers are.
+		Long: `Say how a service and its workers are, those first that serve now, and then those of
+older generations that still hold clients, with the connections that keep them, as far as
+their programs can say. CPU is what a worker has used since its start, and with --watch since
+it was shown last; MEM is what it has in memory (RSS; --json says PSS, too).
 
 With --ready, only whether clients should come: exit code 0, or 1 and the reason if no
 worker accepts, the service is about to stop, or nobody answers. That is what Docker's
