@@ -42,7 +42,7 @@ func (p *parent) build(n int) error {
 	cfg := workerset.Config{
 		Name: p.cfg.Name, Generation: p.up.Generation(), Sockets: fds, Output: p.cfg.Program.Output, CPUs: n,
 		StopDelay: p.cfg.StopDelay, MaxRestarts: p.cfg.MaxRestarts, Trial: true,
-		Started: p.entrust, Observe: p.observe, Events: p.cfg.Events, Logger: p.log,
+		Started: p.entrust, Observe: p.observe, Events: p.cfg.Events, Printed: p.printed, Logger: p.log,
 	}
 	cfg.Stdout, cfg.Stderr = p.up.Stdio()
 	for _, g := range groups {
@@ -51,6 +51,7 @@ func (p *parent) build(n int) error {
 			return fmt.Errorf("%w: %w", ErrConfig, err)
 		}
 		cfg.Groups = append(cfg.Groups, wg)
+		p.builds.pin(g, wg.Program.Path)
 		if g.Name == p.cfg.mainGroup() {
 			p.program = wg.Program.Path
 		}
@@ -62,6 +63,9 @@ func (p *parent) build(n int) error {
 	}
 	if p.program == "" {
 		p.program, _ = os.Executable()
+		if p.back != nil { // which is a copy without a name
+			p.program, _ = p.up.Program()
+		}
 	}
 	return err
 }
@@ -155,7 +159,7 @@ func (p *parent) programOf(g Group) (workerset.Program, error) {
 			if _, err := exec.LookPath(pin.Path); err != nil {
 				return workerset.Program{}, fmt.Errorf("program of generation %d: %w", p.back.Recipe.Generation, err)
 			}
-			return g.pinned(pin), nil
+			return g.programAt(pin), nil
 		}
 	}
 	return g.program()
@@ -187,10 +191,10 @@ func (g Group) program() (workerset.Program, error) {
 		return workerset.Program{}, fmt.Errorf("working directory: %w", err)
 	}
 	// Some programs find what belongs to them by the name that they are called by.
-	return g.pinned(pinned{Path: path, Name: found, Dir: dir}), nil
+	return g.programAt(location{Path: path, Name: found, Dir: dir}), nil
 }
 
-func (g Group) pinned(p pinned) workerset.Program {
+func (g Group) programAt(p location) workerset.Program {
 	return workerset.Program{
 		Path: p.Path, Name: p.Name, Args: g.Command[1:], Dir: p.Dir,
 		Umask: g.Program.Umask, Limits: g.Program.Limits,

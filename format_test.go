@@ -25,7 +25,7 @@ var rolling = control.Outcome{Time: time.Date(2024, 5, 6, 8, 0, 0, 0, time.UTC),
 // before is a generation that can be gone back to.
 var before = recipe{
 	Generation: 3, Source: []byte("workers = 2"),
-	Programs: map[string]pinned{"web": {Path: "/srv/42/server", Name: "/srv/current/server", Dir: "/srv/42"}},
+	Programs: map[string]location{"web": {Path: "/srv/42/server", Name: "/srv/current/server", Dir: "/srv/42"}},
 }
 
 // watching is a watcher's connection, and its other end.

@@ -117,8 +117,8 @@ type Config struct {
 	// PIDFile, if set, holds the parent's pid. The anchor's pid, where there is
 	// an anchor, does the same and never changes.
 	PIDFile string
-	// Control, if set, is the path of a unix socket on which 'handover status' and
-	// 'handover upgrade' ask this service; "auto" is NAME.sock in $RUNTIME_DIRECTORY,
+	// Control, if set, is the path of a unix socket on which 'handover status', 'handover
+	// upgrade' and so on ask this service; "auto" is NAME.sock in $RUNTIME_DIRECTORY,
 	// in $XDG_RUNTIME_DIR/handover, or in a directory of the user's own under the
 	// temporary one, or under /dev/shm if that one can't be written. Without any of
 	// these there is a warning, and no control socket.
@@ -138,6 +138,11 @@ type Config struct {
 	// debugger, or where upgrades are not wanted. On other systems than Linux it
 	// is always so.
 	Single bool
+	// KeepOutput makes what workers of this binary print go through the parent, as it is,
+	// so that it remembers the end of it for 'handover logs'. A pipe is between then: while
+	// the parent is stopped (SIGSTOP) or its own output's reader is, workers wait when they
+	// print. Of a Command that is always so, unless its Output is OutputRaw.
+	KeepOutput bool
 	// Handlers are what the parent does with messages that are sent to it
 	// (message.Parent), by type.
 	Handlers map[string]message.Handler

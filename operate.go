@@ -117,9 +117,11 @@ func (p *parent) Status(ctx context.Context) (control.Status, error) {
 	if err != nil {
 		return control.Status{}, err
 	}
+	p.meter.Measure(&set)
 	st := control.Status{
 		Service: p.cfg.Name, Generation: set.Generation, Since: p.since, Pid: os.Getpid(),
 		Program: p.program, Listen: p.listening(), Groups: set.Groups, Stopping: set.Stopping,
+		Build: p.builds.running(), Warnings: p.builds.warnings(p.up.Program),
 	}
 	// It keeps its pid as long as it lives, and is this process's ancestor.
 	if pid, err := strconv.Atoi(os.Getenv(anchor.EnvPid)); err == nil && syscall.Kill(pid, 0) == nil {
@@ -145,6 +147,9 @@ func (p *parent) observe(c workerset.Change) {
 	w := c.Worker
 	p.probation.saw(w)
 	p.stops.observe(c)
+	if w.State == "exited" {
+		p.died(w)
+	}
 	if text := step(w); text != "" {
 		p.upgrades.rolled(text)
 		p.wishes.tell(text)
@@ -200,7 +205,7 @@ func (p *parent) sort(l upgrader.Legacy) (e workerset.Estate, wishes map[*os.Fil
 			p.upgrades.take(f.Name, f.File)
 		case f.Name == filePrevious:
 			exe = f.File
-		default:
+		case !p.takeRecords(f.Name, f.File):
 			e.Files[f.Name] = f.File
 		}
 	}

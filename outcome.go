@@ -67,6 +67,7 @@ func (u *upgrades) finish(ev control.Event) {
 		if u.p.back != nil && u.p.back.Failed != 0 {
 			u.last.Result, u.last.Reason = undone.Result, undone.Reason
 		}
+		u.p.upgraded(*u.last, "")
 	}
 	u.proven = u.proven || ev.Result == control.Done
 	watches := u.watches
@@ -129,13 +130,32 @@ func (u *upgrades) keeps() bool {
 // rolling is the outcome of the upgrade that commits. On the way back from a generation
 // that has failed it is that one's.
 func (u *upgrades) rolling() *control.Outcome {
-	o := &control.Outcome{Time: time.Now(), Generation: u.p.up.Generation() + 1, Result: control.Rolling}
+	o := &control.Outcome{Time: time.Now(), Began: u.began, Generation: u.p.up.Generation() + 1, Result: control.Rolling}
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if b := u.current[0].back; b != nil && b.Failed != 0 {
 		o.Generation, o.Reason = b.Failed, b.Reason
 	}
 	return o
+}
+
+// overtaken is the outcome of the upgrade that has led to this generation, if the next one
+// commits before there is one.
+func (u *upgrades) overtaken() *control.Outcome {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if b := u.current[0].back; u.last == nil || u.last.Result.Final() || b != nil && b.Failed != 0 {
+		return nil
+	}
+	o := *u.last
+	o.Until = time.Time{}
+	if o.Result == control.Rolling {
+		o.Reason = "the next upgrade came before all workers were replaced"
+	} else {
+		o.Reason = "the next upgrade came before its probation had ended"
+	}
+	o.Result = control.Stopped
+	return &o
 }
 
 // handOn is what the successor of an upgrade under way could go back to: this generation,

@@ -39,6 +39,9 @@ type parent struct {
 	upgrades *upgrades
 	wishes   *wishes
 	stops    *stops
+	records  records
+	builds   builds
+	meter    workerset.Meter
 	since    time.Time // when this process began to decide
 	program  string    // what the workers execute
 

@@ -20,11 +20,11 @@ type recipe struct {
 	Generation int    `json:"generation"`
 	Source     []byte `json:"source,omitempty"` // Config.Source
 	// Programs are what groups execute, by name, as it was found then.
-	Programs map[string]pinned `json:"programs,omitempty"`
+	Programs map[string]location `json:"programs,omitempty"`
 }
 
-// pinned is a program by its resolved path.
-type pinned struct {
+// location is where a program was found, by its resolved path.
+type location struct {
 	Path string `json:"path"`
 	Name string `json:"name"`
 	Dir  string `json:"dir"`
@@ -45,9 +45,9 @@ func (p *previous) close() {
 // pin notes what a group executes.
 func (p *parent) pin(group string, prog workerset.Program) {
 	if p.made.Programs == nil {
-		p.made.Programs = map[string]pinned{}
+		p.made.Programs = map[string]location{}
 	}
-	p.made.Programs[group] = pinned{Path: prog.Path, Name: prog.Name, Dir: prog.Dir}
+	p.made.Programs[group] = location{Path: prog.Path, Name: prog.Name, Dir: prog.Dir}
 }
 
 // envBack tells a new parent that it is the one of a generation that is gone back to, and

@@ -113,6 +113,7 @@ func serviceMain() {
 		Health:         os.Getenv("TEST_HEALTH"),
 		StopDelay:      delay,
 		DrainTimeout:   drainTimeout,
+		KeepOutput:     os.Getenv("TEST_KEEP_OUTPUT") != "",
 		Logger:         log,
 		Started: func(i handover.Info) {
 			log.Info("started", "pid", i.Pid, "listen", strings.Join(i.Listen, ","))

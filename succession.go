@@ -3,6 +3,7 @@ package handover
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"time"
 
 	"github.com/handover-go/handover/internal/fault"
@@ -28,7 +29,7 @@ func (p *parent) yield(ctx context.Context) (upgrader.Legacy, error) {
 		return upgrader.Legacy{}, err
 	}
 	files, wishes := p.wishes.give()
-	l := upgrader.Legacy{Files: append(files, p.upgrades.give()...)}
+	l := upgrader.Legacy{Files: slices.Concat(files, p.upgrades.give(), p.giveRecords())}
 	previous, exe := p.upgrades.handOn()
 	if exe != nil {
 		l.Files = append(l.Files, upgrader.NamedFile{Name: filePrevious, File: exe})

@@ -47,6 +47,7 @@ type upgrades struct {
 	last     *control.Outcome
 	previous *previous // can be gone back to; nil: nothing can
 	proven   bool      // this generation is what a later one goes back to
+	began    time.Time // the upgrade that is under way
 	ended    bool      // nothing is carried out any more
 }
 
@@ -134,6 +135,7 @@ func (u *upgrades) upgrade(ctx context.Context) error {
 	p := u.p
 	generation := p.up.Generation() + 1
 	way := u.current[0].back
+	u.begin()
 	p.log.Info("upgrade begins", "generation", generation)
 	if way != nil {
 		u.step(fmt.Sprintf("generation %d begins, the way back", generation))
@@ -161,7 +163,8 @@ func (u *upgrades) upgrade(ctx context.Context) error {
 	ev := failure(err)
 	ev.Generation = generation
 	if way == nil || way.Failed == 0 { // else finish has the last word
-		u.last = &control.Outcome{Time: time.Now(), Generation: generation, Result: control.Failed, Reason: ev.Reason}
+		u.last = &control.Outcome{Time: time.Now(), Began: u.began, Generation: generation, Result: control.Failed, Reason: ev.Reason}
+		p.upgraded(*u.last, ev.Output)
 	}
 	u.mu.Unlock()
 	if way != nil && way.Failed != 0 {
@@ -183,6 +186,13 @@ func (u *upgrades) upgrade(ctx context.Context) error {
 		p.log.Error("the upgrade that was asked for has failed", "error", err)
 	}
 	return err
+}
+
+// begin notes when the upgrade that is under way began.
+func (u *upgrades) begin() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.began = time.Now()
 }
 
 // failure makes an event of an upgrade's error.

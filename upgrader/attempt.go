@@ -7,8 +7,6 @@ import (
 	"io"
 	"maps"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -65,7 +63,7 @@ func (u *Upgrader) newAttempt(t Target) (_ *attempt, err error) {
 		}
 	}()
 	if a.path == "" {
-		if err := a.find(cmp.Or(u.cfg.Path, os.Args[0])); err != nil {
+		if a.path, err = find(u.cfg.path()); err != nil {
 			return nil, err
 		}
 	}
@@ -86,19 +84,6 @@ func (u *Upgrader) newAttempt(t Target) (_ *attempt, err error) {
 	a.childConn = theirs
 	a.conn, err = wire.NewConn(ours)
 	return a, err
-}
-
-// find looks the program up.
-func (a *attempt) find(path string) error {
-	if !filepath.IsAbs(path) && strings.ContainsRune(path, '/') {
-		path = filepath.Join(startDir, path)
-	}
-	a.path = path // for whoever is told that it is not there
-	found, err := exec.LookPath(path)
-	if err == nil {
-		a.path = found
-	}
-	return err
 }
 
 // close closes what is still open, but for proc.

@@ -1,7 +1,6 @@
 package upgrader
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -235,11 +234,4 @@ func (u *Upgrader) flip(ctx context.Context, a *attempt) error {
 		case <-time.After(time.Millisecond):
 		}
 	}
-}
-
-// Program is where the next Upgrade finds the program now.
-func (u *Upgrader) Program() (string, error) {
-	var a attempt
-	err := a.find(cmp.Or(u.cfg.Path, os.Args[0]))
-	return a.path, err
 }

@@ -66,6 +66,11 @@ func (w *Worker) stateLocked() wire.State {
 		s.Served += d.Served()
 		s.Requests += d.Requests()
 		s.Cut += d.Report().Cut
+		if s.Phase == wire.PhaseDraining {
+			for _, c := range d.Open(wire.MaxOpen - len(s.Open)) {
+				s.Open = append(s.Open, wire.OpenConn{Peer: c.Peer, State: c.State, AgeMS: c.Age.Milliseconds()})
+			}
+		}
 	}
 	return s
 }

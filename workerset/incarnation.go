@@ -36,10 +36,12 @@ type incarnation struct {
 	deadline time.Time // zero: none; it belongs to state, so none is ever stale
 	readyAt  time.Time // zero: it has not been ready
 
-	dismissed  bool // its end was decided here
-	released   bool // was told that it may exit
-	terminated bool // was sent SIGTERM
-	killed     bool // was sent SIGKILL
+	dismissed  bool      // its end was decided here
+	let        string    // and why; see Worker.Let
+	drainAt    time.Time // since when it drains
+	released   bool      // was told that it may exit
+	terminated bool      // was sent SIGTERM
+	killed     bool      // was sent SIGKILL
 
 	limits    lifecycle.Limits // its own
 	memory    int64            // how much it had when that was looked at last; 0: it was not
@@ -211,12 +213,7 @@ func (in *incarnation) files(line []byte) (files []*os.File, err error) {
 // pass starts the goroutine that passes on what in prints, until the pipe ends or
 // is halted.
 func (s *Set) pass(in *incarnation, st *stream) {
-	worker, name := in.name(), st.name
-	st.saw = in.tail.add
-	st.put = func(line []byte, halted <-chan struct{}) bool { return s.print.print(worker, name, line, halted) }
-	if in.as.Silent {
-		st.put = func([]byte, <-chan struct{}) bool { return true }
-	}
+	st.saw, st.put = in.tail.add, s.putter(in, st.name)
 	st.begin()
 	s.wg.Go(st.run)
 }

@@ -253,14 +253,32 @@ type Worker struct {
 	// Connections, as it last said: Active are open, of which Idle wait for a request
 	// and Hijacked belong to a handler; Served were accepted, MovedIn came from other
 	// workers, MovedOut went to them, and Cut were closed in the end.
-	Active   int    `json:"active"`
-	Idle     int    `json:"idle"`
-	Hijacked int    `json:"hijacked"`
-	Served   int    `json:"served"`
-	Requests int    `json:"requests,omitempty"` // as Recycle.MaxRequests counts them
-	MovedIn  int    `json:"movedIn"`
-	MovedOut int    `json:"movedOut"`
-	Cut      int    `json:"cut"`
+	Active   int `json:"active"`
+	Idle     int `json:"idle"`
+	Hijacked int `json:"hijacked"`
+	Served   int `json:"served"`
+	Requests int `json:"requests,omitempty"` // as Recycle.MaxRequests counts them
+	MovedIn  int `json:"movedIn"`
+	MovedOut int `json:"movedOut"`
+	Cut      int `json:"cut"`
+	// Let is why the set let it go, if it did: "upgrade", "restart", "scale", "dropped" (its
+	// group is not in the configuration any more) or "stop".
+	Let string `json:"let,omitempty"`
+	// Drain is when it stopped to accept, and Deadline when what it still has is cut.
+	Drain    time.Time `json:"drain,omitzero"`
+	Deadline time.Time `json:"deadline,omitzero"`
+	// Conns are some of the connections that keep it, while it drains, as it last said: up to
+	// 16. Of a program that can't say it there are none.
+	Conns []Conn `json:"conns,omitempty"`
+	// Usage is what Meter.Measure has found out.
+	Usage *Usage `json:"usage,omitempty"`
+	// Terminated and Killed: it was sent SIGTERM, SIGKILL.
+	Terminated bool `json:"terminated,omitempty"`
+	Killed     bool `json:"killed,omitempty"`
+	// Kept: this process sees what it prints, see Config.Printed.
+	Kept bool `json:"kept,omitempty"`
+	// Restarts is how often one in its slot had to be replaced.
+	Restarts int    `json:"restarts"`
 	Status   string `json:"status,omitempty"` // what a program says of itself (sd_notify(3))
 	Dump     string `json:"dump,omitempty"`   // in state exited: the Go runtime's report of a crash
 	// Heard is when it has last said something on its channel, and zero for a program that
@@ -271,6 +289,13 @@ type Worker struct {
 // Accepts reports whether the worker accepts connections, or whatever else is its work.
 func (w Worker) Accepts() bool {
 	return w.State == "serving" || w.State == "degraded" || w.State == "condemned"
+}
+
+// Conn is a connection that is open.
+type Conn struct {
+	Peer  string `json:"peer,omitempty"` // the client's address, if it has one
+	State string `json:"state"`          // new, idle, active, hijacked; or open, if that is all that is known
+	AgeMS int64  `json:"age"`            // in milliseconds, when it was asked
 }
 
 // Change is one step in a worker's life.
@@ -360,7 +385,16 @@ func (in *incarnation) status() Worker {
 		Cause: string(in.cause), Reason: in.reason, Exit: in.exit,
 		Active: in.report.Active, Idle: in.report.Idle, Hijacked: in.report.Hijacked, Served: in.report.Served, Requests: in.report.Requests,
 		MovedIn: in.report.MovedIn, MovedOut: in.report.MovedOut, Cut: in.report.Cut,
-		Status: in.text, Dump: in.dump,
+		Let: in.let, Drain: in.drainAt, Terminated: in.terminated, Killed: in.killed,
+		Kept: len(in.streams) > 0, Restarts: in.group.slotRestarts[in.slot], Status: in.text, Dump: in.dump,
+	}
+	if in.state == lifecycle.Draining && !in.drainAt.IsZero() {
+		w.Deadline = in.drainAt.Add(in.as.DrainTimeout)
+	}
+	if in.state == lifecycle.Draining {
+		for _, c := range in.report.Open {
+			w.Conns = append(w.Conns, Conn(c))
+		}
 	}
 	if in.beats && in.conn != nil && !in.foreign() {
 		w.Heard = in.beat

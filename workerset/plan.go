@@ -69,6 +69,7 @@ func (s *Set) step(g *group) bool {
 			continue
 		}
 		s.dismiss(in)
+		s.letGo(in)
 		s.apply(in, lifecycle.Retire)
 		progress = true
 	}
@@ -169,6 +170,9 @@ func (s *Set) apply(in *incarnation, ev lifecycle.Event) {
 	now := time.Now()
 	if next != from {
 		in.state, in.since = next, now
+		if next == lifecycle.Draining && in.drainAt.IsZero() {
+			in.drainAt = now
+		}
 		s.quick = false
 	}
 	if effect.Has(lifecycle.Disarm) {

@@ -51,6 +51,6 @@ func newRoot() *cobra.Command {
 	}
 	root.AddCommand(runCommand(), statusCommand(), upgradeCommand(), rollbackCommand(), unitCommand(), draintestCommand())
 	root.AddCommand(restartCommand(), scaleCommand(), drainCommand(), killCommand(), reopenCommand(), stopCommand(),
-		versionCommand(), manCommand())
+		historyCommand(), logsCommand(), versionCommand(), manCommand())
 	return root
 }

@@ -82,6 +82,7 @@ func runCommand() *cobra.Command {
 			slog.SetDefault(cfg.Logger)
 			if len(args) == 0 {
 				cfg.Started = func(i handover.Info) { banner(os.Stdout, i) }
+				cfg.KeepOutput = true
 			}
 			code, err := handover.Run(cfg, demo.App)
 			if err != nil || code != 0 {

@@ -4,6 +4,10 @@
 //	GET  /v1/status    a Status
 //	GET  /v1/ready     200 if clients should come, 503 and a reason if not: no worker
 //	                   accepts, or the service is about to stop
+//	GET  /v1/history   a History; ?worker=WORKER, see ParseSelector; ?entry=N, ?limit=N
+//	GET  /v1/logs      Logs of the workers; ?worker=WORKER, ?n=LINES, ?after=N: those after
+//	                   the line of that number; with ?follow=1 a stream of Followed, one
+//	                   JSON object a line, which ends when another parent answers: ask it
 //	POST /v1/upgrade   a stream of Events, one JSON object a line, until the last
 //	                   one, which has a Result; ?wait= says when that is: serve, or
 //	                   probation, which is the default
@@ -20,6 +24,7 @@ package control
 import (
 	"time"
 
+	"github.com/handover-go/handover/internal/image"
 	"github.com/handover-go/handover/workerset"
 )
 
@@ -35,6 +40,11 @@ type Status struct {
 	Upgrading  bool                    `json:"upgrading,omitempty"`
 	Stopping   bool                    `json:"stopping,omitempty"`
 	Groups     []workerset.GroupStatus `json:"groups"`
+	// Build is what this parent executes.
+	Build image.Build `json:"build,omitzero"`
+	// Warnings say, for people, what is not as it should be, such as a program on disk that
+	// is not the one that runs.
+	Warnings []string `json:"warnings,omitempty"`
 	// Upgrade is the last one that was tried, if there was one.
 	Upgrade *Outcome `json:"upgrade,omitempty"`
 	// Previous is the generation that a rollback leads back to, if there is one.
@@ -54,6 +64,7 @@ const (
 // Outcome is how an upgrade ended.
 type Outcome struct {
 	Time       time.Time `json:"time"`
+	Began      time.Time `json:"began,omitzero"`
 	Generation int       `json:"generation"` // that it was to lead to
 	Result     Result    `json:"result"`
 	Reason     string    `json:"reason,omitempty"`

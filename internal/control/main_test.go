@@ -10,11 +10,15 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/handover-go/handover/internal/history"
+	"github.com/handover-go/handover/internal/logs"
 )
 
 // envChild makes the test binary one of the programs that the tests start.
@@ -49,6 +53,9 @@ type fake struct {
 	status   func() (Status, error)
 	watchers chan *Watcher
 	wishes   chan Wish
+	history  []history.Entry
+	logs     logs.Book
+	unkept   []logs.Worker
 }
 
 func (f *fake) Ready(context.Context) (bool, string)   { return f.why == "", f.why }
@@ -56,6 +63,10 @@ func (f *fake) Status(context.Context) (Status, error) { return f.status() }
 func (f *fake) Upgrade(w *Watcher, wait Wait)          { f.watchers <- w }
 func (f *fake) Rollback(w *Watcher, wait Wait)         { f.watchers <- w }
 func (f *fake) Act(wish Wish, w *Watcher)              { f.wishes <- wish; f.watchers <- w }
+func (f *fake) History() []history.Entry               { return f.history }
+func (f *fake) Logs() *logs.Book                       { return &f.logs }
+
+func (f *fake) Unkept(context.Context) ([]logs.Worker, error) { return slices.Clone(f.unkept), nil }
 
 // serve answers on a socket until the test's end.
 func serve(t *testing.T, path string, f *fake) *Server {

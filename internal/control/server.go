@@ -22,6 +22,7 @@ type Service interface {
 	Rollback(*Watcher, Wait)
 	// Act takes a watcher over, too. The wish is a valid one.
 	Act(Wish, *Watcher)
+	Records
 }
 
 // Server answers on a control socket. Its methods may be called from any goroutine.
@@ -34,24 +35,24 @@ type Server struct {
 	// readers: whoever may connect may read, and the service's user and root act.
 	readers bool
 	streams chan struct{} // a place for each
+
+	closing context.Context // done when Close is called
+	close   context.CancelFunc
 }
 
 // NewServer answers for a service.
 func NewServer(s Service, log *slog.Logger) *Server {
 	srv := &Server{log: log, streams: make(chan struct{}, maxStreams)}
+	srv.closing, srv.close = context.WithCancel(context.Background())
 	mux := http.NewServeMux()
+	srv.answerRecords(mux, s)
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, r *http.Request) {
 		st, err := s.Status(r.Context())
 		if err != nil {
-			// Whoever replaces this process has the answer.
-			w.Header().Set("Retry-After", "0")
-			refuse(w, http.StatusServiceUnavailable, err)
+			again(w, err)
 			return
 		}
-		w.Header().Set("Content-Type", "application/json")
-		enc := json.NewEncoder(w)
-		enc.SetIndent("", "  ")
-		_ = enc.Encode(st)
+		answer(w, st)
 	})
 	mux.HandleFunc("GET /v1/ready", func(w http.ResponseWriter, r *http.Request) {
 		if ready, why := s.Ready(r.Context()); !ready {
@@ -117,6 +118,7 @@ func (s *Server) Close() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	s.Pause()
+	s.close()
 	if s.http.Shutdown(ctx) != nil {
 		s.http.Close()
 	}

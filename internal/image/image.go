@@ -1,8 +1,9 @@
-// Package image makes private copies of the program that runs in this process, which can
-// be executed when its file is another by then, or gone.
+// Package image is about programs' files: which build one is, whether the one that would be
+// executed now is still the one that runs, and private copies of that, which can be executed
+// when its file is another by then, or gone.
 //
-// A descriptor of the file would not do: one who overwrites the file in place changes what
-// it executes, as soon as no process runs it any more.
+// A descriptor of the file would not do for that: one who overwrites the file in place
+// changes what it executes, as soon as no process runs it any more.
 package image
 
 import (
