@@ -105,6 +105,12 @@ type Config struct {
 	// temporary one, or under /dev/shm if that one can't be written. Without any of
 	// these there is a warning, and no control socket.
 	Control string
+	// StatusListen, if set, is an address, "tcp://HOST:PORT", on which everybody who reaches
+	// it may ask what can be asked on the control socket with GET: /v1/status, /v1/ready and
+	// /metrics. Nothing that acts is there. It is not encrypted, and the status has all that
+	// 'handover status' shows, also what failed workers said. It is inherited in upgrades, and
+	// closed by the first one whose configuration has it no more.
+	StatusListen string
 	// Anchor asks for the process that keeps the pid also where NOTIFY_SOCKET says that
 	// something supervises the service. It tells that one what the parent says.
 	Anchor bool
@@ -172,6 +178,9 @@ func (c Config) withDefaults() (Config, error) {
 		return bad("name %q: must not contain '/' or line ends", c.Name)
 	}
 	if _, err := listen.ParseAll(c.Listen); err != nil {
+		return bad("%w", err)
+	}
+	if err := c.validateStatus(); err != nil {
 		return bad("%w", err)
 	}
 	if c.Workers < 0 {

@@ -42,21 +42,8 @@ func (p *parent) openControl() error {
 	case err != nil:
 		return fmt.Errorf("control socket %s: %w", path, err)
 	}
-	p.control, p.server = s, control.NewServer(p, p.log)
+	p.addDoor(s, control.NewServer(p, p.log))
 	return nil
-}
-
-// answer begins to answer on the control socket.
-func (p *parent) answer() {
-	if p.control == nil {
-		return
-	}
-	ln, err := p.control.Listener()
-	if err != nil {
-		p.log.Error("the control socket can't be answered", "error", err)
-		return
-	}
-	p.server.Serve(ln)
 }
 
 // Upgrade is what a watcher asks for.
@@ -90,8 +77,9 @@ func (p *parent) Ready(ctx context.Context) (ready bool, why string) {
 	return st.Ready()
 }
 
-// observe tells those who watch an upgrade about the workers.
+// observe counts, and tells those who watch an upgrade about the workers.
 func (p *parent) observe(c workerset.Change) {
+	p.metrics.Observe(c)
 	p.supervisor.look()
 	w := c.Worker
 	name := fmt.Sprintf("worker %s/%d", w.Group, w.Slot)
@@ -111,6 +99,7 @@ type parentState struct {
 	Version int              `json:"v"`
 	Set     json.RawMessage  `json:"set"`
 	Upgrade *control.Outcome `json:"upgrade,omitempty"`
+	Metrics json.RawMessage  `json:"metrics,omitempty"`
 }
 
 // sort parts what a predecessor has left into the workers and the rest, which it
@@ -122,6 +111,7 @@ func (p *parent) sort(l upgrader.Legacy) workerset.Estate {
 		e.State = st.Set // else it is all of the state, as in the first version
 		p.upgrades.last = st.Upgrade
 	}
+	p.takeMetrics(st.Metrics)
 	for _, f := range l.Files {
 		if strings.HasPrefix(f.Name, "watch:") {
 			p.upgrades.take(f.Name, f.File)

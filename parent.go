@@ -15,9 +15,9 @@ import (
 	"github.com/oklog/run"
 
 	"github.com/handover-go/handover/internal/anchor"
-	"github.com/handover-go/handover/internal/control"
 	"github.com/handover-go/handover/internal/fault"
 	"github.com/handover-go/handover/internal/launch"
+	"github.com/handover-go/handover/internal/metrics"
 	"github.com/handover-go/handover/internal/sdnotify"
 	"github.com/handover-go/handover/signals"
 	"github.com/handover-go/handover/upgrader"
@@ -33,8 +33,9 @@ type parent struct {
 	set     *workerset.Set
 	sockets []*upgrader.Socket
 
-	control  *upgrader.Socket // nil if there is none
-	server   *control.Server
+	doors    []door
+	metrics  *metrics.Metrics
+	released chan struct{} // closed when no predecessor can go on instead any more
 	upgrades *upgrades
 	since    time.Time // when this process began to decide
 	program  string    // what the workers execute
@@ -53,7 +54,7 @@ func (c Config) parent() (code int, err error) {
 	// Nobody reads this one: it keeps a log whose reader has gone, journald or a pipe, from
 	// ending the service (os/signal, "SIGPIPE"). To ignore the signal would be inherited.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
-	p := &parent{cfg: c, log: c.Logger}
+	p := &parent{cfg: c, log: c.Logger, metrics: metrics.New(), released: make(chan struct{})}
 	p.upgrades = newUpgrades(p)
 	if p.supervisor, err = newSupervisor(p); err != nil {
 		return 2, err
@@ -105,9 +106,7 @@ func (c Config) parent() (code int, err error) {
 	g.Add(actOnSignals, interruptSignals)
 	g.Add(func() error { return p.serve(ctx) }, func(error) { cancel() })
 	err = g.Run()
-	if p.server != nil {
-		p.server.Close() // nothing is left to ask about
-	}
+	p.closeDoors() // nothing is left to ask about
 
 	if n := p.atOnce.Load(); n != 0 {
 		return 128 + int(n), nil
@@ -156,9 +155,7 @@ func (p *parent) serve(ctx context.Context) error {
 	select {
 	case <-p.up.Replaced():
 		p.set.Abandon()
-		if p.server != nil {
-			p.server.Close() // the successor answers
-		}
+		p.closeDoors() // the successor answers
 	default:
 	}
 	return nil
@@ -175,6 +172,7 @@ func (p *parent) lastWord(err error) {
 // closes the sockets that are not in its configuration: nobody may come to them
 // any more, but whoever has, is served.
 func (p *parent) roll(ctx context.Context, dropped []*upgrader.Socket) {
+	dropped = p.closeUnasked(dropped)
 	switch err := p.set.Ready(ctx); {
 	case err == nil:
 		p.upgrades.settled(nil)

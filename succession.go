@@ -17,9 +17,7 @@ import (
 func (p *parent) yield(ctx context.Context) (upgrader.Legacy, error) {
 	fault.Point(fault.OldPrepared)
 	p.supervisor.gives.Store(true)
-	if p.server != nil {
-		p.server.Pause()
-	}
+	p.pause()
 	e, err := p.set.Yield(ctx)
 	if err != nil {
 		p.supervisor.gives.Store(false)
@@ -33,7 +31,7 @@ func (p *parent) yield(ctx context.Context) (upgrader.Legacy, error) {
 	p.legacy = l
 	fault.Point(fault.OldYielded)
 	l.State, err = json.Marshal(parentState{
-		Version: 1, Set: e.State,
+		Version: 1, Set: e.State, Metrics: p.giveMetrics(ctx),
 		Upgrade: &control.Outcome{Time: time.Now(), Generation: p.up.Generation() + 1, Result: control.Rolling},
 	})
 	return outgoing(l), err
@@ -55,6 +53,7 @@ func (p *parent) take(l upgrader.Legacy) {
 		p.set.Hold()
 	}
 	_ = p.set.Commit(context.Background(), p.sort(incoming(l))) // fails only when the set has ended
+	p.metrics.Adopted()
 	p.answer()
 	fault.Point(fault.NewTook)
 }
@@ -105,4 +104,5 @@ func (p *parent) release(ctx context.Context) {
 		p.supervisor.begin()
 	}
 	p.set.Release()
+	close(p.released)
 }

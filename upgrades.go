@@ -108,6 +108,7 @@ func (u *upgrades) upgrade(ctx context.Context) error {
 	generation := p.up.Generation() + 1
 	p.log.Info("upgrade begins", "generation", generation)
 	u.step(fmt.Sprintf("generation %d begins", generation))
+	p.metrics.UpgradeBegins()
 	err := p.up.Upgrade(ctx)
 	u.mu.Lock()
 	current := u.current
@@ -126,6 +127,7 @@ func (u *upgrades) upgrade(ctx context.Context) error {
 		}
 		return nil
 	}
+	p.metrics.UpgradeFails()
 	ev := failure(err)
 	ev.Generation = generation
 	u.last = &control.Outcome{Time: time.Now(), Generation: generation, Result: control.Failed, Reason: ev.Reason}
@@ -184,6 +186,7 @@ func (u *upgrades) settled(err error) {
 	if err != nil {
 		ev.Result, ev.Reason = control.Stopped, err.Error()
 	}
+	u.p.metrics.UpgradeSettles(string(ev.Result))
 	u.mu.Lock()
 	watchers := u.rolling
 	u.rolling = nil

@@ -261,6 +261,9 @@ func (w Worker) Accepts() bool {
 type Change struct {
 	Worker Worker
 	From   string // the state before
+	// Restart: it has exited although the set did not want it to, as GroupStatus.Restarts
+	// counts it.
+	Restart bool
 }
 
 // GroupStatus is what there is to say of a group.

@@ -4,8 +4,12 @@
 //	GET  /v1/status    a Status
 //	GET  /v1/ready     200 if clients should come, 503 and a reason if not: no worker
 //	                   accepts, or the service is about to stop
+//	GET  /metrics      OpenMetrics, or Prometheus' text format
 //	POST /v1/upgrade   a stream of Events, one JSON object a line, until the last
 //	                   one, which has a Result
+//
+// What is asked with GET may also be asked by everybody who reaches an address of the
+// network, if the service has one for that (NewPublicServer).
 //
 // Only the service's user and root may connect: the socket's mode is 0600, and the
 // peer's user is looked at. The socket is inherited over upgrades like every other,

@@ -25,16 +25,42 @@ type Service interface {
 // Server answers on a control socket. Its methods may be called from any goroutine.
 type Server struct {
 	http http.Server
-	log  *slog.Logger
-	wg   sync.WaitGroup
-	mu   sync.Mutex
-	ln   net.Listener
+	mux  *http.ServeMux
+	what string // it answers on, for people
+	// limit, if set, is how many may be connected at a time.
+	limit int
+	grace time.Duration // for answers that are being written, at the end
+	log   *slog.Logger
+	wg    sync.WaitGroup
+	mu    sync.Mutex
+	ln    net.Listener
 }
 
-// NewServer answers for a service.
+// NewServer answers its owner on a service's control socket.
 func NewServer(s Service, log *slog.Logger) *Server {
-	srv := &Server{log: log}
+	srv := newServer(s, "control socket", log)
+	srv.mux.HandleFunc("POST /v1/upgrade", func(w http.ResponseWriter, r *http.Request) {
+		// The connection leaves HTTP here, so that nothing may be left to read on it.
+		if r.ContentLength != 0 {
+			refuse(w, http.StatusBadRequest, errors.New("an upgrade takes no body: send none"))
+			return
+		}
+		watcher, err := hijack(w)
+		if err != nil {
+			refuse(w, http.StatusInternalServerError, err)
+			return
+		}
+		s.Upgrade(watcher)
+	})
+	srv.http.Handler = mine(srv.mux)
+	srv.http.ConnContext = withPeer
+	return srv
+}
+
+// newServer answers questions, which everybody may ask who reaches it.
+func newServer(s Service, what string, log *slog.Logger) *Server {
 	mux := http.NewServeMux()
+	srv := &Server{mux: mux, what: what, grace: time.Second, log: log}
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, r *http.Request) {
 		st, err := s.Status(r.Context())
 		if err != nil {
@@ -53,36 +79,28 @@ func NewServer(s Service, log *slog.Logger) *Server {
 			refuse(w, http.StatusServiceUnavailable, errors.New(why))
 		}
 	})
-	mux.HandleFunc("POST /v1/upgrade", func(w http.ResponseWriter, r *http.Request) {
-		// The connection leaves HTTP here, so that nothing may be left to read on it.
-		if r.ContentLength != 0 {
-			refuse(w, http.StatusBadRequest, errors.New("an upgrade takes no body: send none"))
-			return
-		}
-		watcher, err := hijack(w)
-		if err != nil {
-			refuse(w, http.StatusInternalServerError, err)
-			return
-		}
-		s.Upgrade(watcher)
-	})
 	srv.http = http.Server{
-		Handler:           mine(mux),
+		Handler:           mux,
 		ReadHeaderTimeout: 10 * time.Second,
-		ConnContext:       withPeer,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
 	return srv
 }
 
+// Handle adds what is asked with a pattern of http.ServeMux. Call it before Serve.
+func (s *Server) Handle(pattern string, h http.HandlerFunc) { s.mux.HandleFunc(pattern, h) }
+
 // Serve answers on ln, which it owns, until Pause or Close.
 func (s *Server) Serve(ln net.Listener) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.limit > 0 {
+		ln = limit(ln, s.limit)
+	}
 	s.ln = ln
 	s.wg.Go(func() {
 		if err := s.http.Serve(ln); !errors.Is(err, net.ErrClosed) && !errors.Is(err, http.ErrServerClosed) {
-			s.log.Error("the control socket is not answered any more", "error", err)
+			s.log.Error("questions are not answered any more", "on", s.what, "error", err)
 		}
 	})
 }
@@ -100,7 +118,7 @@ func (s *Server) Pause() {
 
 // Close accepts no more, and waits a moment for answers that are being written.
 func (s *Server) Close() {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), s.grace)
 	defer cancel()
 	s.Pause()
 	if s.http.Shutdown(ctx) != nil {

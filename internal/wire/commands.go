@@ -86,6 +86,12 @@ const (
 	CauseHung         Cause = "hung"          // it has not said for too long that it lives
 )
 
+// Causes are all that there are, but a worker may call one by a name of its own.
+var Causes = []Cause{
+	CauseRetire, CauseDone, CauseError, CausePanic, CauseHandlerPanic, CauseSignal, CauseExit,
+	CauseStartExit, CauseStartTimeout, CauseSpawn, CauseChannel, CauseCrash, CauseHung,
+}
+
 // Failure reports whether the cause is one. The others are exits that were asked
 // for.
 func (c Cause) Failure() bool { return c != "" && c != CauseRetire && c != CauseDone }
