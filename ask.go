@@ -98,7 +98,7 @@ func (p *parent) openStatus() error {
 	s, err := p.up.Open(spec.Name, spec.Network, spec.Addr)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return fmt.Errorf("status address %s: %w: who else has it? Choose another one", p.cfg.StatusListen, syscall.EADDRINUSE)
+		return fmt.Errorf("status address %s: %w: it is another process's. Give one of them another address", p.cfg.StatusListen, syscall.EADDRINUSE)
 	case err != nil:
 		return fmt.Errorf("status address %s: %w", p.cfg.StatusListen, err)
 	}

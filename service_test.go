@@ -105,6 +105,7 @@ func serviceMain() {
 		Control:        os.Getenv("TEST_CONTROL"),
 		UpgradeTimeout: timeout,
 		StopDelay:      delay,
+		StatusListen:   statusListen(),
 		Logger:         log,
 		Started: func(i handover.Info) {
 			log.Info("started", "pid", i.Pid, "listen", strings.Join(i.Listen, ","))

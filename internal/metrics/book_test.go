@@ -55,7 +55,8 @@ func counters(t rapid.TB, b *book, st workerset.Status) map[string]float64 {
 // life is a worker as the model knows it.
 type life struct {
 	workerset.Worker
-	said counts // the most that it has ever said
+	said   counts // the most that it has ever said
+	drains time.Time
 }
 
 // model is a service with its parent's book, beside what it has to say.
@@ -68,6 +69,7 @@ type model struct {
 	failures uint64
 	starts   uint64
 	drains   uint64
+	drained  time.Duration // all of them together
 	upgrades map[string]uint64
 	rolls    uint64
 	now      int
@@ -108,6 +110,9 @@ func (m *model) scrape() {
 func (m *model) become(w *life, state string, restart bool) {
 	from := w.State
 	w.State, w.Since = state, m.tick()
+	if state == draining {
+		w.drains = w.Since
+	}
 	w.said = w.said.max(countsOf(w.Worker))
 	m.book.observe(workerset.Change{Worker: w.Worker, From: from, Restart: restart})
 }
@@ -137,7 +142,9 @@ func (m *model) upgrade(lost func() bool) {
 	old := m.book
 	m.book = newBook()
 	m.set.Generation++
-	m.spawn("web") // on trial
+	m.spawn("web")
+	m.become(m.living[len(m.living)-1], standby, false) // on trial
+	m.starts++
 	if !old.Rolling.IsZero() {
 		m.upgrades[superseded]++
 	}
@@ -154,7 +161,8 @@ func (m *model) upgrade(lost func() bool) {
 			adopted.State, adopted.Since = serving, m.tick()
 			adopted.Served, adopted.MovedIn, adopted.MovedOut, adopted.Cut = 0, 0, 0, 0
 			m.book.observe(workerset.Change{Worker: adopted, From: "spawning"})
-			if w.State == draining {
+			if w.State == draining { // since it was heard of
+				w.Since = m.tick()
 				m.book.observe(workerset.Change{Worker: w.Worker, From: serving})
 			}
 		}
@@ -192,6 +200,13 @@ func (m *model) check(t *rapid.T) {
 		"connections_accepted_total": float64(total.Accepted), "connections_moved_in_total": float64(total.MovedIn),
 		"connections_moved_out_total": float64(total.MovedOut), "connections_cut_total": float64(total.Cut),
 		"worker_restarts_total": float64(m.restarts), "worker_failures_total": float64(m.failures),
+	}
+	drained := all["worker_drain_duration_seconds{group=web}sum"] + all["worker_drain_duration_seconds{group=admin}sum"]
+	if drained != m.drained.Seconds() {
+		t.Fatalf("drained for %v s, not %v", drained, m.drained)
+	}
+	if len(m.book.Workers) != len(m.living) {
+		t.Fatalf("%d workers in the book, %d live", len(m.book.Workers), len(m.living))
 	}
 	got := map[string]float64{"starts": count("worker_start_duration_seconds"), "drains": count("worker_drain_duration_seconds"), "rolls": all["upgrade_duration_seconds{}count"]}
 	for name := range want {
@@ -238,13 +253,17 @@ func TestBook(t *testing.T) {
 				w := some(t, all...)
 				drained, restart := w.State == draining, rapid.Bool().Draw(t, "restart")
 				w.Cause = rapid.SampledFrom([]string{"", "retire", "crash", "a cause of its own"}).Draw(t, "cause")
+				m.scrape()
+				late := m.status()
 				m.become(w, exited, restart)
 				m.gone(w)
+				m.book.status(late) // was asked for before
 				if restart {
 					m.restarts++
 				}
 				if drained {
 					m.drains++
+					m.drained += w.Since.Sub(w.drains)
 				}
 			},
 			"work": func(t *rapid.T) {

@@ -101,12 +101,16 @@ func TestScrapes(t *testing.T) {
 func TestEnded(t *testing.T) {
 	m, set := New(), &fakeSet{}
 	scrape(m, set, "")
+	// What the set says at the end is in it.
+	if state, err := m.Give(t.Context(), set); err != nil || !strings.Contains(string(state), `"failures":2`) {
+		t.Errorf("%s, %v", state, err)
+	}
 	set.err = errors.New("the set has ended")
 	if w := scrape(m, set, ""); w.Code != http.StatusServiceUnavailable || w.Body.String() != "the set has ended\n" {
 		t.Errorf("%d: %s", w.Code, w.Body)
 	}
 	state, err := m.Give(t.Context(), set)
-	if err != nil || !strings.Contains(string(state), `"failures":1`) {
+	if err != nil || !strings.Contains(string(state), `"failures":2`) {
 		t.Errorf("%s, %v", state, err)
 	}
 }

@@ -1,0 +1,45 @@
+//go:build linux
+
+package handover_test
+
+import (
+	"syscall"
+	"testing"
+
+	"github.com/handover-go/handover/internal/fault"
+)
+
+// TestMetricsAfterFault: the old parent goes on counting where it was when the new one dies,
+// whatever that one has said meanwhile.
+func TestMetricsAfterFault(t *testing.T) {
+	for _, step := range []string{fault.NewBuilt, fault.NewGotCommit, fault.NewTook, fault.NewPIDFile} {
+		t.Run(step, func(t *testing.T) {
+			t.Parallel() // most of it is waiting
+			f := startFaulty(t, step)
+			a := askAt(f.path)
+			a.mayDie = true
+			stop := scraping(t, a)
+			l := f.keep()
+			if got := f.outcome(f.upgradeTo(syscall.SIGKILL)); got != oldDecides {
+				t.Fatal(got)
+			}
+			f.settle()
+			f.upgrade()
+			f.settle()
+			check(t, l)
+			stop()
+			all, err := askAt(f.path).scrape()
+			if err != nil {
+				t.Fatal(err)
+			}
+			all.is(t, samples{
+				"generation{}": 2, "upgrades_total{failed}": 1, "upgrades_total{done}": 1, "upgrade_duration_seconds{}_count": 1,
+				"worker_failures_total{web}": 0, "worker_start_duration_seconds{web}_count": 4, "worker_drain_duration_seconds{web}_count": 2,
+			})
+			if all["connections_accepted_total{web}"] == 0 {
+				t.Error("no connections are counted")
+			}
+			f.stop()
+		})
+	}
+}
