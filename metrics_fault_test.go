@@ -19,7 +19,7 @@ func TestMetricsAfterFault(t *testing.T) {
 			a := askAt(f.path)
 			a.mayDie = true
 			stop := scraping(t, a)
-			l := f.keep()
+			l := f.load(20)
 			if got := f.outcome(f.upgradeTo(syscall.SIGKILL)); got != oldDecides {
 				t.Fatal(got)
 			}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"strings"
 	"sync"
@@ -18,6 +19,7 @@ import (
 	"github.com/prometheus/common/expfmt"
 	names "github.com/prometheus/common/model"
 
+	"github.com/handover-go/handover"
 	"github.com/handover-go/handover/draintest/load"
 )
 
@@ -245,4 +247,16 @@ func TestMetricsUnderLoad(t *testing.T) {
 		t.Errorf("%v, %v\n%s", err, resp, body)
 	}
 	s.stop()
+}
+
+// TestMetricsEarly: nothing is said that might have to be taken back, and who does not wait
+// for it holds up nobody.
+func TestMetricsEarly(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	w := httptest.NewRecorder()
+	handover.AskEarly(w, httptest.NewRequestWithContext(ctx, "GET", "/metrics", nil))
+	if w.Body.Len() > 0 {
+		t.Errorf("%s", w.Body)
+	}
 }
