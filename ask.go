@@ -113,10 +113,14 @@ func (p *parent) closeUnasked(dropped []*upgrader.Socket) []*upgrader.Socket {
 		if s.Name() != statusName {
 			return false
 		}
-		p.log.Info("socket closed, it is not in this generation's configuration", "socket", s.Name())
-		s.Close()
+		p.closeDropped(s)
 		return true
 	})
+}
+
+func (p *parent) closeDropped(s *upgrader.Socket) {
+	p.log.Info("socket closed, it is not in this generation's configuration", "socket", s.Name())
+	s.Close()
 }
 
 // serveMetrics answers a scrape. As long as the predecessor may go on instead, who knows

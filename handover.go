@@ -269,7 +269,7 @@ func Run(cfg Config, app worker.App) (int, error) {
 			Role:        []string{envRole + "=" + roleAnchor},
 			Grace:       cfg.anchorGrace(),
 			DrainSignal: cfg.Program.DrainSignal,
-			Logger:      cfg.Logger,
+			Logger:      cfg.Logger.With("service", cfg.Name),
 		})
 	case role == roleParent:
 		anchor.Receive()

@@ -54,7 +54,7 @@ func (c Config) parent() (code int, err error) {
 	// Nobody reads this one: it keeps a log whose reader has gone, journald or a pipe, from
 	// ending the service (os/signal, "SIGPIPE"). To ignore the signal would be inherited.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
-	p := &parent{cfg: c, log: c.Logger, metrics: metrics.New(), released: make(chan struct{})}
+	p := &parent{cfg: c, log: c.Logger.With("service", c.Name), metrics: metrics.New(), released: make(chan struct{})}
 	p.upgrades = newUpgrades(p)
 	if p.supervisor, err = newSupervisor(p); err != nil {
 		return 2, err
@@ -72,12 +72,13 @@ func (c Config) parent() (code int, err error) {
 	go func() { quota <- cpus() }()
 	p.up, err = upgrader.New(upgrader.Config{
 		PIDFile: c.PIDFile, Timeout: c.UpgradeTimeout, Title: c.Name + ": parent",
-		Yield: p.yield, Resume: p.resume, Take: p.take, Progress: p.upgrades.step, Logger: c.Logger,
+		Yield: p.yield, Resume: p.resume, Take: p.take, Progress: p.upgrades.step, Logger: p.log,
 	})
 	if err != nil {
 		return exitCode(err), err
 	}
 	defer p.up.Stop()
+	p.log = c.Logger.With("generation", p.up.Generation(), "service", c.Name)
 	if err := p.build(<-quota); err != nil {
 		p.up.Fail(err)
 		return exitCode(err), err
@@ -176,7 +177,7 @@ func (p *parent) roll(ctx context.Context, dropped []*upgrader.Socket) {
 	switch err := p.set.Ready(ctx); {
 	case err == nil:
 		p.upgrades.settled(nil)
-		p.log.Info("generation serves", "generation", p.up.Generation(), "pid", os.Getpid())
+		p.log.Info("generation serves", "pid", os.Getpid())
 		if p.up.Generation() == 1 && p.cfg.Started != nil {
 			p.cfg.Started(p.info(ctx))
 		}
@@ -190,8 +191,7 @@ func (p *parent) roll(ctx context.Context, dropped []*upgrader.Socket) {
 		return
 	}
 	for _, s := range dropped {
-		p.log.Info("socket closed, it is not in this generation's configuration", "socket", s.Name())
-		s.Close()
+		p.closeDropped(s)
 	}
 }
 
@@ -218,5 +218,5 @@ func (p *parent) logStop() {
 	default:
 	}
 	r := p.set.StopReport()
-	p.log.Info("stopped", "workers", r.Exited, "cut connections", r.Cut, "terminated", r.Terminated, "killed", r.Killed)
+	p.log.Info("stopped", "workers", r.Exited, "cut", r.Cut, "terminated", r.Terminated, "killed", r.Killed)
 }

@@ -106,7 +106,7 @@ func (u *upgrades) run(ctx context.Context) {
 func (u *upgrades) upgrade(ctx context.Context) error {
 	p := u.p
 	generation := p.up.Generation() + 1
-	p.log.Info("upgrade begins", "generation", generation)
+	p.log.Info("upgrade begins", "new_generation", generation)
 	u.step(fmt.Sprintf("generation %d begins", generation))
 	p.metrics.UpgradeBegins()
 	err := p.up.Upgrade(ctx)
