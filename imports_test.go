@@ -40,6 +40,7 @@ func TestImports(t *testing.T) {
 		"worker":                "drain internal/listen internal/moving internal/sdnotify internal/wire message signals",
 		"internal/demo":         "worker",
 		"internal/control":      "workerset",
+		"internal/console":      "",
 		"internal/metrics":      "internal/lifecycle internal/wire workerset",
 		"internal/sdtest":       "internal/sdnotify",
 		"internal/unit":         "internal/listen",
