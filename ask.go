@@ -58,12 +58,13 @@ func (p *parent) closeDoors() {
 
 // statusSpec is the status address.
 func (c Config) statusSpec() (listen.Spec, error) {
-	spec, err := listen.Parse(statusName + "=" + c.StatusListen)
-	switch {
-	case err != nil:
-		return spec, fmt.Errorf("status address %q: %w", c.StatusListen, err)
-	case spec.Kind() != "tcp":
+	network, addr, _ := strings.Cut(c.StatusListen, "://")
+	spec := listen.Spec{Name: statusName, Network: network, Addr: addr}
+	if spec.Kind() != "tcp" {
 		return spec, fmt.Errorf("status address %q: write it as tcp://HOST:PORT, for example tcp://127.0.0.1:9090", c.StatusListen)
+	}
+	if err := spec.Validate(); err != nil {
+		return spec, fmt.Errorf("status address %q: %w", c.StatusListen, err)
 	}
 	return spec, nil
 }
