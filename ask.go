@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
 	"syscall"
 
@@ -105,23 +104,6 @@ func (p *parent) openStatus() error {
 	}
 	p.addDoor(s, control.NewPublicServer(p, p.log))
 	return nil
-}
-
-// closeUnasked closes the doors that this generation does not have, and returns the other
-// sockets: whoever waits there has asked nothing yet, and would not be answered.
-func (p *parent) closeUnasked(dropped []*upgrader.Socket) []*upgrader.Socket {
-	return slices.DeleteFunc(dropped, func(s *upgrader.Socket) bool {
-		if s.Name() != statusName {
-			return false
-		}
-		p.closeDropped(s)
-		return true
-	})
-}
-
-func (p *parent) closeDropped(s *upgrader.Socket) {
-	p.log.Info("socket closed, it is not in this generation's configuration", "socket", s.Name())
-	s.Close()
 }
 
 // serveMetrics answers a scrape. As long as the predecessor may go on instead, who knows

@@ -96,6 +96,21 @@ type Config struct {
 	MaxRestarts int
 	// UpgradeTimeout bounds an upgrade up to its commit. Default 60 s.
 	UpgradeTimeout time.Duration
+	// Probation is how long a generation is watched after an upgrade, from when its workers
+	// have replaced the older ones. If they fail meanwhile, or before, more often than
+	// ProbationFailures allows, the parent goes back to the generation before, of which it
+	// has kept a copy of the binary, what programs were found, and the Source. Default 10 s;
+	// negative: none is watched.
+	Probation time.Duration
+	// ProbationFailures is how many failures are allowed, of workers that die, fail or hang
+	// and of answers about their Health. Default 1; negative: not one.
+	ProbationFailures int
+	// Health, if set, is "http:PATH", which workers with sockets are asked for every second
+	// while they are on probation; any status below 400 means that they are well.
+	Health string
+	// Source is the text that this was made of, if it was, at most 64 KiB: what a
+	// configuration file says. It is kept for the way back: see the function Source.
+	Source []byte
 	// PIDFile, if set, holds the parent's pid. The anchor's pid, where there is
 	// an anchor, does the same and never changes.
 	PIDFile string
@@ -202,6 +217,12 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if err := c.Ready.Validate(); err != nil {
 		return bad("%w", err)
+	}
+	if r, err := workerset.ParseReadiness(c.Health); err != nil || c.Health != "" && r.By != workerset.ReadyHTTP {
+		return bad("health %q: write it as http:/PATH", c.Health)
+	}
+	if len(c.Source) > maxSource {
+		return bad("a source of %d bytes: at most %d are possible", len(c.Source), maxSource)
 	}
 	for typ, h := range c.Handlers {
 		if typ == "" || h == nil {

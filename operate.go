@@ -47,7 +47,14 @@ func (p *parent) openControl() error {
 }
 
 // Upgrade is what a watcher asks for.
-func (p *parent) Upgrade(w *control.Watcher) { p.upgrades.want(ask{watcher: w}) }
+func (p *parent) Upgrade(w *control.Watcher, wait control.Wait) {
+	p.upgrades.want(ask{watcher: w, wait: wait})
+}
+
+// Rollback is the way back, because somebody has asked for it.
+func (p *parent) Rollback(w *control.Watcher, wait control.Wait) {
+	p.upgrades.want(ask{watcher: w, wait: wait, back: &back{Reason: "somebody has asked for it"}})
+}
 
 // Status says how the service is.
 func (p *parent) Status(ctx context.Context) (control.Status, error) {
@@ -65,6 +72,7 @@ func (p *parent) Status(ctx context.Context) (control.Status, error) {
 		st.Anchor = pid
 	}
 	st.Upgrade, st.Upgrading = p.upgrades.outcome()
+	st.Previous = p.upgrades.wayBack()
 	return st, nil
 }
 
@@ -82,6 +90,7 @@ func (p *parent) observe(c workerset.Change) {
 	p.metrics.Observe(c)
 	p.supervisor.look()
 	w := c.Worker
+	p.probation.saw(w)
 	name := fmt.Sprintf("worker %s/%d", w.Group, w.Slot)
 	switch {
 	case w.State == "serving" && !w.Stale:
@@ -99,8 +108,14 @@ type parentState struct {
 	Version int              `json:"v"`
 	Set     json.RawMessage  `json:"set"`
 	Upgrade *control.Outcome `json:"upgrade,omitempty"`
-	Metrics json.RawMessage  `json:"metrics,omitempty"`
+	// Previous is the generation that can be gone back to. Its binary is a file of that
+	// name, and this process's own if there is none.
+	Previous *recipe         `json:"previous,omitempty"`
+	Metrics  json.RawMessage `json:"metrics,omitempty"`
 }
+
+// filePrevious is the name of that file.
+const filePrevious = "previous"
 
 // sort parts what a predecessor has left into the workers and the rest, which it
 // takes in.
@@ -112,13 +127,18 @@ func (p *parent) sort(l upgrader.Legacy) workerset.Estate {
 		p.upgrades.last = st.Upgrade
 	}
 	p.takeMetrics(st.Metrics)
+	var exe *os.File
 	for _, f := range l.Files {
-		if strings.HasPrefix(f.Name, "watch:") {
+		switch {
+		case strings.HasPrefix(f.Name, "watch:"):
 			p.upgrades.take(f.Name, f.File)
-		} else {
+		case f.Name == filePrevious:
+			exe = f.File
+		default:
 			e.Files[f.Name] = f.File
 		}
 	}
+	p.upgrades.canGoBack(st.Previous, exe)
 	return e
 }
 

@@ -40,6 +40,10 @@ type parent struct {
 	since    time.Time // when this process began to decide
 	program  string    // what the workers execute
 
+	made      recipe     // what this generation is made of
+	back      *back      // this generation is one that is gone back to
+	probation *probation // nil if it has none
+
 	legacy upgrader.Legacy // given away in an upgrade under way
 	atOnce atomic.Int32    // the signal that asked to stop at once
 
@@ -54,7 +58,7 @@ func (c Config) parent() (code int, err error) {
 	// Nobody reads this one: it keeps a log whose reader has gone, journald or a pipe, from
 	// ending the service (os/signal, "SIGPIPE"). To ignore the signal would be inherited.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
-	p := &parent{cfg: c, log: c.Logger.With("service", c.Name), metrics: metrics.New(), released: make(chan struct{})}
+	p := &parent{cfg: c, log: c.Logger.With("service", c.Name), metrics: metrics.New(), released: make(chan struct{}), back: goesBack}
 	p.upgrades = newUpgrades(p)
 	if p.supervisor, err = newSupervisor(p); err != nil {
 		return 2, err
@@ -142,6 +146,9 @@ func (p *parent) serve(ctx context.Context) error {
 	under, cancel := context.WithCancel(ctx)
 	var tasks sync.WaitGroup
 	tasks.Go(func() { p.release(under); p.roll(under, dropped) })
+	if p.probation != nil {
+		tasks.Go(func() { p.probation.run(under) })
+	}
 	tasks.Go(func() { p.upgrades.run(ctx) })
 	if p.cfg.InParent != nil {
 		tasks.Go(func() { p.cfg.InParent(under, p.set.Messages()) })
@@ -173,7 +180,6 @@ func (p *parent) lastWord(err error) {
 // closes the sockets that are not in its configuration: nobody may come to them
 // any more, but whoever has, is served.
 func (p *parent) roll(ctx context.Context, dropped []*upgrader.Socket) {
-	dropped = p.closeUnasked(dropped)
 	switch err := p.set.Ready(ctx); {
 	case err == nil:
 		p.upgrades.settled(nil)
@@ -187,11 +193,13 @@ func (p *parent) roll(ctx context.Context, dropped []*upgrader.Socket) {
 	default:
 		return
 	}
-	if len(dropped) == 0 || p.set.Drained(ctx) != nil {
+	// The way back leads to them, too.
+	if len(dropped) == 0 || p.set.Drained(ctx) != nil || !p.probation.passes(ctx) {
 		return
 	}
 	for _, s := range dropped {
-		p.closeDropped(s)
+		p.log.Info("socket closed, it is not in this generation's configuration", "socket", s.Name())
+		s.Close()
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"time"
 
-	"github.com/handover-go/handover/internal/control"
 	"github.com/handover-go/handover/internal/fault"
 	"github.com/handover-go/handover/upgrader"
 	"github.com/handover-go/handover/workerset"
@@ -25,14 +24,17 @@ func (p *parent) yield(ctx context.Context) (upgrader.Legacy, error) {
 		return upgrader.Legacy{}, err
 	}
 	l := upgrader.Legacy{Files: p.upgrades.give()}
+	previous, exe := p.upgrades.handOn()
+	if exe != nil {
+		l.Files = append(l.Files, upgrader.NamedFile{Name: filePrevious, File: exe})
+	}
 	for name, f := range e.Files {
 		l.Files = append(l.Files, upgrader.NamedFile{Name: name, File: f})
 	}
 	p.legacy = l
 	fault.Point(fault.OldYielded)
 	l.State, err = json.Marshal(parentState{
-		Version: 1, Set: e.State, Metrics: p.giveMetrics(ctx),
-		Upgrade: &control.Outcome{Time: time.Now(), Generation: p.up.Generation() + 1, Result: control.Rolling},
+		Version: 1, Set: e.State, Upgrade: p.upgrades.rolling(), Previous: previous, Metrics: p.giveMetrics(ctx),
 	})
 	return outgoing(l), err
 }

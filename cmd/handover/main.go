@@ -23,7 +23,8 @@ func (e *exit) Error() string { return e.err.Error() }
 func main() { os.Exit(execute()) }
 
 // execute runs the command line and returns the exit code: 0 done, 1 failed and
-// nothing changed, 2 a bad command line or configuration, 4 unknown.
+// nothing changed, 2 a bad command line or configuration, 3 committed and gone back from,
+// 4 stopped half way or unknown.
 func execute() int {
 	root := &cobra.Command{
 		Use:           "handover",
@@ -32,7 +33,7 @@ func execute() int {
 		SilenceUsage:  true,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(runCommand(), statusCommand(), upgradeCommand(), unitCommand(), draintestCommand())
+	root.AddCommand(runCommand(), statusCommand(), upgradeCommand(), rollbackCommand(), unitCommand(), draintestCommand())
 	err := root.Execute()
 	var e *exit
 	switch {

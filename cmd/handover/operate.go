@@ -112,11 +112,10 @@ func printStatus(out io.Writer, st control.Status, now time.Time) {
 		fmt.Fprintln(out, "stopping")
 	}
 	if u := st.Upgrade; u != nil {
-		fmt.Fprintf(out, "upgrade: to generation %d %s %s ago", u.Generation, u.Result, span(now.Sub(u.Time)))
-		if u.Reason != "" {
-			fmt.Fprintf(out, ": %s", firstLine(u.Reason))
-		}
-		fmt.Fprintln(out)
+		fmt.Fprintln(out, "upgrade: to generation "+outcome(*u, now))
+	}
+	if st.Previous != 0 {
+		fmt.Fprintf(out, "rollback: possible, to generation %d\n", st.Previous)
 	}
 	if st.Upgrading {
 		fmt.Fprintln(out, "upgrade: another one is under way")
@@ -125,6 +124,18 @@ func printStatus(out io.Writer, st control.Status, now time.Time) {
 		fmt.Fprintln(out)
 		printGroup(out, g, now)
 	}
+}
+
+// outcome is how an upgrade has ended, or where it is.
+func outcome(u control.Outcome, now time.Time) string {
+	if u.Result == control.Probation {
+		return fmt.Sprintf("%d is on probation, for another %s", u.Generation, span(u.Until.Sub(now)))
+	}
+	s := fmt.Sprintf("%d %s %s ago", u.Generation, u.Result, span(now.Sub(u.Time)))
+	if u.Reason != "" {
+		s += ": " + firstLine(u.Reason)
+	}
+	return s
 }
 
 func printGroup(out io.Writer, g workerset.GroupStatus, now time.Time) {
@@ -187,57 +198,5 @@ func span(d time.Duration) string {
 		return fmt.Sprintf("%dh%dm", d/time.Hour, d%time.Hour/time.Minute)
 	default:
 		return fmt.Sprintf("%dd%dh", d/day, d%day/time.Hour)
-	}
-}
-
-// upgradeCommand is "handover upgrade".
-func upgradeCommand() *cobra.Command {
-	var t target
-	cmd := &cobra.Command{
-		Use:   "upgrade [flags]",
-		Short: "Upgrade a service to the program's current binary, and say whether it worked",
-		Long: `Upgrade a service to the program's current binary, and wait for the result.
-
-Exit codes:
-  0  all workers of the new generation serve, and no older one accepts
-  1  nothing has changed; the reason and the new program's last output are shown
-  4  the new generation decides, but its workers have not replaced all older ones,
-     or the result is not known: 'handover status' tells`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			client, err := t.client()
-			if err != nil {
-				return err
-			}
-			ctx, cancel := interruptible()
-			defer cancel()
-			last, err := client.Upgrade(ctx, func(ev control.Event) {
-				fmt.Printf("%s  %s\n", ev.Time.Format("15:04:05.000"), ev.Text)
-			})
-			switch {
-			case errors.Is(err, control.ErrNoService), errors.Is(err, syscall.EACCES):
-				return &exit{1, err}
-			case err != nil:
-				return &exit{4, err}
-			}
-			return result(last)
-		},
-	}
-	t.flags(cmd)
-	return cmd
-}
-
-func result(last control.Event) error {
-	switch last.Result {
-	case control.Done:
-		fmt.Printf("%s  generation %d serves\n", last.Time.Format("15:04:05.000"), last.Generation)
-		return nil
-	case control.Failed:
-		if last.Output != "" {
-			return &exit{1, fmt.Errorf("%s; its last output:\n%s", last.Reason, last.Output)}
-		}
-		return &exit{1, errors.New(last.Reason)}
-	default:
-		return &exit{4, fmt.Errorf("the new generation has not taken over alone: %s", last.Reason)}
 	}
 }

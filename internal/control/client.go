@@ -100,17 +100,26 @@ func (c *Client) Status(ctx context.Context) (st Status, raw []byte, err error) 
 }
 
 // Upgrade asks for an upgrade, calls step with each event, and returns the last.
-func (c *Client) Upgrade(ctx context.Context, step func(Event)) (Event, error) {
+func (c *Client) Upgrade(ctx context.Context, wait Wait, step func(Event)) (Event, error) {
+	return c.watched(ctx, "/v1/upgrade?wait="+string(wait), step)
+}
+
+// Rollback asks for the way back to the previous generation; the rest is as of Upgrade.
+func (c *Client) Rollback(ctx context.Context, wait Wait, step func(Event)) (Event, error) {
+	return c.watched(ctx, "/v1/rollback?wait="+string(wait), step)
+}
+
+func (c *Client) watched(ctx context.Context, path string, step func(Event)) (Event, error) {
 	for {
-		last, err := c.watch(ctx, step)
+		last, err := c.watch(ctx, path, step)
 		if err != nil || last.Result != Moved {
 			return last, err
 		}
 	}
 }
 
-func (c *Client) watch(ctx context.Context, step func(Event)) (Event, error) {
-	resp, err := c.do(ctx, http.MethodPost, "/v1/upgrade")
+func (c *Client) watch(ctx context.Context, path string, step func(Event)) (Event, error) {
+	resp, err := c.do(ctx, http.MethodPost, path)
 	if err != nil {
 		return Event{}, err
 	}

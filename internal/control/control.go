@@ -6,7 +6,9 @@
 //	                   accepts, or the service is about to stop
 //	GET  /metrics      OpenMetrics, or Prometheus' text format
 //	POST /v1/upgrade   a stream of Events, one JSON object a line, until the last
-//	                   one, which has a Result
+//	                   one, which has a Result; ?wait= says when that is: serve, or
+//	                   probation, which is the default
+//	POST /v1/rollback  the same, of the way back to the previous generation
 //
 // What is asked with GET may also be asked by everybody who reaches an address of the
 // network, if the service has one for that (NewPublicServer).
@@ -39,7 +41,19 @@ type Status struct {
 	Groups     []workerset.GroupStatus `json:"groups"`
 	// Upgrade is the last one that was tried, if there was one.
 	Upgrade *Outcome `json:"upgrade,omitempty"`
+	// Previous is the generation that a rollback leads back to, if there is one.
+	Previous int `json:"previous,omitempty"`
 }
+
+// Wait is how long somebody wants to be told of an upgrade.
+type Wait string
+
+const (
+	// WaitServe: until the workers of the new generation have replaced the older ones.
+	WaitServe Wait = "serve"
+	// WaitProbation: until the new generation has proven itself. What is neither is this.
+	WaitProbation Wait = "probation"
+)
 
 // Outcome is how an upgrade ended.
 type Outcome struct {
@@ -47,13 +61,15 @@ type Outcome struct {
 	Generation int       `json:"generation"` // that it was to lead to
 	Result     Result    `json:"result"`
 	Reason     string    `json:"reason,omitempty"`
+	Until      time.Time `json:"until,omitzero"` // of Probation
 }
 
 // Result of an upgrade.
 type Result string
 
 const (
-	// Done: all workers of the new generation serve, and no older one accepts.
+	// Done: all workers of the new generation serve, and no older one accepts; and it has
+	// proven itself, if that was waited for.
 	Done Result = "done"
 	// Failed: nothing has changed.
 	Failed Result = "failed"
@@ -63,9 +79,18 @@ const (
 	// Rolling: the new generation decides and replaces the workers. It is no Event's
 	// result, but may be an Outcome's.
 	Rolling Result = "rolling"
+	// Probation: its workers serve, and it has to prove itself. It is an Outcome's alone,
+	// too.
+	Probation Result = "probation"
+	// RolledBack: the new generation decided, but has failed its probation, or somebody
+	// has asked for the way back; the one before it serves again.
+	RolledBack Result = "rolled-back"
 	// Moved: the process that was asked has just been replaced. Ask again.
 	Moved Result = "moved"
 )
+
+// Final reports whether nothing else can become of it.
+func (r Result) Final() bool { return r != Rolling && r != Probation }
 
 // Event is a step of an upgrade. The last one has a Result.
 type Event struct {
@@ -73,6 +98,6 @@ type Event struct {
 	Generation int       `json:"generation,omitempty"` // the new one
 	Text       string    `json:"text,omitempty"`       // for people
 	Result     Result    `json:"result,omitempty"`
-	Reason     string    `json:"reason,omitempty"` // of Failed and Stopped
+	Reason     string    `json:"reason,omitempty"` // of Failed, Stopped and RolledBack
 	Output     string    `json:"output,omitempty"` // the end of what the new program printed
 }

@@ -50,7 +50,8 @@ type fake struct {
 
 func (f *fake) Ready(context.Context) (bool, string)   { return f.why == "", f.why }
 func (f *fake) Status(context.Context) (Status, error) { return f.status() }
-func (f *fake) Upgrade(w *Watcher)                     { f.watchers <- w }
+func (f *fake) Upgrade(w *Watcher, wait Wait)          { f.watchers <- w }
+func (f *fake) Rollback(w *Watcher, wait Wait)         { f.watchers <- w }
 
 // serve answers on a socket until the test's end.
 func serve(t *testing.T, path string, f *fake) *Server {

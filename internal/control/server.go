@@ -18,8 +18,9 @@ type Service interface {
 	Status(context.Context) (Status, error)
 	Ready(context.Context) (ready bool, why string)
 	// Upgrade takes a watcher over: whatever becomes of the upgrade, the watcher is
-	// told, here or by the next parent.
-	Upgrade(*Watcher)
+	// told, here or by the next parent. Rollback does so with the way back.
+	Upgrade(*Watcher, Wait)
+	Rollback(*Watcher, Wait)
 }
 
 // Server answers on a control socket. Its methods may be called from any goroutine.
@@ -39,19 +40,8 @@ type Server struct {
 // NewServer answers its owner on a service's control socket.
 func NewServer(s Service, log *slog.Logger) *Server {
 	srv := newServer(s, "control socket", log)
-	srv.mux.HandleFunc("POST /v1/upgrade", func(w http.ResponseWriter, r *http.Request) {
-		// The connection leaves HTTP here, so that nothing may be left to read on it.
-		if r.ContentLength != 0 {
-			refuse(w, http.StatusBadRequest, errors.New("an upgrade takes no body: send none"))
-			return
-		}
-		watcher, err := hijack(w)
-		if err != nil {
-			refuse(w, http.StatusInternalServerError, err)
-			return
-		}
-		s.Upgrade(watcher)
-	})
+	srv.mux.HandleFunc("POST /v1/upgrade", watched(s.Upgrade))
+	srv.mux.HandleFunc("POST /v1/rollback", watched(s.Rollback))
 	srv.http.Handler = mine(srv.mux)
 	srv.http.ConnContext = withPeer
 	return srv
@@ -89,6 +79,32 @@ func newServer(s Service, what string, log *slog.Logger) *Server {
 
 // Handle adds what is asked with a pattern of http.ServeMux. Call it before Serve.
 func (s *Server) Handle(pattern string, h http.HandlerFunc) { s.mux.HandleFunc(pattern, h) }
+
+// watched answers by a stream of events.
+func watched(act func(*Watcher, Wait)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		// The connection leaves HTTP here, so that nothing may be left to read on it.
+		if r.ContentLength != 0 {
+			refuse(w, http.StatusBadRequest, errors.New("this takes no body: send none"))
+			return
+		}
+		wait := WaitProbation
+		switch said := Wait(r.FormValue("wait")); said {
+		case "", WaitProbation:
+		case WaitServe:
+			wait = said
+		default:
+			refuse(w, http.StatusBadRequest, fmt.Errorf("wait=%s: %s or %s", said, WaitServe, WaitProbation))
+			return
+		}
+		watcher, err := hijack(w)
+		if err != nil {
+			refuse(w, http.StatusInternalServerError, err)
+			return
+		}
+		act(watcher, wait)
+	}
+}
 
 // Serve answers on ln, which it owns, until Pause or Close.
 func (s *Server) Serve(ln net.Listener) {

@@ -59,7 +59,7 @@ func TestNoService(t *testing.T) {
 	if _, _, err := c.Status(within(t)); !errors.Is(err, ErrNoService) || !strings.Contains(err.Error(), path) {
 		t.Errorf("%v", err)
 	}
-	if _, err := c.Upgrade(within(t), nil); !errors.Is(err, ErrNoService) {
+	if _, err := c.Upgrade(within(t), WaitServe, nil); !errors.Is(err, ErrNoService) {
 		t.Errorf("%v", err)
 	}
 	if _, err := c.do(within(t), http.MethodGet, "/"); !errors.Is(err, ErrNoService) {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/handover-go/handover/internal/control"
 	"github.com/handover-go/handover/internal/lifecycle"
 	"github.com/handover-go/handover/internal/wire"
 	"github.com/handover-go/handover/workerset"
@@ -24,10 +25,13 @@ type book struct {
 	Workers  map[string]worker `json:"workers,omitempty"` // that live, by identity
 	Upgrades map[string]uint64 `json:"upgrades,omitempty"`
 	Upgrade  histogram         `json:"upgradeSeconds,omitzero"`
-	// Rolling is when the upgrade began whose workers have not replaced all others yet.
+	// Rolling is when the upgrade began that has led here, until it is known what has
+	// become of it, and Served whether its workers have replaced all others.
 	Rolling time.Time `json:"rolling,omitzero"`
+	Served  bool      `json:"served,omitempty"`
 
 	tried time.Time // when the upgrade began that is under way
+	undo  bool      // which undoes the one that has led here
 }
 
 // group is what a group's workers have come to.
@@ -167,46 +171,48 @@ func (b *book) status(st workerset.Status) {
 	}
 }
 
-// Results of upgrades: control.Result has the others.
-const (
-	failed     = "failed"
-	done       = "done"
-	superseded = "superseded" // by the next one, before its workers had replaced all others
-)
+// superseded is the result of an upgrade if the next one has begun before it had another.
+const superseded = "superseded"
 
-// results are all that there are.
-var results = []string{done, failed, "stopped", superseded}
+// results are all that upgrades may have.
+var results = []string{string(control.Done), string(control.Failed), string(control.Stopped), string(control.RolledBack), superseded}
 
-// begin is the beginning of an upgrade, which fails or is given away.
-func (b *book) begin(now time.Time) { b.tried = now }
+// begin is the beginning of an upgrade, which fails or is given away. One that undoes the
+// one before it is a part of that.
+func (b *book) begin(now time.Time, undo bool) { b.tried, b.undo = now, undo }
 
 // fail is the end of an upgrade that has changed nothing.
-func (b *book) fail() {
-	b.tried = time.Time{}
-	b.Upgrades[failed]++
+func (b *book) fail() { b.Upgrades[string(control.Failed)]++ }
+
+// serve: the workers of the upgrade that has led here have replaced all others. To the
+// first generation none has.
+func (b *book) serve(now time.Time) {
+	if !b.Rolling.IsZero() && !b.Served {
+		b.Upgrade.observe(now.Sub(b.Rolling))
+		b.Served = true
+	}
 }
 
-// settle is the end of the upgrade that has led here. Of the first generation there is
-// none.
-func (b *book) settle(result string, now time.Time) {
-	if b.Rolling.IsZero() {
-		return
+// settle is what has become of it in the end.
+func (b *book) settle(result control.Result) {
+	if !b.Rolling.IsZero() {
+		b.Upgrades[string(result)]++
+		b.Rolling = time.Time{}
 	}
-	b.Upgrades[result]++
-	if result == done {
-		b.Upgrade.observe(now.Sub(b.Rolling))
-	}
-	b.Rolling = time.Time{}
 }
 
 // give is what the next parent begins with. This one goes on as it is: it may have to.
 func (b *book) give() ([]byte, error) {
 	next := *b
 	next.Upgrades = maps.Clone(b.Upgrades)
-	if !b.Rolling.IsZero() {
+	switch {
+	case b.undo: // whose result is the next one's to tell
+		next.Served = true
+		return json.Marshal(next)
+	case !b.Rolling.IsZero():
 		next.Upgrades[superseded]++
 	}
-	next.Rolling = b.tried
+	next.Rolling, next.Served = b.tried, false
 	return json.Marshal(next)
 }
 
@@ -237,7 +243,7 @@ func (b *book) take(state []byte) error {
 		b.Upgrades[result] += n
 	}
 	b.Upgrade.add(o.Upgrade)
-	b.Rolling = o.Rolling
+	b.Rolling, b.Served = o.Rolling, o.Served
 	return nil
 }
 

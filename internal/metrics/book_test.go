@@ -13,6 +13,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"pgregory.net/rapid"
 
+	"github.com/handover-go/handover/internal/control"
 	"github.com/handover-go/handover/internal/wire"
 	"github.com/handover-go/handover/workerset"
 )
@@ -132,8 +133,8 @@ func (m *model) gone(w *life) {
 }
 
 // upgrade hands the book on. lost says of each worker whether it dies meanwhile.
-func (m *model) upgrade(lost func() bool) {
-	m.book.begin(m.tick())
+func (m *model) upgrade(undo bool, lost func() bool) {
+	m.book.begin(m.tick(), undo)
 	m.scrape() // as Give does
 	state, err := m.book.give()
 	if err != nil {
@@ -145,7 +146,7 @@ func (m *model) upgrade(lost func() bool) {
 	m.spawn("web")
 	m.become(m.living[len(m.living)-1], standby, false) // on trial
 	m.starts++
-	if !old.Rolling.IsZero() {
+	if !old.Rolling.IsZero() && !undo {
 		m.upgrades[superseded]++
 	}
 	if err := m.book.take(state); err != nil {
@@ -280,19 +281,24 @@ func TestBook(t *testing.T) {
 			},
 			"the set forgets": func(t *rapid.T) { m.set.Groups[0].Failures = 0; m.scrape() },
 			"upgrade": func(t *rapid.T) {
-				m.upgrade(func() bool { return rapid.Bool().Draw(t, "lost") })
-				if rapid.Bool().Draw(t, "settles") {
-					result := rapid.SampledFrom([]string{done, "stopped"}).Draw(t, "result")
-					m.book.settle(result, m.tick())
-					m.book.settle(result, m.tick()) // does not count
-					m.upgrades[result]++
-					if result == done {
+				undo := !m.book.Rolling.IsZero() && rapid.Bool().Draw(t, "undo")
+				m.upgrade(undo, func() bool { return rapid.Bool().Draw(t, "lost") })
+				if rapid.Bool().Draw(t, "serves") {
+					m.book.serve(m.tick())
+					m.book.serve(m.tick()) // does not count
+					if !undo {
 						m.rolls++
 					}
 				}
+				if rapid.Bool().Draw(t, "settles") {
+					result := rapid.SampledFrom([]control.Result{control.Done, control.Stopped, control.RolledBack}).Draw(t, "result")
+					m.book.settle(result)
+					m.book.settle(result) // does not count
+					m.upgrades[string(result)]++
+				}
 			},
 			"failed upgrade": func(t *rapid.T) {
-				m.book.begin(m.tick())
+				m.book.begin(m.tick(), rapid.Bool().Draw(t, "undo"))
 				if rapid.Bool().Draw(t, "after the commit") {
 					m.scrape()
 					state, err := m.book.give()
@@ -301,14 +307,16 @@ func TestBook(t *testing.T) {
 						t.Fatal(err)
 					}
 					other.adopted()
-					other.settle(done, m.tick())
+					other.serve(m.tick())
+					other.settle(control.Done)
 				}
 				m.book.fail()
-				m.upgrades[failed]++
+				m.upgrades["failed"]++
 			},
 			"first generation": func(t *rapid.T) { // settles, too, and is no upgrade
 				if m.book.Rolling.IsZero() {
-					m.book.settle(done, m.tick())
+					m.book.serve(m.tick())
+					m.book.settle(control.Done)
 				}
 			},
 			"": m.check,

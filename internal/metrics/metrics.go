@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/handover-go/handover/internal/control"
 	"github.com/handover-go/handover/workerset"
 )
 
@@ -39,17 +40,19 @@ func New() *Metrics { return &Metrics{book: newBook()} }
 func (m *Metrics) Observe(c workerset.Change) { m.write(func(b *book) { b.observe(c) }) }
 
 // UpgradeBegins is to be called before an upgrade, which ends with UpgradeFails, or with
-// UpgradeSettles in the parent that it leads to.
-func (m *Metrics) UpgradeBegins() { m.write(func(b *book) { b.begin(time.Now()) }) }
+// UpgradeSettles in the parent that it leads to. One that undoes the one before it, which
+// has failed its probation, ends with that.
+func (m *Metrics) UpgradeBegins(undo bool) { m.write(func(b *book) { b.begin(time.Now(), undo) }) }
 
 // UpgradeFails: nothing has changed.
 func (m *Metrics) UpgradeFails() { m.write((*book).fail) }
 
-// UpgradeSettles is the end of the upgrade that has led to this parent, if one has: a
-// control.Result. Only the first call counts.
-func (m *Metrics) UpgradeSettles(result string) {
-	m.write(func(b *book) { b.settle(result, time.Now()) })
-}
+// UpgradeServes: the workers of the upgrade that has led to this parent, if one has, have
+// replaced all others.
+func (m *Metrics) UpgradeServes() { m.write(func(b *book) { b.serve(time.Now()) }) }
+
+// UpgradeSettles is what has become of it. Only the first call counts.
+func (m *Metrics) UpgradeSettles(result control.Result) { m.write(func(b *book) { b.settle(result) }) }
 
 // Give is what the next parent has to Take. Call it when the set has been given away: what
 // has been said to a scrape is in it. This process may go on counting if it has to.
