@@ -32,7 +32,7 @@ func execute() int {
 		SilenceUsage:  true,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(runCommand(), statusCommand(), upgradeCommand(), unitCommand(), draintestCommand())
+	root.AddCommand(runCommand(), checkCommand(), statusCommand(), upgradeCommand(), unitCommand(), draintestCommand())
 	err := root.Execute()
 	var e *exit
 	switch {

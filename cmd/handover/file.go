@@ -1,0 +1,115 @@
+//go:build unix
+
+package main
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"github.com/handover-go/handover"
+	"github.com/handover-go/handover/internal/configfile"
+	"github.com/handover-go/handover/worker"
+)
+
+// maxFile is more than a configuration needs: whoever names a log by mistake is told so.
+const maxFile = 1 << 20
+
+// loadConfig reads a configuration file, as it is now.
+func loadConfig(path string) ([]byte, error) {
+	st, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("configuration file: %w", err)
+	}
+	// Every process of the service reads it, so that it can't be a pipe.
+	if !st.Mode().IsRegular() {
+		return nil, fmt.Errorf("configuration file %s: not a regular file", path)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("configuration file: %w", err)
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("configuration file: %w", err)
+	case len(text) > maxFile:
+		return nil, fmt.Errorf("configuration file %s: larger than %d bytes", path, maxFile)
+	}
+	return text, nil
+}
+
+// settings are what flags, environment and file say, and the program that was given.
+func (f *runFlags) settings(program []string) (*configfile.Result, error) {
+	if worker.Inherited() {
+		// Of the built-in app: what it needs is in its environment, see tell. The file may say
+		// something else by now, or not be readable for this user.
+		return configfile.Parse(configfile.Input{Environ: os.Environ()})
+	}
+	s, err := f.read(program, os.Environ())
+	if err != nil && os.Getenv("HANDOVER_ROLE") == "anchor" {
+		// It executes the new program when the new parent has read the file. It has to go on,
+		// whatever was done to the file since, and all that it needs has a good default.
+		slog.Error("the anchor goes on without the configuration", "error", err)
+		return configfile.Parse(configfile.Input{})
+	}
+	return s, err
+}
+
+func (f *runFlags) read(program, environ []string) (*configfile.Result, error) {
+	in := configfile.Input{Environ: environ, Flags: f.values(), Command: program}
+	if path := in.Path(); path != "" {
+		abs, err := filepath.Abs(path)
+		if err != nil {
+			return nil, err
+		}
+		if in.Text, err = loadConfig(path); err != nil {
+			return nil, err
+		}
+		in.File, in.Dir = path, filepath.Dir(abs)
+	}
+	return configfile.Parse(in)
+}
+
+// tell lets the workers of the built-in app know what they have to know of the settings.
+func tell(s *configfile.Result, cfg *handover.Config) {
+	env := func(drain fmt.Stringer) []string {
+		return []string{
+			"HANDOVER_NAME=" + cfg.Name, "HANDOVER_LOG=" + s.Log,
+			"HANDOVER_DRAIN_TIMEOUT=" + drain.String(), "HANDOVER_LAME_DUCK=" + cfg.LameDuck.String(),
+		}
+	}
+	if len(cfg.Groups) == 0 && len(cfg.Command) == 0 && !cfg.Single {
+		cfg.Env = append(cfg.Env, env(cfg.DrainTimeout)...)
+	}
+	for i := range cfg.Groups {
+		g := &cfg.Groups[i]
+		if len(g.Command)+len(cfg.Command) > 0 {
+			continue
+		}
+		drain := g.DrainTimeout
+		if drain == 0 {
+			drain = cfg.DrainTimeout
+		}
+		g.Env = append(g.Env, env(drain)...)
+	}
+}
+
+// newLogger makes a log of that form.
+func newLogger(form string) *slog.Logger {
+	if form == "json" {
+		return slog.New(slog.NewJSONHandler(os.Stderr, nil))
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{ReplaceAttr: shortTime}))
+}
+
+// shortTime leaves the date out: whoever keeps the log has its own.
+func shortTime(groups []string, a slog.Attr) slog.Attr {
+	if len(groups) == 0 && a.Key == slog.TimeKey {
+		a.Value = slog.StringValue(a.Value.Time().Format("15:04:05.000"))
+	}
+	return a
+}
