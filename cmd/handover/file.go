@@ -61,15 +61,16 @@ func (f *runFlags) settings(program []string) (*configfile.Result, error) {
 
 func (f *runFlags) read(program, environ []string) (*configfile.Result, error) {
 	in := configfile.Input{Environ: environ, Flags: f.values(), Command: program}
+	in.Here, _ = os.Getwd() // where it is gone, what is relative to it stays so
 	if path := in.Path(); path != "" {
-		abs, err := filepath.Abs(path)
-		if err != nil {
-			return nil, err
-		}
+		var err error
 		if in.Text, err = loadConfig(path); err != nil {
 			return nil, err
 		}
-		in.File, in.Dir = path, filepath.Dir(abs)
+		in.File, in.Dir = path, filepath.Dir(path)
+		if !filepath.IsAbs(path) {
+			in.Dir = filepath.Join(in.Here, in.Dir)
+		}
 	}
 	return configfile.Parse(in)
 }

@@ -8,7 +8,6 @@
 package configfile
 
 import (
-	"cmp"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -30,7 +29,8 @@ type Settings struct {
 type Input struct {
 	File    string              // name of the file, for messages; "": there is none
 	Text    []byte              // its content
-	Dir     string              // the file's directory, absolute
+	Dir     string              // the file's directory, absolute: directories in it are relative to it
+	Here    string              // the working directory, absolute: those of flags are relative to it
 	Environ []string            // NAME=VALUE, as os.Environ returns it
 	Flags   map[string][]string // values of those that were given, by name
 	Command []string            // the program and its arguments that were given with the flags
@@ -136,14 +136,12 @@ func (r *Result) fill(in Input) (errs Errors) {
 			errs = append(errs, k.set(k.service(&r.Settings), s, false)...)
 		}
 	}
-	if s := r.service.said[keyDirectory]; s.at.line > 0 {
-		r.Dir = below(in.Dir, r.Dir)
-	}
+	r.Dir = below(in.base(r.service), r.Dir)
 	r.implyGroup()
 	for _, sc := range r.groups {
 		g, gerrs := r.group(sc)
-		if s := sc.said[keyDirectory]; s.at.line > 0 && r.Dir == "" {
-			g.Dir = below(in.Dir, g.Dir)
+		if r.Dir == "" {
+			g.Dir = below(in.base(sc), g.Dir)
 		}
 		errs = append(errs, gerrs...)
 		r.Groups = append(r.Groups, g)
@@ -238,10 +236,18 @@ func (r *Result) aboutNoProgram() (errs Errors) {
 	return errs
 }
 
+// base is what a directory is relative to that a scope has said.
+func (in Input) base(sc scope) string {
+	if sc.said[keyDirectory].at.line > 0 {
+		return in.Dir
+	}
+	return in.Here
+}
+
 // below is a path that is relative to dir.
 func below(dir, path string) string {
 	if path == "" || filepath.IsAbs(path) {
 		return path
 	}
-	return filepath.Join(cmp.Or(dir, "."), path)
+	return filepath.Join(dir, path)
 }

@@ -168,7 +168,7 @@ func describe(v any) string {
 	case []any:
 		return "this array"
 	case map[string]any:
-		return "a table"
+		return "this table"
 	}
 	return fmt.Sprintf("%v", v)
 }

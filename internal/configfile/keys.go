@@ -185,7 +185,7 @@ func meant(name string, group bool) string {
 // closest is the key whose name differs by little, or nil.
 func closest(name string, among func(*Key) bool) (found *Key) {
 	name = strings.ToLower(strings.ReplaceAll(name, "_", "-"))
-	best := min(3, len(name)/2) + len(name)/8
+	best := 2 + len(name)/8
 	for _, k := range Keys {
 		if d := distance(name, k.Name); among(k) && d < best {
 			found, best = k, d
@@ -194,22 +194,28 @@ func closest(name string, among func(*Key) bool) (found *Key) {
 	return found
 }
 
-// distance is how many letters have to be changed, added or left out.
+// distance is how many letters have to be changed, added, left out or swapped with the next.
 func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
+	rows := make([][]int, len(a)+1)
+	for i := range rows {
+		rows[i] = make([]int, len(b)+1)
+		rows[i][0] = i
 	}
-	for i := range len(a) {
-		before := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			d := before
-			if a[i] != b[j] {
-				d = 1 + min(before, row[j], row[j+1])
+	for j := range b {
+		rows[0][j+1] = j + 1
+	}
+	for i := 1; i <= len(a); i++ {
+		for j := 1; j <= len(b); j++ {
+			change := 1
+			if a[i-1] == b[j-1] {
+				change = 0
 			}
-			before, row[j+1] = row[j+1], d
+			d := min(rows[i-1][j-1]+change, rows[i-1][j]+1, rows[i][j-1]+1)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				d = min(d, rows[i-2][j-2]+1)
+			}
+			rows[i][j] = d
 		}
 	}
-	return row[len(b)]
+	return rows[len(a)][len(b)]
 }

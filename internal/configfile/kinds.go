@@ -159,7 +159,7 @@ var (
 	text          = scalar("string", "a string (that is not empty)", func(s string) (string, error) { return s, nil }, func(s string) any { return some(s) })
 	optionals     = scalar("string", "a string (that is not empty)", parseOptional, formatOptional)
 	forms         = word("text or json", []string{"text", "json"}, []form{"text", "json"})
-	duration      = scalar("duration", `a time with its unit, as a string such as "10s"`, parseDuration, func(d time.Duration) any { return d.String() })
+	duration      = scalar("duration", `a time with its unit, as a string such as "10s",`, parseDuration, func(d time.Duration) any { return d.String() })
 	signal        = scalar("string", `a string such as "TERM"`, parseSignal, formatSignal)
 	requestSignal = scalar("string", `a string such as "TERM"`, parseRequest, func(r request) any { return formatSignal(syscall.Signal(r)) })
 	readiness     = scalar("string", `a string such as "notify"`, workerset.ParseReadiness, func(r workerset.Readiness) any { return r.String() })
@@ -340,12 +340,15 @@ var variables = kind{
 		return all
 	},
 	set: func(p any, values []string) error {
+		last := map[string]string{}
 		for _, kv := range values {
-			if name, _, ok := strings.Cut(kv, "="); !ok || name == "" {
+			name, _, ok := strings.Cut(kv, "=")
+			if !ok || name == "" {
 				return &badValue{kv, "write it as NAME=VALUE"}
 			}
+			last[name] = kv
 		}
-		*p.(*environ) = values
+		*p.(*environ) = slices.Sorted(maps.Values(last))
 		return nil
 	},
 	get: func(p any) any {
