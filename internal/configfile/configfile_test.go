@@ -99,6 +99,9 @@ handover.toml:6: groups.b.workers 0: that can't be said of a group: leave it out
 handover.toml:7: groups.b.ready auto: that can't be said of a group: leave it out, and it is as the service says
 handover.toml:8: group name "c d": ' ' is not allowed, use letters, digits, '.', '-' and '_'
 handover.toml:9: group name "e:f": ':' is not allowed, use letters, digits, '.', '-' and '_'`},
+		{"in one line", "\ngroups = { web = { wokers = 1, workers = 0 }, b = 1 }\n", `handover.toml:2: unknown key "groups.web.wokers": did you mean workers?
+handover.toml:2: a group is a table, [groups.b], not the number 1
+handover.toml:2: groups.web.workers 0: that can't be said of a group`},
 		{"no groups", "[[groups]]\n", "handover.toml:1: groups are tables, [groups.NAME] for each, not this array"},
 		{"no program", "umask = \"027\"\n[groups.web]\nlimit.core = 1\n", `handover.toml:1: umask is about a program, and none is given: handover run [flags] -- program args…, or the key command
 handover.toml:3: groups.web.limit is about a program, and this group has none: give it a command`},
@@ -204,6 +207,10 @@ limit.core = 2
 	delete(want, "core")
 	if !reflect.DeepEqual(r.Program.Limits, want) {
 		t.Errorf("%v, not %v", r.Program.Limits, want)
+	}
+	g := parsed(t, file("command = [\"x\"]\nlimit.nofile = 1\nlimit.core = 1\n[groups.web]\nlimit.core = 2\n")).Groups[0]
+	if got := g.Program.Limits; got["nofile"].Soft != 1 || got["core"].Soft != 2 {
+		t.Errorf("a group's limits are %v", got)
 	}
 	if !reflect.DeepEqual(web.Command, in.Command) {
 		t.Errorf("the group with limits of its own executes %q", web.Command)
