@@ -7,7 +7,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/handover-go/handover"
 )
@@ -61,14 +63,47 @@ func TestDefaultsOfGroups(t *testing.T) {
 			if err := errors.Join(os.Remove(current), os.Symlink("2", current)); err != nil {
 				t.Fatal(err)
 			}
+			replacedIn(t, s, filepath.Join(dir, "1"))
 			s.upgrade()
 		}
 	}
 	s.stop()
 }
 
+// replacedIn kills the worker of web: its replacement, of the same generation, is where that
+// one was.
+func replacedIn(t *testing.T, s *service, dir string) {
+	t.Helper()
+	killed := s.workerOf("web", 1)
+	if err := syscall.Kill(killed, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	until(t, 30*time.Second, func() string {
+		pid := s.findWorker("web", 1)
+		if pid == 0 || pid == killed {
+			return "there is no replacement"
+		}
+		if cwd, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", pid)); err == nil && cwd != dir {
+			t.Fatalf("a replacement is in %s, not in %s", cwd, dir)
+		} else if err != nil {
+			return err.Error()
+		}
+		return ""
+	})
+}
+
 // workerOf is the pid of the one worker of a group of a generation.
 func (s *service) workerOf(group string, generation int) int {
+	s.t.Helper()
+	pid := s.findWorker(group, generation)
+	if pid == 0 {
+		s.t.Fatalf("group %s has no worker of generation %d", group, generation)
+	}
+	return pid
+}
+
+// findWorker is workerOf, or 0 if there is none.
+func (s *service) findWorker(group string, generation int) int {
 	s.t.Helper()
 	for _, pid := range s.workers() {
 		b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
@@ -76,7 +111,6 @@ func (s *service) workerOf(group string, generation int) int {
 			return pid
 		}
 	}
-	s.t.Fatalf("group %s has no worker of generation %d", group, generation)
 	return 0
 }
 
