@@ -1,11 +1,14 @@
 package handover
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
+	"syscall"
 
 	"github.com/handover-go/handover/internal/listen"
 	"github.com/handover-go/handover/upgrader"
@@ -44,7 +47,7 @@ func (p *parent) build(n int) error {
 	}
 	cfg := workerset.Config{
 		Name: p.cfg.Name, Generation: p.up.Generation(), Sockets: fds, Output: p.cfg.Program.Output, CPUs: n,
-		StopDelay: p.cfg.StopDelay, MaxRestarts: p.cfg.MaxRestarts, Trial: true,
+		StopDelay: p.cfg.StopDelay, MaxRestarts: p.cfg.MaxRestarts, RestartWindow: p.cfg.RestartWindow, Trial: true,
 		Started: p.entrust, Observe: p.observe, Events: p.cfg.Events, Printed: p.printed, Logger: p.log,
 	}
 	cfg.Stdout, cfg.Stderr = p.up.Stdio()
@@ -54,7 +57,7 @@ func (p *parent) build(n int) error {
 			return fmt.Errorf("%w: %w", ErrConfig, err)
 		}
 		cfg.Groups = append(cfg.Groups, wg)
-		p.builds.pin(g, wg.Program.Path)
+		p.builds.pin(p.cfg, g, wg.Program.Path)
 		if g.Name == p.cfg.mainGroup() {
 			p.program = wg.Program.Path
 		}
@@ -81,9 +84,6 @@ func (p *parent) group(g Group, specs []listen.Spec) (workerset.Group, error) {
 	}
 	program, err := p.programOf(g)
 	if err != nil {
-		if g.Name != webGroup {
-			err = fmt.Errorf("group %q: %w", g.Name, err)
-		}
 		return wg, err
 	}
 	wg.Program = &program
@@ -165,33 +165,37 @@ func (p *parent) programOf(g Group) (workerset.Program, error) {
 			return g.programAt(pin), nil
 		}
 	}
-	return g.program()
+	return p.cfg.program(g)
 }
 
-// program is what the workers of this generation execute: the command as it is
+// program is what a group's workers execute in this generation: the command as it is
 // found now. A symbolic link in its path, or in the working directory's, may lead
 // elsewhere by the next generation.
-func (g Group) program() (workerset.Program, error) {
-	if len(g.Command) == 0 {
-		return workerset.Program{}, nil
+func (c Config) program(g Group) (workerset.Program, error) {
+	bad := func(field, format string, args ...any) (workerset.Program, error) {
+		return workerset.Program{}, c.fieldError(g, field, format, args...)
 	}
-	found, err := exec.LookPath(g.Command[0])
+	dir, err := g.dir()
+	if err != nil {
+		return bad("Dir", "working directory: %w", err)
+	}
+	if len(g.Command) == 0 {
+		return workerset.Program{Dir: dir}, nil
+	}
+	name := g.Command[0]
+	if strings.Contains(name, "/") {
+		name = below(g.Dir, name)
+	}
+	found, err := exec.LookPath(name)
 	if err == nil {
 		found, err = filepath.Abs(found)
 	}
 	if err != nil {
-		return workerset.Program{}, fmt.Errorf("program %q: %w", g.Command[0], err)
+		return bad("Command", "program %q: %w", g.Command[0], err)
 	}
 	path, err := filepath.EvalSymlinks(found)
 	if err != nil {
-		return workerset.Program{}, fmt.Errorf("program %s: %w", found, err)
-	}
-	dir, err := os.Getwd()
-	if err == nil {
-		dir, err = filepath.EvalSymlinks(dir)
-	}
-	if err != nil {
-		return workerset.Program{}, fmt.Errorf("working directory: %w", err)
+		return bad("Command", "program %s: %w", found, err)
 	}
 	// Some programs find what belongs to them by the name that they are called by.
 	return g.programAt(location{Path: path, Name: found, Dir: dir}), nil
@@ -202,4 +206,39 @@ func (g Group) programAt(p location) workerset.Program {
 		Path: p.Path, Name: p.Name, Args: g.Command[1:], Dir: p.Dir,
 		Umask: g.Program.Umask, Limits: g.Program.Limits,
 	}
+}
+
+// fieldError is about a group's field, or about the Config's where there are no groups.
+func (c Config) fieldError(g Group, field, format string, args ...any) error {
+	e := &FieldError{Field: field, Err: fmt.Errorf(format, args...)}
+	if len(c.Groups) > 0 {
+		e.Group = g.Name
+	}
+	return e
+}
+
+// dir is where a group's workers begin, "" for those of this binary that are to begin
+// where this process has.
+func (g Group) dir() (string, error) {
+	dir := g.Dir
+	if dir == "" && len(g.Command) == 0 {
+		return "", nil
+	}
+	if dir == "" {
+		var err error
+		if dir, err = os.Getwd(); err != nil {
+			return "", err
+		}
+	}
+	dir, err := filepath.Abs(dir)
+	if err == nil {
+		dir, err = filepath.EvalSymlinks(dir)
+	}
+	if err != nil {
+		return "", err
+	}
+	if st, err := os.Stat(dir); err != nil || !st.IsDir() {
+		return "", cmp.Or(err, error(&os.PathError{Op: "chdir", Path: dir, Err: syscall.ENOTDIR}))
+	}
+	return dir, nil
 }

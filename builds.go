@@ -22,18 +22,19 @@ type builds struct {
 
 // pinned is the program of a group, as it was when this generation looked it up.
 type pinned struct {
+	cfg   Config
 	group Group
 	path  string
 	file  os.FileInfo
 }
 
 // pin notes the program of a group that has a command.
-func (b *builds) pin(g Group, path string) {
+func (b *builds) pin(c Config, g Group, path string) {
 	if len(g.Command) == 0 {
 		return
 	}
 	if file, err := os.Stat(path); err == nil {
-		b.programs = append(b.programs, pinned{group: g, path: path, file: file})
+		b.programs = append(b.programs, pinned{cfg: c, group: g, path: path, file: file})
 	}
 }
 
@@ -103,7 +104,7 @@ func between(runs, there image.Build) string {
 
 // warning says what has changed of a program.
 func (p pinned) warning() string {
-	now, err := p.group.program()
+	now, err := p.cfg.program(p.group)
 	if err != nil {
 		return fmt.Sprintf("an upgrade would fail: %v", err)
 	}

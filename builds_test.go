@@ -32,13 +32,13 @@ func TestPinned(t *testing.T) {
 	}
 	link(one)
 	g := Group{Name: "js", Command: []string{current}}
-	p, err := g.program()
+	p, err := (Config{}).program(g)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var b builds
-	b.pin(Group{Name: "own"}, "")
-	b.pin(g, p.Path)
+	b.pin(Config{}, Group{Name: "own"}, "")
+	b.pin(Config{}, g, p.Path)
 	warned := func(want string) {
 		t.Helper()
 		var got string

@@ -36,8 +36,11 @@ type Group struct {
 	// Args are appended to the arguments of the Command, or else to those of this
 	// process.
 	Args []string
-	// Env is added to the environment, NAME=VALUE.
+	// Env is added to the environment, and to Config.Env, NAME=VALUE.
 	Env []string
+	// Dir is the working directory, and what is relative in Command is relative to it, as it
+	// is itself to Config.Dir.
+	Dir string
 	// Workers is how many there are.
 	Workers int
 	// Surge is how many workers beyond that a roll may have.
@@ -104,6 +107,11 @@ func (c Config) groups(n int) []Group {
 		} else {
 			g.After = slices.Compact(slices.Sorted(slices.Values(slices.Concat(g.After, agents))))
 		}
+		g.Env = slices.Concat(c.Env, g.Env)
+		g.Dir = cmp.Or(below(c.Dir, g.Dir), c.Dir)
+		g.User = cmp.Or(g.User, c.User)
+		g.Burst, g.Per = cmp.Or(g.Burst, c.Burst), cmp.Or(g.Per, c.Per)
+		g.RestartWindow = cmp.Or(g.RestartWindow, c.RestartWindow)
 		g.Workers = cmp.Or(g.Workers, c.Workers, n)
 		g.Surge = cmp.Or(g.Surge, c.Surge)
 		g.KeepOutput = g.KeepOutput || c.KeepOutput
@@ -113,7 +121,7 @@ func (c Config) groups(n int) []Group {
 		g.HungAfter = cmp.Or(g.HungAfter, c.HungAfter)
 		if !g.Agent {
 			g.Ready = cmp.Or(g.Ready, c.Ready)
-			g.Recycle = cmp.Or(g.Recycle, c.Recycle)
+			g.Recycle = g.Recycle.Or(c.Recycle)
 		}
 	}
 	return all
@@ -140,42 +148,49 @@ func (c Config) command() bool {
 
 // validateGroups says which group can't work. To a worker, who may be another user than
 // its parent, it is all the same.
-func (c Config) validateGroups() error {
-	if len(c.Groups) == 0 || worker.Inherited() {
+func (c Config) validateGroups(specs []listen.Spec) error {
+	if worker.Inherited() || c.Single {
 		return nil
 	}
-	if c.Single {
-		return errors.New("a single process runs one app: groups need parent and workers")
-	}
-	specs, err := listen.ParseAll(c.Listen)
-	if err != nil {
-		return err
-	}
-	var sockets []string
+	sockets := map[string]string{}
 	for _, s := range specs {
-		sockets = append(sockets, s.Name)
+		sockets[s.Name] = s.Kind()
 	}
+	var errs []error
 	for _, g := range c.Groups {
-		switch {
-		case listen.CheckName(g.Name) != nil:
-			return fmt.Errorf("group %w", listen.CheckName(g.Name))
-		case g.Agent && g.Workers > 1:
-			return fmt.Errorf("group %q: %d workers, an agent is one", g.Name, g.Workers)
-		case g.Agent && len(g.Sockets) > 0:
-			return fmt.Errorf("group %q: an agent has no sockets, and this one has %s", g.Name, strings.Join(g.Sockets, ", "))
-		case len(g.Command) > 0 && g.App != nil:
-			return fmt.Errorf("group %q: an app and a command, and only one of them can be run", g.Name)
-		}
+		errs = append(errs, g.validate())
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
 	}
 	var groups []workerset.Group
 	for _, g := range c.groups(1) {
 		wg, err := g.workers()
-		if err != nil {
-			return err
+		errs = append(errs, err)
+		if len(g.Command) > 0 {
+			wg.Program = &workerset.Program{Path: g.Command[0], Umask: g.Program.Umask, Limits: g.Program.Limits}
 		}
 		groups = append(groups, wg)
 	}
-	return workerset.ValidateGroups(groups, sockets)
+	return errors.Join(append(errs, workerset.ValidateGroups(groups, sockets))...)
+}
+
+// validate says what a group must not say.
+func (g Group) validate() error {
+	bad := func(field, format string, args ...any) error {
+		return &FieldError{Group: g.Name, Field: field, Err: fmt.Errorf(format, args...)}
+	}
+	switch err := listen.CheckName(g.Name); {
+	case err != nil:
+		return &FieldError{Field: "Groups", Err: fmt.Errorf("group %w", err)}
+	case g.Agent && g.Workers > 1:
+		return bad("Workers", "%d workers, an agent is one", g.Workers)
+	case g.Agent && len(g.Sockets) > 0:
+		return bad("Sockets", "an agent has no sockets, and this one has %s", strings.Join(g.Sockets, ", "))
+	case len(g.Command) > 0 && g.App != nil:
+		return bad("Command", "an app and a command, and only one of them can be run")
+	}
+	return nil
 }
 
 // workers is what the worker set makes of a group, without program and queues.
@@ -192,7 +207,7 @@ func (g Group) workers() (workerset.Group, error) {
 	}
 	u, err := lookupUser(g.User)
 	if err != nil {
-		return wg, fmt.Errorf("group %q: user %q: %w", g.Name, g.User, err)
+		return wg, &FieldError{Group: g.Name, Field: "User", Err: fmt.Errorf("user %q: %w", g.User, err)}
 	}
 	wg.User = u
 	return wg, nil
@@ -246,19 +261,6 @@ func knownUser(name string) (*workerset.User, error) {
 		n = append(n, i)
 	}
 	return &workerset.User{UID: n[0], GID: n[1], Groups: n[2:]}, nil
-}
-
-// validateRecycle says which limit can't be.
-func (c Config) validateRecycle() error {
-	if len(c.Groups) == 0 {
-		return c.Recycle.Validate(len(c.Command) > 0)
-	}
-	for _, g := range c.groups(1) {
-		if err := g.Recycle.Validate(len(g.Command) > 0); err != nil {
-			return fmt.Errorf("group %q: %w", g.Name, err)
-		}
-	}
-	return nil
 }
 
 func number(s string) (uint32, error) {

@@ -40,6 +40,9 @@ func groupsOf(cfg *handover.Config) {
 	if err == nil {
 		err = json.Unmarshal(b, &cfg.Groups)
 	}
+	if defaults := os.Getenv("TEST_DEFAULTS"); err == nil && defaults != "" {
+		err = json.Unmarshal([]byte(defaults), cfg)
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(2)

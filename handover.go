@@ -17,13 +17,11 @@ package handover
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
-	"strings"
 	"syscall"
 	"time"
 
@@ -32,7 +30,6 @@ import (
 	"github.com/handover-go/handover/drain"
 	"github.com/handover-go/handover/internal/anchor"
 	"github.com/handover-go/handover/internal/launch"
-	"github.com/handover-go/handover/internal/listen"
 	"github.com/handover-go/handover/internal/sdnotify"
 	"github.com/handover-go/handover/message"
 	"github.com/handover-go/handover/upgrader"
@@ -64,6 +61,16 @@ type Config struct {
 	// Program says more about it: DrainSignal, Ready and so on. They may be left
 	// out.
 	Program ProgramConfig
+	// Dir is the working directory of the workers, and what is relative in Listen (paths of
+	// unix sockets), Command, PIDFile and Control is relative to it. It is looked up anew
+	// for every generation, so that a symbolic link in it may lead elsewhere by then.
+	// Default: the one that the service was started in.
+	Dir string
+	// Env is added to the workers' environment, NAME=VALUE.
+	Env []string
+	// User is who the workers run as: "NAME", "NAME:GROUP" or "UID:GID". Only root may
+	// start them as somebody else. Default: this process's user.
+	User string
 	// Groups, if set, are the kinds of workers that the service has, in any order; what
 	// is said here is the default of each. Without it there is one, "web", of all
 	// sockets. An upgrade may add, drop, change and reorder them: a group is known by
@@ -93,10 +100,15 @@ type Config struct {
 	// Recycle says when workers are replaced although nothing is wrong with them: by age,
 	// requests or memory. It is not about agents. Default: never.
 	Recycle workerset.Recycle
-	// MaxRestarts, if set, is how many workers may have to be replaced within a
-	// minute because they ended or failed; with one more the service drains and ends
-	// with 1. By default it never gives up.
-	MaxRestarts int
+	// Burst is how many workers of a group that served and then failed are replaced at
+	// once within Per, default 60 in 60 s; past that it is one every Per/Burst.
+	Burst int
+	Per   time.Duration
+	// MaxRestarts, if set, is how many workers of a group may have to be replaced within
+	// RestartWindow, default one minute, because they ended or failed; with one more the
+	// service drains and ends with 1. By default it never gives up.
+	MaxRestarts   int
+	RestartWindow time.Duration
 	// UpgradeTimeout bounds an upgrade up to its commit. Default 60 s.
 	UpgradeTimeout time.Duration
 	// Probation is how long a generation is watched after an upgrade, from when its workers
@@ -111,9 +123,6 @@ type Config struct {
 	// Health, if set, is "http:PATH", which workers with sockets are asked for every second
 	// while they are on probation; any status below 400 means that they are well.
 	Health string
-	// Source is the text that this was made of, if it was, at most 64 KiB: what a
-	// configuration file says. It is kept for the way back: see the function Source.
-	Source []byte
 	// PIDFile, if set, holds the parent's pid. The anchor's pid, where there is
 	// an anchor, does the same and never changes.
 	PIDFile string
@@ -164,6 +173,9 @@ type Config struct {
 	Events func(workerset.Event)
 	// Logger gets what happens. Default slog.Default().
 	Logger *slog.Logger
+	// Source is the text that this was made of, if it was, at most MaxSource: what a
+	// configuration file says. It is kept for the way back: see KeptSource.
+	Source []byte
 }
 
 // ProgramConfig is about Config.Command. The zero value is good.
@@ -182,84 +194,6 @@ type Info struct {
 	Pid     int      // to send signals to
 	Workers int      // how many serve
 	Listen  []string // addresses as they were bound, "NAME=NETWORK://ADDRESS"
-}
-
-// ErrConfig is wrapped by every error about a Config.
-var ErrConfig = errors.New("bad configuration")
-
-// Validate says which part of the configuration can't work, before anything has
-// been opened or started.
-func (c Config) Validate() error {
-	_, err := c.withDefaults()
-	return err
-}
-
-func (c Config) withDefaults() (Config, error) {
-	bad := func(format string, args ...any) (Config, error) {
-		return c, fmt.Errorf("%w: %w", ErrConfig, fmt.Errorf(format, args...))
-	}
-	if c.Name == "" {
-		c.Name = filepath.Base(os.Args[0])
-	}
-	if strings.ContainsAny(c.Name, "/\x00\n") {
-		return bad("name %q: must not contain '/' or line ends", c.Name)
-	}
-	if _, err := listen.ParseAll(c.Listen); err != nil {
-		return bad("%w", err)
-	}
-	if err := c.validateStatus(); err != nil {
-		return bad("%w", err)
-	}
-	if c.Workers < 0 {
-		return bad("%d workers: at least 1 is needed, or 0 for one per CPU", c.Workers)
-	}
-	if c.MaxRestarts < 0 {
-		return bad("max restarts %d: must not be negative", c.MaxRestarts)
-	}
-	if c.Surge < 0 {
-		return bad("surge %d: must not be negative", c.Surge)
-	}
-	for name, d := range map[string]time.Duration{
-		"start timeout": c.StartTimeout, "drain timeout": c.DrainTimeout,
-		"lame duck": c.LameDuck, "stop delay": c.StopDelay, "upgrade timeout": c.UpgradeTimeout, "heartbeat": c.Heartbeat,
-	} {
-		if d < 0 {
-			return bad("%s %v: must not be negative", name, d)
-		}
-	}
-	if err := c.Ready.Validate(); err != nil {
-		return bad("%w", err)
-	}
-	if r, err := workerset.ParseReadiness(c.Health); err != nil || c.Health != "" && r.By != workerset.ReadyHTTP {
-		return bad("health %q: write it as http:/PATH", c.Health)
-	}
-	if len(c.Source) > maxSource {
-		return bad("a source of %d bytes: at most %d are possible", len(c.Source), maxSource)
-	}
-	for typ, h := range c.Handlers {
-		if typ == "" || h == nil {
-			return bad("handler of messages of type %q: it has to have a type, and be there", typ)
-		}
-	}
-	if c.ControlGroup != "" && c.Control == "" {
-		return bad("control group %q: without a control socket there is nothing to read", c.ControlGroup)
-	}
-	if c.Anchor && c.NoAnchor {
-		return bad("an anchor and no anchor: ask for one of them")
-	}
-	if c.Single && len(c.Command) > 0 {
-		return bad("a single process runs the app: a command needs parent and workers")
-	}
-	if err := c.validateRecycle(); err != nil {
-		return bad("%w", err)
-	}
-	if err := c.validateGroups(); err != nil {
-		return bad("%w", err)
-	}
-	if c.Logger == nil {
-		c.Logger = slog.Default()
-	}
-	return c, nil
 }
 
 // Roles of a process of the service, in the environment variable envRole. Workers

@@ -86,18 +86,17 @@ func take(name string) *string {
 	return &v
 }
 
-// Source reads the file that a Config is made of, for a program that has one. In the
-// parent of a generation that is gone back to it returns what that generation had, and in
-// a worker what its parent has, whatever is in the file by then: so use it in place of
-// os.ReadFile, and put what it returns into Config.Source.
-func Source(path string) ([]byte, error) {
-	if parentsSource != nil {
-		return []byte(*parentsSource), nil
+// KeptSource is the Config.Source that this process has to go by, whatever is in the file by
+// now, and nil if it has to read it: in the parent of a generation that is gone back to,
+// that generation's, and in a worker, its parent's.
+func KeptSource() []byte {
+	switch {
+	case parentsSource != nil:
+		return []byte(*parentsSource)
+	case goesBack != nil:
+		return goesBack.Recipe.Source
 	}
-	if goesBack != nil && goesBack.Recipe.Source != nil {
-		return goesBack.Recipe.Source, nil
-	}
-	return os.ReadFile(path)
+	return nil
 }
 
 // envSource gives a worker of this binary its parent's Config.Source.
@@ -105,9 +104,9 @@ const envSource = "HANDOVER_SOURCE"
 
 var parentsSource = take(envSource)
 
-// maxSource is how long a Config.Source may be: it travels in an environment variable, of
+// MaxSource is how long a Config.Source may be, in bytes: it travels in an environment variable, of
 // which the kernel takes 128 KiB (execve(2)).
-const maxSource = 64 << 10
+const MaxSource = 64 << 10
 
 // target is how to go back to a generation.
 func (p *previous) target(b back) (upgrader.Target, error) {

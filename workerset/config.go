@@ -41,7 +41,8 @@ const (
 // Program is what a worker executes.
 //
 // Variables of the environment that concern the parent alone, such as its own
-// NOTIFY_SOCKET, LISTEN_FDS and WATCHDOG_USEC, do not reach the workers.
+// NOTIFY_SOCKET, LISTEN_FDS and WATCHDOG_USEC, do not reach the workers, and none whose
+// name begins with HANDOVER_ does.
 //
 // A Path makes it any program, in any language. It gets its sockets by LISTEN_FDS,
 // LISTEN_PID and LISTEN_FDNAMES (sd_listen_fds(3)), a NOTIFY_SOCKET of its own

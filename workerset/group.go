@@ -2,6 +2,7 @@ package workerset
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -55,12 +56,12 @@ func (g *Group) checkSockets(sockets map[string]int) error {
 		names := g.socketsOf(slot)
 		for i, name := range names {
 			if _, ok := sockets[name]; !ok && name != g.Sockets[i] {
-				return fmt.Errorf("group %q: there is no socket %q for slot %d", g.Name, name, slot)
+				return fmt.Errorf("there is no socket %q for slot %d", name, slot)
 			} else if !ok {
-				return fmt.Errorf("group %q: there is no socket %q", g.Name, name)
+				return fmt.Errorf("there is no socket %q", name)
 			}
 			if slices.Contains(names[:i], name) {
-				return fmt.Errorf("group %q: socket %q is there twice", g.Name, name)
+				return fmt.Errorf("socket %q is there twice", name)
 			}
 		}
 		if g.most(sockets) < 0 {
@@ -69,7 +70,7 @@ func (g *Group) checkSockets(sockets map[string]int) error {
 	}
 	for name := range g.Queues {
 		if !slices.Contains(g.Sockets, name) {
-			return fmt.Errorf("group %q: a queue for socket %q, which all of its workers would have to have", g.Name, name)
+			return fmt.Errorf("a queue for socket %q, which all of its workers would have to have", name)
 		}
 	}
 	return nil
@@ -81,24 +82,29 @@ func (g *Group) checkUser() error {
 	case g.User == nil:
 		return nil
 	case g.User.UID == ^uint32(0) || g.User.GID == ^uint32(0):
-		return fmt.Errorf("group %q: user %d:%d: the largest number means nobody", g.Name, g.User.UID, g.User.GID)
+		return fmt.Errorf("user %d:%d: the largest number means nobody", g.User.UID, g.User.GID)
 	case int(g.User.UID) == os.Geteuid() && int(g.User.GID) == os.Getegid() && len(g.User.Groups) == 0:
 		g.User = nil // whoever it is that runs this needs no right to become himself
 		return nil
 	case !launch.MayChangeUser():
-		return fmt.Errorf("group %q: user %d:%d: only root may start workers as somebody else", g.Name, g.User.UID, g.User.GID)
+		return fmt.Errorf("user %d:%d: only root may start workers as somebody else", g.User.UID, g.User.GID)
 	}
 	return nil
 }
 
-// ValidateGroups says which part of groups can't work with sockets of these names, in
-// an error that wraps ErrConfig. Nothing has to be open, and nothing is started.
-func ValidateGroups(groups []Group, sockets []string) error {
+// ValidateGroups says which parts of groups can't work with sockets of these kinds, by
+// name, in an error that wraps ErrConfig and a FieldError for each: kinds are "tcp", "udp",
+// "unix", "unixgram" and "unixpacket". Nothing has to be open, and nothing is started.
+func ValidateGroups(groups []Group, sockets map[string]string) error {
 	c := Config{Groups: groups, Sockets: map[string]int{}}
-	for _, name := range sockets {
+	for name := range sockets {
 		c.Sockets[name] = -1
 	}
-	if err := c.groupsWithDefaults(); err != nil {
+	err := c.groupsWithDefaults()
+	if err == nil {
+		err = c.checkUse(func(name string) string { return sockets[name] })
+	}
+	if err != nil {
 		return fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	return nil
@@ -107,18 +113,18 @@ func ValidateGroups(groups []Group, sockets []string) error {
 // groupsWithDefaults validates the groups and fills them in.
 func (c *Config) groupsWithDefaults() error {
 	c.Groups = slices.Clone(c.Groups)
+	var errs []error
 	seen := map[string]bool{}
 	for i := range c.Groups {
 		g := &c.Groups[i]
 		if err := g.withDefaults(*c); err != nil {
-			return err
-		}
-		if seen[g.Name] {
-			return fmt.Errorf("group %q is there twice", g.Name)
+			errs = append(errs, err)
+		} else if seen[g.Name] {
+			errs = append(errs, fmt.Errorf("group %q is there twice", g.Name))
 		}
 		seen[g.Name] = true
 	}
-	return checkOrder(c.Groups)
+	return errors.Join(append(errs, checkOrder(c.Groups))...)
 }
 
 // Setup changes what a group is, for the workers that are started from then on, as

@@ -194,15 +194,37 @@ func TestBadGroups(t *testing.T) {
 		}), `group "web": a queue for socket "own-1"`},
 		{g(func(g *workerset.Group) { g.MaxRestarts = -1 }), `group "web": -1 restarts`},
 		{g(func(g *workerset.Group) { g.RestartWindow = -1 }), `group "web": 0 restarts in -1ns`},
-		{g(func(g *workerset.Group) { g.Program = &workerset.Program{Path: "/no/such/thing"} }), `group "web": program: stat /no/such/thing`},
+		{g(func(g *workerset.Group) {
+			g.Program = &workerset.Program{Path: "program", Limits: map[string]workerset.Limit{"files": {}}}
+		}), `group "web": limit "files": unknown`},
+		{g(func(g *workerset.Group) { g.Surge, g.Burst = -1, -1 }), "group \"web\": surge -1, must not be negative\ngroup \"web\": a burst of -1"},
+		{g(func(g *workerset.Group) { g.Ready.By = workerset.ReadyNotify }), `group "web": readiness notify is for a program`},
+		{g(func(g *workerset.Group) {
+			g.Program, g.Sockets = &workerset.Program{Path: "program"}, []string{"local"}
+			g.Ready = workerset.Readiness{By: workerset.ReadyHTTP, Path: "/"}
+		}), `group "web": readiness http:/: socket "local": not a TCP socket`},
 		{g(func(g *workerset.Group) { g.User = &workerset.User{UID: ^uint32(0)} }), `group "web": user 4294967295:0`},
 	} {
-		err := workerset.ValidateGroups(c.groups, []string{"http", "own-1"})
+		err := workerset.ValidateGroups(c.groups, map[string]string{"http": "tcp", "own-1": "tcp", "local": "unix"})
 		switch {
 		case c.want == "" && err != nil:
 			t.Error(err)
 		case c.want != "" && (!errors.Is(err, workerset.ErrConfig) || !strings.Contains(err.Error(), c.want)):
 			t.Errorf("%v, not %q", err, c.want)
+		}
+	}
+}
+
+// TestProgramMissing: a program that is not there is said before anything is started, and
+// of which group it is.
+func TestProgramMissing(t *testing.T) {
+	t.Parallel()
+	for path, want := range map[string]string{"/no/such/thing": "program: stat /no/such/thing", t.TempDir(): "it is a directory"} {
+		c := workerset.Config{Groups: []workerset.Group{{Name: "web", Count: 1, Program: &workerset.Program{Path: path}}}}
+		err := c.Validate()
+		var f *workerset.FieldError
+		if !errors.Is(err, workerset.ErrConfig) || !errors.As(err, &f) || f.Group != "web" || f.Field != "Path" || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, not %q", err, want)
 		}
 	}
 }

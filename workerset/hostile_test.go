@@ -97,7 +97,7 @@ func TestEnvironment(t *testing.T) {
 	other, _ := heldSocket(t)
 	mine := map[string]string{
 		"NOTIFY_SOCKET": "/run/notify", "LISTEN_FDS": "7", "LISTEN_PID": "1", "LISTEN_FDNAMES": "a:b", "WATCHDOG_PID": "1",
-		"WATCHDOG_USEC": "1000", "TABLEFLIP_HAS_PARENT_7DIU3": "yes", "HANDOVER_ROLE": "parent", "HANDOVER_ANCHOR": "1",
+		"WATCHDOG_USEC": "1000", "TABLEFLIP_HAS_PARENT_7DIU3": "yes", "HANDOVER_ROLE": "parent", "HANDOVER_ANCHOR_PID": "1", "HANDOVER_LISTEN": "tcp://:1",
 		"HANDOVER_SUCCESSION_FD": "9", "HANDOVER_ACCEPT": "0", "HANDOVER_WORKER": "x", "HANDOVER_CHANNEL_FD": "77",
 		"NODE_CHANNEL_FD": "77", "GOMAXPROCS": "77",
 	}

@@ -2,7 +2,6 @@ package workerset
 
 import (
 	"encoding/json"
-	"fmt"
 
 	"github.com/handover-go/handover/internal/wire"
 )
@@ -39,30 +38,34 @@ func (s *Set) offer(in *incarnation) {
 	}
 }
 
-// checkNode says what Node can't be given.
-func (g *Group) checkNode(c Config) error {
-	switch {
-	case g.NodeChannel < NodeAuto || g.NodeChannel > NodeCluster:
-		return fmt.Errorf("group %q: node channel %d: unknown", g.Name, g.NodeChannel)
-	case g.Offer < OfferNone || g.Offer > OfferMessage:
-		return fmt.Errorf("group %q: offer %d: unknown", g.Name, g.Offer)
-	case g.Offer == OfferNone && g.NodeChannel != NodeCluster:
-		return nil
-	case g.Program.Path == "":
-		return fmt.Errorf("group %q: sockets are offered to a program with a path: workers of this binary have them", g.Name)
-	case g.Offer == OfferNone:
-		return nil
-	case g.NodeChannel == NodeNo:
-		return fmt.Errorf("group %q: sockets are offered on the channel of Node, which the program does not get", g.Name)
-	case len(g.Sockets) > maxHandouts:
-		return fmt.Errorf("group %q: %d sockets: at most %d can be offered", g.Name, len(g.Sockets), maxHandouts)
+// checkNode says what Node can't be given, of sockets of those kinds.
+func (g *Group) checkNode(f *faults, kind func(name string) string) {
+	if g.NodeChannel < NodeAuto || g.NodeChannel > NodeCluster {
+		f.add("NodeChannel", "node channel %d: unknown", g.NodeChannel)
+		return
 	}
-	for _, name := range g.socketsOf(1) { // those of other slots are alike
-		if b := boundTo(name, c.Sockets[name]); b.kind == "" {
-			return fmt.Errorf("group %q: socket %q: only sockets of tcp, udp and unix can be offered to Node", g.Name, name)
+	field := "Offer"
+	if g.Offer == OfferNone {
+		field = "NodeChannel"
+	}
+	switch {
+	case g.Offer < OfferNone || g.Offer > OfferMessage:
+		f.add(field, "offer %d: unknown", g.Offer)
+	case g.Offer == OfferNone && g.NodeChannel != NodeCluster:
+	case g.Program.Path == "":
+		f.add(field, "sockets are offered to a program with a path: workers of this binary have them")
+	case g.Offer == OfferNone:
+	case g.NodeChannel == NodeNo:
+		f.add(field, "sockets are offered on the channel of Node, which the program does not get")
+	case len(g.Sockets) > maxHandouts:
+		f.add(field, "%d sockets: at most %d can be offered", len(g.Sockets), maxHandouts)
+	default:
+		for _, name := range g.socketsOf(1) { // those of other slots are alike
+			if k := kind(name); k != "tcp" && k != "udp" && k != "unix" {
+				f.add(field, "socket %q: only sockets of tcp, udp and unix can be offered to Node", name)
+			}
 		}
 	}
-	return nil
 }
 
 // nodeTakes reports whether the group's programs say when they have got their sockets,

@@ -20,19 +20,23 @@ func checkOrder(groups []Group) error {
 	for _, g := range groups {
 		for i, name := range g.After {
 			if _, ok := after[name]; !ok {
-				return fmt.Errorf("group %q: it goes after %q, and there is no such group", g.Name, name)
+				return afterError(g.Name, "it goes after %q, and there is no such group", name)
 			}
 			if slices.Contains(g.After[:i], name) {
-				return fmt.Errorf("group %q: it goes after %q twice", g.Name, name)
+				return afterError(g.Name, "it goes after %q twice", name)
 			}
 		}
 	}
 	for _, g := range groups {
 		if circle := circleFrom(g.Name, nil, after); circle != nil {
-			return fmt.Errorf("group %q: it can't start, since each waits for the next: %s", circle[0], strings.Join(circle, ", "))
+			return afterError(circle[0], "it can't start, since each waits for the next: %s", strings.Join(circle, ", "))
 		}
 	}
 	return nil
+}
+
+func afterError(group, format string, args ...any) error {
+	return &FieldError{group, "After", fmt.Errorf(format, args...)}
 }
 
 // circleFrom is a way from a group back to one that is on the way already.

@@ -1,6 +1,7 @@
 package workerset
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -61,25 +62,41 @@ type Recycle struct {
 // Validate says which limit can't be. A program is one with a path of its own
 // (Program.Path).
 func (r Recycle) Validate(program bool) error {
+	_, err := r.fault(program)
+	return err
+}
+
+// fault says which field can't be, and why.
+func (r Recycle) fault(program bool) (field string, err error) {
 	switch {
 	case r.MaxAge < 0:
-		return fmt.Errorf("max age %v: must not be negative", r.MaxAge)
+		return "MaxAge", fmt.Errorf("max age %v: must not be negative", r.MaxAge)
 	case r.MaxAge > 0 && r.MaxAge < leastAge:
-		return fmt.Errorf("max age %v: workers would do nothing but come and go, at least %v is needed", r.MaxAge, leastAge)
+		return "MaxAge", fmt.Errorf("max age %v: workers would do nothing but come and go, at least %v is needed", r.MaxAge, leastAge)
 	case r.MaxRequests < 0:
-		return fmt.Errorf("max requests %d: must not be negative", r.MaxRequests)
+		return "MaxRequests", fmt.Errorf("max requests %d: must not be negative", r.MaxRequests)
 	case r.MaxRequests > 0 && program:
-		return fmt.Errorf("max requests %d: a program does not say how many it has served: limit its age or its memory", r.MaxRequests)
+		return "MaxRequests", fmt.Errorf("max requests %d: a program does not say how many it has served: limit its age or its memory", r.MaxRequests)
 	case r.MaxMemory < 0:
-		return fmt.Errorf("max memory %d: must not be negative", r.MaxMemory)
+		return "MaxMemory", fmt.Errorf("max memory %d: must not be negative", r.MaxMemory)
 	case r.MaxMemory > 0 && r.MaxMemory < leastMemory:
-		return fmt.Errorf("max memory %s: no process has so little, at least %s is needed", memory.FormatSize(r.MaxMemory), memory.FormatSize(leastMemory))
+		return "MaxMemory", fmt.Errorf("max memory %s: no process has so little, at least %s is needed", memory.FormatSize(r.MaxMemory), memory.FormatSize(leastMemory))
 	case r.PSS && r.MaxMemory == 0:
-		return errors.New("PSS is about a max memory, and there is none")
+		return "MaxMemory", errors.New("PSS is about a max memory, and there is none")
 	case !(r.Jitter < 1):
-		return fmt.Errorf("jitter %v: a fraction below 1 is needed", r.Jitter)
+		return "Jitter", fmt.Errorf("jitter %v: a fraction below 1 is needed", r.Jitter)
 	}
-	return nil
+	return "", nil
+}
+
+// Or takes from other what r does not say.
+func (r Recycle) Or(other Recycle) Recycle {
+	r.MaxAge, r.MaxRequests = cmp.Or(r.MaxAge, other.MaxAge), cmp.Or(r.MaxRequests, other.MaxRequests)
+	if r.MaxMemory == 0 {
+		r.MaxMemory, r.PSS = other.MaxMemory, r.PSS || other.PSS
+	}
+	r.Jitter = cmp.Or(r.Jitter, other.Jitter)
+	return r
 }
 
 // draw makes a worker's own limits. They follow from what is known of it for as long as it

@@ -234,15 +234,18 @@ func share(cpus, workers, slot int) int {
 	return max(1, n)
 }
 
-// notForWorkers are the variables that are the parent's own.
+// notForWorkers are the variables that are the parent's own. All that begin with envOurs
+// are: what says how to run this service is not for one that a worker may start.
 func notForWorkers(kv string) bool {
 	k, _, _ := strings.Cut(kv, "=")
 	switch k {
 	case sdnotify.Env, "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "WATCHDOG_PID", "WATCHDOG_USEC",
-		"FDSTORE", "TABLEFLIP_HAS_PARENT_7DIU3", "NODE_CHANNEL_FD", "NODE_UNIQUE_ID",
-		"HANDOVER_ROLE", "HANDOVER_ANCHOR", "HANDOVER_SUCCESSION_FD",
-		wire.Env, wire.EnvWho, wire.EnvAccept, wire.EnvCrash, wire.EnvHeartbeat, wire.EnvQueues, wire.EnvKeep:
+		"FDSTORE", "TABLEFLIP_HAS_PARENT_7DIU3", "NODE_CHANNEL_FD", "NODE_UNIQUE_ID":
 		return true
 	}
-	return false
+	return strings.HasPrefix(k, envOurs)
 }
+
+// envOurs begins the names of the toolkit's variables, and of those that are flags of its
+// command.
+const envOurs = "HANDOVER_"

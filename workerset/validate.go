@@ -10,12 +10,14 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 	"unicode"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/handover-go/handover/drain"
 	"github.com/handover-go/handover/internal/launch"
+	"github.com/handover-go/handover/internal/listen"
 )
 
 // ErrConfig is wrapped by every error about a configuration.
@@ -81,22 +83,31 @@ func (c Config) withDefaults() (Config, error) {
 	if err := c.groupsWithDefaults(); err != nil {
 		return bad("%w", err)
 	}
-	for i := range c.Groups {
-		if err := c.Groups[i].checkProbe(c); err != nil {
-			return bad("%w", err)
+	for _, g := range c.Groups {
+		if err := g.Program.checkPath(); err != nil {
+			return bad("%w", &FieldError{g.Name, "Path", err})
 		}
-		if err := c.Groups[i].checkNode(c); err != nil {
-			return bad("%w", err)
-		}
+	}
+	kind := func(name string) string {
+		kind, _ := listen.Kind(c.Sockets[name])
+		return kind
+	}
+	if err := c.checkUse(kind); err != nil {
+		return bad("%w", err)
 	}
 	return c, nil
 }
 
 func (p Program) validate() error {
+	var f faults
+	p.check(&f)
+	f.check("Path", p.checkPath())
+	return f.err()
+}
+
+// checkPath says whether the program is not there.
+func (p Program) checkPath() error {
 	if p.Path == "" {
-		if p.Umask != nil || p.Limits != nil {
-			return errors.New("a umask and limits are for a program with a path: this process's own workers have its own")
-		}
 		return nil
 	}
 	if st, err := os.Stat(p.Path); err != nil {
@@ -104,34 +115,62 @@ func (p Program) validate() error {
 	} else if st.IsDir() {
 		return fmt.Errorf("program %s: it is a directory", p.Path)
 	}
-	if p.Umask != nil && *p.Umask > 0o777 {
-		return fmt.Errorf("umask %#o: only the bits 0777 are meant", *p.Umask)
-	}
-	for _, name := range slices.Sorted(maps.Keys(p.Limits)) {
-		if !slices.Contains(launch.LimitNames(), name) {
-			return fmt.Errorf("limit %q: unknown, use one of %s", name, strings.Join(launch.LimitNames(), ", "))
-		}
-		if l := p.Limits[name]; l.Soft > l.Hard {
-			return fmt.Errorf("limit %s: soft %d is above hard %d", name, l.Soft, l.Hard)
-		}
-	}
 	return nil
 }
 
+// check says all that is wrong but for the path.
+
+func (p Program) check(f *faults) {
+	if p.Path == "" {
+		const why = "for a program with a path: this process's own workers have its own"
+		if p.Umask != nil {
+			f.add("Umask", "a umask is "+why)
+		}
+		if p.Limits != nil {
+			f.add("Limits", "limits are "+why)
+		}
+		return
+	}
+	if p.Umask != nil && *p.Umask > 0o777 {
+		f.add("Umask", "umask %#o: only the bits 0777 are meant", *p.Umask)
+	}
+	for _, name := range slices.Sorted(maps.Keys(p.Limits)) {
+		if !slices.Contains(launch.LimitNames(), name) {
+			f.add("Limits", "limit %q: unknown, use one of %s", name, strings.Join(launch.LimitNames(), ", "))
+		}
+		if l := p.Limits[name]; l.Soft > l.Hard {
+			f.add("Limits", "limit %s: soft %d is above hard %d", name, l.Soft, l.Hard)
+		}
+	}
+}
+
+// checkUse says what the sockets, of the kinds that are given by name, can't be used for.
+func (c *Config) checkUse(kind func(name string) string) error {
+	var errs []error
+	for i := range c.Groups {
+		g := &c.Groups[i]
+		f := faults{group: g.Name}
+		f.check("Ready", g.checkProbe(kind))
+		g.checkNode(&f, kind)
+		errs = append(errs, f.all...)
+	}
+	return errors.Join(errs...)
+}
+
 // checkProbe refuses what can't be asked over HTTP.
-func (g *Group) checkProbe(c Config) error {
+func (g *Group) checkProbe(kind func(name string) string) error {
 	switch {
 	case g.Ready.By == ReadyNotify && g.Program.Path == "":
-		return fmt.Errorf("group %q: readiness notify is for a program with a path: workers of this binary say it on their channel", g.Name)
+		return errors.New("readiness notify is for a program with a path: workers of this binary say it on their channel")
 	case g.Ready.By != ReadyHTTP:
 		return nil
 	case len(g.Sockets) == 0:
-		return fmt.Errorf("group %q: readiness %v: it has no socket to ask on", g.Name, g.Ready)
+		return fmt.Errorf("readiness %v: it has no socket to ask on", g.Ready)
 	case g.Program.Path == "":
 		return nil // asked on a connection of its own
 	}
-	if _, err := tcpAddr(c.Sockets[g.socketsOf(1)[0]]); err != nil {
-		return fmt.Errorf("group %q: readiness %v: socket %q: %w, and of other sockets it can't be found out which worker has answered: use notify, channel or a delay", g.Name, g.Ready, g.Sockets[0], err)
+	if kind(g.socketsOf(1)[0]) != "tcp" {
+		return fmt.Errorf("readiness %v: socket %q: not a TCP socket, and of other sockets it can't be found out which worker has answered: use notify, channel or a delay", g.Ready, g.Sockets[0])
 	}
 	return nil
 }
@@ -150,54 +189,7 @@ func checkSocket(name string, fd int) error {
 }
 
 func (g *Group) withDefaults(c Config) error {
-	// The name stands between slashes in what travels to the next parent.
-	odd := func(r rune) bool { return r == '/' || r == ':' || unicode.IsSpace(r) || unicode.IsControl(r) }
-	if g.Name == "" || strings.ContainsFunc(g.Name, odd) {
-		return fmt.Errorf("group name %q: a word without '/', ':' and spaces is needed", g.Name)
-	}
-	if g.Count < 1 {
-		return fmt.Errorf("group %q: count %d, at least 1 worker is needed", g.Name, g.Count)
-	}
-	if g.Surge < 0 {
-		return fmt.Errorf("group %q: surge %d, must not be negative", g.Name, g.Surge)
-	}
-	if g.StartTimeout < 0 || g.DrainTimeout < 0 {
-		return fmt.Errorf("group %q: start timeout %v and drain timeout %v must not be negative", g.Name, g.StartTimeout, g.DrainTimeout)
-	}
-	if g.Burst < 0 || g.Per < 0 {
-		return fmt.Errorf("group %q: a burst of %d in %v, must not be negative", g.Name, g.Burst, g.Per)
-	}
-	if err := g.Ready.Validate(); err != nil {
-		return fmt.Errorf("group %q: %w", g.Name, err)
-	}
-	if g.Heartbeat < 0 {
-		return fmt.Errorf("group %q: heartbeat %v must not be negative", g.Name, g.Heartbeat)
-	}
-	for what, sig := range map[string]syscall.Signal{"drain": g.DrainSignal, "reopen": g.ReopenSignal} {
-		if sig < 0 || sig > 64 || sig == syscall.SIGKILL || sig == syscall.SIGSTOP {
-			return fmt.Errorf("group %q: %s signal %d: nobody can act on it", g.Name, what, int(sig))
-		}
-	}
-	for _, kv := range g.Env {
-		if k, _, ok := strings.Cut(kv, "="); !ok || k == "" || strings.ContainsRune(kv, 0) {
-			return fmt.Errorf("group %q: environment entry %q is not NAME=VALUE", g.Name, kv)
-		}
-	}
-	if g.MaxRestarts < 0 || g.RestartWindow < 0 {
-		return fmt.Errorf("group %q: %d restarts in %v: must not be negative", g.Name, g.MaxRestarts, g.RestartWindow)
-	}
-	if g.Program == nil {
-		g.Program = &c.Program
-	} else if err := g.Program.validate(); err != nil {
-		return fmt.Errorf("group %q: %w", g.Name, err)
-	}
-	if err := g.Recycle.Validate(g.Program.Path != ""); err != nil {
-		return fmt.Errorf("group %q: %w", g.Name, err)
-	}
-	if err := g.checkUser(); err != nil {
-		return err
-	}
-	if err := g.checkSockets(c.Sockets); err != nil {
+	if err := g.check(c); err != nil {
 		return err
 	}
 	if g.MaxRestarts == 0 {
@@ -212,4 +204,61 @@ func (g *Group) withDefaults(c Config) error {
 	g.Heartbeat = cmp.Or(g.Heartbeat, DefaultHeartbeat)
 	g.HungAfter = cmp.Or(g.HungAfter, max(DefaultHungAfter, 3*g.Heartbeat))
 	return nil
+}
+
+// check says all that is wrong with a group, which gets its program, user and sockets.
+func (g *Group) check(c Config) error {
+	// The name stands between slashes in what travels to the next parent.
+	odd := func(r rune) bool { return r == '/' || r == ':' || unicode.IsSpace(r) || unicode.IsControl(r) }
+	if g.Name == "" || strings.ContainsFunc(g.Name, odd) {
+		return &FieldError{"", "Name", fmt.Errorf("group name %q: a word without '/', ':' and spaces is needed", g.Name)}
+	}
+	f := faults{group: g.Name}
+	if g.Count < 1 {
+		f.add("Count", "count %d, at least 1 worker is needed", g.Count)
+	}
+	if g.Surge < 0 {
+		f.add("Surge", "surge %d, must not be negative", g.Surge)
+	}
+	for _, d := range []struct {
+		field, what string
+		time.Duration
+	}{
+		{"StartTimeout", "start timeout", g.StartTimeout}, {"DrainTimeout", "drain timeout", g.DrainTimeout}, {"Heartbeat", "heartbeat", g.Heartbeat},
+	} {
+		if d.Duration < 0 {
+			f.add(d.field, "%s %v: must not be negative", d.what, d.Duration)
+		}
+	}
+	if g.Burst < 0 || g.Per < 0 {
+		f.add("Burst", "a burst of %d in %v, must not be negative", g.Burst, g.Per)
+	}
+	if g.MaxRestarts < 0 || g.RestartWindow < 0 {
+		f.add("MaxRestarts", "%d restarts in %v: must not be negative", g.MaxRestarts, g.RestartWindow)
+	}
+	f.check("Ready", g.Ready.Validate())
+	for _, s := range []struct {
+		field, what string
+		syscall.Signal
+	}{
+		{"DrainSignal", "drain", g.DrainSignal}, {"ReopenSignal", "reopen", g.ReopenSignal},
+	} {
+		if s.Signal < 0 || s.Signal > 64 || s.Signal == syscall.SIGKILL || s.Signal == syscall.SIGSTOP {
+			f.add(s.field, "%s signal %d: nobody can act on it", s.what, int(s.Signal))
+		}
+	}
+	for _, kv := range g.Env {
+		if k, _, ok := strings.Cut(kv, "="); !ok || k == "" || strings.ContainsRune(kv, 0) {
+			f.add("Env", "environment entry %q is not NAME=VALUE", kv)
+		}
+	}
+	if g.Program == nil {
+		g.Program = &c.Program
+	} else {
+		g.Program.check(&f)
+	}
+	f.check(g.Recycle.fault(g.Program.Path != ""))
+	f.check("User", g.checkUser())
+	f.check("Sockets", g.checkSockets(c.Sockets))
+	return f.err()
 }

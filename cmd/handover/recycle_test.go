@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
-	"github.com/spf13/pflag"
 
 	"github.com/handover-go/handover/draintest/load"
 	"github.com/handover-go/handover/workerset"
@@ -44,31 +43,6 @@ func TestPrintRecycled(t *testing.T) {
 	} {
 		if !strings.Contains(out, line) {
 			t.Errorf("it does not say %q:\n%s", line, out)
-		}
-	}
-}
-
-// TestRecycleFlags: a 0 that a person types is none, where in a Recycle it is the default.
-func TestRecycleFlags(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct {
-		args []string
-		want workerset.Recycle
-	}{
-		{nil, workerset.Recycle{Jitter: workerset.DefaultJitter}},
-		{[]string{"--recycle-jitter=0"}, workerset.Recycle{Jitter: -1}},
-		{[]string{"--max-age=24h", "--max-requests=7", "--recycle-jitter=0.5"}, workerset.Recycle{MaxAge: 24 * time.Hour, MaxRequests: 7, Jitter: 0.5}},
-		{[]string{"--max-memory=512M"}, workerset.Recycle{MaxMemory: 512 << 20, Jitter: workerset.DefaultJitter}},
-		{[]string{"--max-memory=pss:1.5G"}, workerset.Recycle{MaxMemory: 3 << 29, PSS: true, Jitter: workerset.DefaultJitter}},
-	} {
-		var o recycleOptions
-		f := pflag.NewFlagSet("run", pflag.ContinueOnError)
-		o.flags(f)
-		if err := f.Parse(c.args); err != nil {
-			t.Fatal(err)
-		}
-		if got, err := o.read(); got != c.want || err != nil {
-			t.Errorf("%v: %+v, %v", c.args, got, err)
 		}
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -46,6 +45,12 @@ udp4, udp6), unix, unixgram and unixpacket. One that systemd has bound and passe
 under that name (LISTEN_FDS; FileDescriptorName= in systemd.socket(5)) is taken
 instead, whatever its address is, or else one that is bound to the address.
 
+With -f, what no flag says is read from a file, in TOML: a flag's name is its key, and
+[groups.NAME] a group of workers of its own. An upgrade reads it anew; if it is wrong,
+nothing changes. Between flags and file are the variables HANDOVER_LISTEN,
+HANDOVER_DRAIN_TIMEOUT and so on, one for each flag. handover check shows what is in
+effect, and docs/configuration.md has all of it.
+
 Without a program, a built-in app is served, to try things with. On udp,
 unixgram and unixpacket it says who answers. On tcp and unix it speaks HTTP:
   /               who answers (also in the X-Worker header)
@@ -60,8 +65,7 @@ unixgram and unixpacket it says who answers. On tcp and unix it speaks HTTP:
 
 // runCommand is "handover run".
 func runCommand() *cobra.Command {
-	var cfg handover.Config
-	var o runOptions
+	var flags runFlags
 	cmd := &cobra.Command{
 		Use:   "run [flags] [--] [program args…]",
 		Short: "Run a service with workers, and upgrade it on HUP",
@@ -73,65 +77,30 @@ func runCommand() *cobra.Command {
   handover run --listen tcp://:8080 --ready http:/healthz -- ./server --verbose
   handover run --offer message --listen server=tcp://:8080 -- node worker.js
   handover run --node-channel cluster --listen tcp://:8080 -- node server.js
-  handover run --listen unix:///run/shop.sock --pid-file /run/shop.pid`,
+  handover run --listen unix:///run/shop.sock --pid-file /run/shop.pid
+  handover run -f /etc/shop/handover.toml`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cfg.Command = args
-			if err := o.apply(cmd, &cfg); err != nil {
+			s, err := flags.settings(args)
+			if err != nil {
 				return &exit{2, err}
 			}
+			cfg := s.Config
+			cfg.Logger = newLogger(s.Log)
 			slog.SetDefault(cfg.Logger)
-			if len(args) == 0 {
+			if !s.HasProgram() {
 				cfg.Started = func(i handover.Info) { banner(os.Stdout, i) }
 				cfg.KeepOutput = true
 			}
+			tell(s, &cfg)
 			code, err := handover.Run(cfg, demo.App)
 			if err != nil || code != 0 {
-				return &exit{code, err}
+				return &exit{code, s.Explain(err)}
 			}
 			return nil
 		},
 	}
-	o.flags(cmd, &cfg)
+	flags.add(cmd.Flags())
 	return cmd
-}
-
-// flags are those of "handover run".
-func (o *runOptions) flags(cmd *cobra.Command, cfg *handover.Config) {
-	f := cmd.Flags()
-	f.SortFlags = false
-	f.SetInterspersed(false) // what follows the program is the program's
-	f.StringVar(&cfg.Name, "name", "", "name of the service, shown in ps (default: the program's)")
-	f.StringArrayVar(&cfg.Listen, "listen", nil, "socket to serve, `[NAME=]URL` with tcp://, udp://, unix://, unixgram:// or unixpacket://; may be repeated with different names (default, without a program: http=tcp://127.0.0.1:8080)")
-	f.StringVar(&o.workers, "workers", "auto", "number of workers, `N|auto`; auto is one for each available CPU")
-	f.IntVar(&cfg.Surge, "surge", 1, "workers beyond that number while they are rolled")
-	f.DurationVar(&cfg.DrainTimeout, "drain-timeout", 25*time.Second, "what a drain has not finished by then is cut")
-	f.DurationVar(&cfg.StopDelay, "stop-delay", 0, "how long a stop lets the workers serve on while readiness fails, for a load balancer to notice")
-	f.DurationVar(&cfg.LameDuck, "lame-duck", 5*time.Second, "how long idle connections stay open in a drain")
-	f.DurationVar(&cfg.StartTimeout, "start-timeout", 30*time.Second, "how long a worker may take to become ready")
-	f.DurationVar(&cfg.UpgradeTimeout, "upgrade-timeout", 60*time.Second, "how long an upgrade may take up to its commit")
-	f.DurationVar(&cfg.Probation, "probation", handover.DefaultProbation, "how long a generation is watched after an upgrade; if it fails, the parent goes back to the one before; 0: none is")
-	f.IntVar(&cfg.ProbationFailures, "probation-failures", handover.DefaultProbationFailures, "how many failures of its workers are allowed then, unhealthy answers included")
-	f.StringVar(&cfg.Health, "health", "", "what workers are asked for every second on probation, `http:PATH`; a status below 400 means that they are well")
-	f.StringVar(&o.ready, "ready", "auto", "how it is known that a worker is ready: `notify|channel|http:PATH|TIME|auto`; auto: it says so, and of a program that says nothing after 1s")
-	f.DurationVar(&cfg.Heartbeat, "heartbeat", 5*time.Second, "how often workers say that they live")
-	f.DurationVar(&cfg.HungAfter, "hung-after", 30*time.Second, "a worker that has said so and is silent for so long is killed; negative: never")
-	o.recycle.flags(f)
-	f.IntVar(&cfg.MaxRestarts, "max-restarts", 0, "give up, with exit code 1, when more workers than that have to be replaced within a minute; 0: never")
-	f.StringVar(&o.drainSignal, "drain-signal", "TERM", "`SIGNAL` that asks a program to drain, unless it speaks on the channel")
-	f.StringVar(&o.reopenSignal, "reopen-signal", "none", "`SIGNAL` for such a program when USR1 asks to reopen logs")
-	f.StringVar(&o.node, "node-channel", "auto", "whether a program gets NODE_CHANNEL_FD: `auto|yes|no|cluster`; auto: if it is named node, or its first line says so; cluster: and it is a worker of Node's cluster, whose listen(port) gets the socket of that port")
-	f.StringVar(&o.offer, "offer", "none", "what brings a program its sockets, beside their descriptors: `message|none`; message: as Node's child.send(name, server) does, one message for each socket")
-	f.StringVar(&o.umask, "umask", "", "file mode creation mask of a program, `OCTAL`")
-	f.StringArrayVar(&o.limits, "limit", nil, "resource limit of a program, `NAME=SOFT[:HARD]`, for example nofile=65536; may be repeated")
-	f.StringVar(&o.log, "log", "text", "form of the log, and of what a program prints: `text|json`")
-	f.BoolVar(&o.raw, "raw-output", false, "what a program prints goes through as it is, without the worker's name")
-	f.StringVar(&cfg.Control, "control", "auto", "`PATH` of the control socket, for handover status and upgrade; auto: NAME.sock in $RUNTIME_DIRECTORY, in $XDG_RUNTIME_DIR/handover, or in a directory of the user's under the temporary one, or else /dev/shm; none: there is none")
-	f.StringVar(&cfg.ControlGroup, "control-group", "", "`GROUP` whose members may read on the control socket, and not act")
-	f.StringVar(&cfg.StatusListen, "status-listen", "", "`URL`, tcp://HOST:PORT, where everybody who reaches it may ask for /v1/status, /v1/ready and /metrics, and nothing else")
-	f.StringVar(&cfg.PIDFile, "pid-file", "", "`FILE` that holds the parent's pid")
-	f.BoolVar(&cfg.Anchor, "anchor", false, "a process that keeps the pid over upgrades also where NOTIFY_SOCKET is set; it tells that supervisor what the parent says")
-	f.BoolVar(&cfg.NoAnchor, "no-anchor", false, "no process that keeps the pid over upgrades (there is none either where NOTIFY_SOCKET is set, and always one as PID 1)")
-	f.BoolVar(&cfg.Single, "single", false, "one process, without parent and workers")
 }
 
 // banner is for the person who sees the service for the first time.

@@ -15,7 +15,6 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/handover-go/handover"
 	"github.com/handover-go/handover/internal/listen"
 	"github.com/handover-go/handover/internal/unit"
 )
@@ -40,8 +39,7 @@ type unitOptions struct {
 
 // unitCommand is "handover systemd-unit".
 func unitCommand() *cobra.Command {
-	var cfg handover.Config
-	var run runOptions
+	var run runFlags
 	o := unitOptions{own: map[string]bool{}}
 	cmd := &cobra.Command{
 		Use:   "systemd-unit [flags] [flags of run] [--] [program args…]",
@@ -51,7 +49,7 @@ func unitCommand() *cobra.Command {
   handover systemd-unit --name shop --listen tcp://:80 --socket --output /etc/systemd/system -- /srv/shop/server
   handover systemd-unit --name shop --listen tcp://:8080 --binary /usr/local/bin/shop`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			files, err := o.files(cmd, &cfg, &run, args)
+			files, err := o.files(&run, args)
 			if err != nil {
 				return &exit{2, err}
 			}
@@ -76,36 +74,34 @@ func unitCommand() *cobra.Command {
 	f.DurationVar(&o.watchdog, "watchdog", 30*time.Second, "a service that has not served for so long is started again; 0: none")
 	f.StringVar(&o.output, "output", "", "write the units into `DIRECTORY`, and replace those that are there")
 	f.VisitAll(func(f *pflag.Flag) { o.own[f.Name] = true })
-	run.flags(cmd, &cfg)
+	run.add(f)
 	return cmd
 }
 
 // files makes the units, or says which flag can't be.
-func (o *unitOptions) files(cmd *cobra.Command, cfg *handover.Config, run *runOptions, args []string) ([]unit.File, error) {
-	f := cmd.Flags()
-	if f.Changed("pid-file") || f.Changed("single") || f.Changed("no-anchor") {
+func (o *unitOptions) files(run *runFlags, args []string) ([]unit.File, error) {
+	if run.given("pid-file") || run.given("single") || run.given("no-anchor") {
 		return nil, errors.New("--pid-file, --single and --no-anchor: systemd knows the pid, and the service's units are for a parent and workers")
 	}
 	if o.watchdog < 0 {
 		return nil, fmt.Errorf("--watchdog %v: must not be negative", o.watchdog)
 	}
 	program := args
-	if o.binary == "" {
-		cfg.Command = args
-	} else {
-		cfg.Command = append([]string{o.binary}, args...) // for its name, and what may be said of it
+	if o.binary != "" {
+		args = append([]string{o.binary}, args...) // for its name, and what may be said of it
 	}
-	if err := run.apply(cmd, cfg); err != nil {
+	cfg, err := run.read(args, nil) // this environment is not the unit's
+	if err != nil {
 		return nil, err
 	}
-	if err := cfg.Validate(); err != nil {
-		return nil, err
+	file := strings.Join(run.values()["file"], "")
+	if file != "" && !filepath.IsAbs(file) {
+		return nil, fmt.Errorf("--file %s: must be an absolute path", file)
 	}
 	if strings.ContainsAny(cfg.Name, " \t%\"'\\") {
 		return nil, fmt.Errorf("--name %q: can't be the name of a unit", cfg.Name)
 	}
 	s := unit.Service{Name: cfg.Name, User: o.user, Dir: o.dir, Sockets: o.sockets, Watchdog: o.watchdog}
-	var err error
 	if s.Listen, err = listen.ParseAll(cfg.Listen); err != nil {
 		return nil, err
 	}
@@ -132,12 +128,15 @@ func (o *unitOptions) files(cmd *cobra.Command, cfg *handover.Config, run *runOp
 		s.Start = append([]string{o.binary}, program...)
 		s.Reads = []string{o.binary, o.handover}
 	default:
-		s.Start = append([]string{o.handover, "run"}, o.runFlags(f, cfg.Name)...)
+		s.Start = append([]string{o.handover, "run"}, o.runFlags(run, cfg.Name)...)
 		s.Reads = []string{o.handover}
 		if len(program) > 0 {
 			s.Start = append(append(s.Start, "--"), program...)
 			s.Reads = append(s.Reads, program...)
 		}
+	}
+	if file != "" {
+		s.Reads = append(s.Reads, file)
 	}
 	for _, path := range append(s.Reads, o.dir) {
 		if strings.HasPrefix(path, "/tmp/") || strings.HasPrefix(path, "/var/tmp/") {
@@ -145,7 +144,7 @@ func (o *unitOptions) files(cmd *cobra.Command, cfg *handover.Config, run *runOp
 		}
 	}
 	s.Reload = []string{o.handover, "upgrade", "--wait", "serve", "--name", cfg.Name}
-	if f.Changed("control") {
+	if cfg.Control != "auto" && cfg.Control != "" {
 		s.Reload = []string{o.handover, "upgrade", "--wait", "serve", "--control", cfg.Control}
 		s.Writes = append(s.Writes, filepath.Dir(cfg.Control))
 	}
@@ -161,22 +160,18 @@ func (o *unitOptions) files(cmd *cobra.Command, cfg *handover.Config, run *runOp
 }
 
 // runFlags are what was given of the flags of run.
-func (o *unitOptions) runFlags(f *pflag.FlagSet, name string) []string {
+func (o *unitOptions) runFlags(run *runFlags, name string) []string {
 	list := []string{"--name", name}
-	f.Visit(func(f *pflag.Flag) {
-		if o.own[f.Name] || f.Name == "name" {
-			return
-		}
-		values := []string{f.Value.String()}
-		if v, ok := f.Value.(pflag.SliceValue); ok {
-			values = v.GetSlice()
-		}
-		for _, v := range values {
-			if f.Value.Type() == "bool" {
-				list = append(list, "--"+f.Name+"="+v)
-				continue
+	run.set.VisitAll(func(f *pflag.Flag) {
+		v := f.Value.(*flagValue)
+		for _, value := range v.values {
+			switch {
+			case f.Name == "name" || o.own[f.Name]:
+			case v.Type() == "bool":
+				list = append(list, "--"+f.Name+"="+value)
+			default:
+				list = append(list, "--"+f.Name, value)
 			}
-			list = append(list, "--"+f.Name, v)
 		}
 	})
 	return list

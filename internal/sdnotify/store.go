@@ -11,7 +11,7 @@ const (
 	// systemd does since version 254 ($FDSTORE, systemd.exec(5)).
 	EnvStore = "FDSTORE"
 	// EnvAnchor holds the anchor's pid where the supervisor is one.
-	EnvAnchor = "HANDOVER_ANCHOR"
+	EnvAnchor = "HANDOVER_ANCHOR_PID"
 )
 
 // Stores reports whether there is a supervisor that keeps descriptors.

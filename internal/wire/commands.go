@@ -44,12 +44,12 @@ const (
 
 // Environment variables of a worker.
 const (
-	Env          = "HANDOVER_CHANNEL_FD" // the number of its channel
-	EnvWho       = "HANDOVER_WORKER"     // GROUP/SLOT/ID/GENERATION
-	EnvAccept    = "HANDOVER_ACCEPT"     // set: it need not wait for CmdGo
-	EnvCrash     = "HANDOVER_CRASH_FD"   // where the Go runtime is to write when it dies
-	EnvHeartbeat = "HANDOVER_HEARTBEAT"  // milliseconds, see State.BeatMS
-	EnvKeep      = "HANDOVER_KEEP"       // set: it stays after a failure that it can go on after
+	Env          = "HANDOVER_CHANNEL_FD"   // the number of its channel
+	EnvWho       = "HANDOVER_WORKER"       // GROUP/SLOT/ID/GENERATION
+	EnvAccept    = "HANDOVER_ACCEPT"       // set: it need not wait for CmdGo
+	EnvCrash     = "HANDOVER_CRASH_FD"     // where the Go runtime is to write when it dies
+	EnvHeartbeat = "HANDOVER_HEARTBEAT_MS" // milliseconds, see State.BeatMS
+	EnvKeep      = "HANDOVER_KEEP"         // set: it stays after a failure that it can go on after
 	// EnvQueues: by which connections move between workers. NAME=GIVE,TAKE for each
 	// socket that has a queue, separated by spaces: the numbers of its two ends.
 	EnvQueues = "HANDOVER_QUEUES"
