@@ -10,3 +10,10 @@ soak:
 .PHONY: compare
 compare:
 	go run ./internal/compare
+
+# The manual pages, into man/ or $(MAN).
+MAN ?= man
+.PHONY: man
+man:
+	mkdir -p $(MAN)
+	go run ./cmd/handover man $(MAN)

@@ -19,6 +19,11 @@ func (p *parent) build(n int) error {
 		return fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	groups := p.cfg.groups(n)
+	p.made = recipe{Generation: p.up.Generation(), Source: p.cfg.Source}
+	if p.back != nil {
+		p.made.Generation = p.back.Recipe.Generation
+	}
+	p.probation = p.newProbation()
 	fds := map[string]int{}
 	for _, spec := range specs {
 		s, err := p.up.Open(spec.Name, spec.Network, spec.Addr)
@@ -37,7 +42,7 @@ func (p *parent) build(n int) error {
 	cfg := workerset.Config{
 		Name: p.cfg.Name, Generation: p.up.Generation(), Sockets: fds, Output: p.cfg.Program.Output, CPUs: n,
 		StopDelay: p.cfg.StopDelay, MaxRestarts: p.cfg.MaxRestarts, Trial: true,
-		Started: p.entrust, Observe: p.observe, Events: p.cfg.Events, Logger: p.log,
+		Started: p.entrust, Observe: p.observe, Events: p.cfg.Events, Printed: p.printed, Logger: p.log,
 	}
 	cfg.Stdout, cfg.Stderr = p.up.Stdio()
 	for _, g := range groups {
@@ -46,6 +51,7 @@ func (p *parent) build(n int) error {
 			return fmt.Errorf("%w: %w", ErrConfig, err)
 		}
 		cfg.Groups = append(cfg.Groups, wg)
+		p.builds.pin(g, wg.Program.Path)
 		if g.Name == p.cfg.mainGroup() {
 			p.program = wg.Program.Path
 		}
@@ -57,6 +63,9 @@ func (p *parent) build(n int) error {
 	}
 	if p.program == "" {
 		p.program, _ = os.Executable()
+		if p.back != nil { // which is a copy without a name
+			p.program, _ = p.up.Program()
+		}
 	}
 	return err
 }
@@ -67,7 +76,7 @@ func (p *parent) group(g Group, specs []listen.Spec) (workerset.Group, error) {
 	if err != nil {
 		return wg, err
 	}
-	program, err := g.program()
+	program, err := p.programOf(g)
 	if err != nil {
 		if g.Name != webGroup {
 			err = fmt.Errorf("group %q: %w", g.Name, err)
@@ -75,6 +84,11 @@ func (p *parent) group(g Group, specs []listen.Spec) (workerset.Group, error) {
 		return wg, err
 	}
 	wg.Program = &program
+	if len(g.Command) > 0 {
+		p.pin(g.Name, program)
+	} else if p.cfg.Source != nil {
+		wg.Env = append(wg.Env[:len(wg.Env):len(wg.Env)], envSource+"="+string(p.cfg.Source))
+	}
 	wg.Queues = map[string]workerset.Queue{}
 	for _, spec := range specs {
 		if len(g.Command) > 0 || !g.has(spec.Name) || spec.Kind() != "tcp" && spec.Kind() != "unix" {
@@ -137,6 +151,20 @@ func prepare(s *upgrader.Socket, programs []ProgramConfig) error {
 	return s.MakeBlocking()
 }
 
+// programOf is what a group executes: on the way back, what it did in the generation that is
+// gone back to.
+func (p *parent) programOf(g Group) (workerset.Program, error) {
+	if p.back != nil {
+		if pin, ok := p.back.Recipe.Programs[g.Name]; ok && len(g.Command) > 0 {
+			if _, err := exec.LookPath(pin.Path); err != nil {
+				return workerset.Program{}, fmt.Errorf("program of generation %d: %w", p.back.Recipe.Generation, err)
+			}
+			return g.programAt(pin), nil
+		}
+	}
+	return g.program()
+}
+
 // program is what the workers of this generation execute: the command as it is
 // found now. A symbolic link in its path, or in the working directory's, may lead
 // elsewhere by the next generation.
@@ -163,8 +191,12 @@ func (g Group) program() (workerset.Program, error) {
 		return workerset.Program{}, fmt.Errorf("working directory: %w", err)
 	}
 	// Some programs find what belongs to them by the name that they are called by.
+	return g.programAt(location{Path: path, Name: found, Dir: dir}), nil
+}
+
+func (g Group) programAt(p location) workerset.Program {
 	return workerset.Program{
-		Path: path, Name: found, Args: g.Command[1:], Dir: dir,
+		Path: p.Path, Name: p.Name, Args: g.Command[1:], Dir: p.Dir,
 		Umask: g.Program.Umask, Limits: g.Program.Limits,
-	}, nil
+	}
 }

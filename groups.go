@@ -70,6 +70,8 @@ type Group struct {
 	KeepFailed bool
 	// Silent: what they print is not passed on.
 	Silent bool
+	// KeepOutput, as in the Config.
+	KeepOutput bool
 	// StartTimeout, DrainTimeout, Ready, Heartbeat and HungAfter: as in the Config.
 	StartTimeout, DrainTimeout time.Duration
 	Ready                      workerset.Readiness
@@ -104,6 +106,7 @@ func (c Config) groups(n int) []Group {
 		}
 		g.Workers = cmp.Or(g.Workers, c.Workers, n)
 		g.Surge = cmp.Or(g.Surge, c.Surge)
+		g.KeepOutput = g.KeepOutput || c.KeepOutput
 		g.StartTimeout = cmp.Or(g.StartTimeout, c.StartTimeout)
 		g.DrainTimeout = cmp.Or(g.DrainTimeout, c.DrainTimeout)
 		g.Heartbeat = cmp.Or(g.Heartbeat, c.Heartbeat)
@@ -181,7 +184,7 @@ func (g Group) workers() (workerset.Group, error) {
 		Name: g.Name, Count: g.Workers, Surge: g.Surge, Sockets: g.Sockets, After: g.After, Args: g.Args, Env: g.Env,
 		StartTimeout: g.StartTimeout, DrainTimeout: g.DrainTimeout, Ready: g.Ready, Heartbeat: g.Heartbeat, HungAfter: g.HungAfter,
 		Burst: g.Burst, Per: g.Per, MaxRestarts: g.MaxRestarts, RestartWindow: g.RestartWindow,
-		KeepFailed: g.KeepFailed, Silent: g.Silent, Recycle: g.Recycle,
+		KeepFailed: g.KeepFailed, Silent: g.Silent, Recycle: g.Recycle, KeepOutput: g.KeepOutput,
 		DrainSignal: g.Program.DrainSignal, ReopenSignal: g.Program.ReopenSignal, NodeChannel: g.Program.NodeChannel, Offer: g.Program.Offer,
 	}
 	if g.User == "" {

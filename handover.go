@@ -99,15 +99,34 @@ type Config struct {
 	MaxRestarts int
 	// UpgradeTimeout bounds an upgrade up to its commit. Default 60 s.
 	UpgradeTimeout time.Duration
+	// Probation is how long a generation is watched after an upgrade, from when its workers
+	// have replaced the older ones. If they fail meanwhile, or before, more often than
+	// ProbationFailures allows, the parent goes back to the generation before, of which it
+	// has kept a copy of the binary, what programs were found, and the Source. Default 10 s;
+	// negative: none is watched.
+	Probation time.Duration
+	// ProbationFailures is how many failures are allowed, of workers that die, fail or hang
+	// and of answers about their Health. Default 1; negative: not one.
+	ProbationFailures int
+	// Health, if set, is "http:PATH", which workers with sockets are asked for every second
+	// while they are on probation; any status below 400 means that they are well.
+	Health string
+	// Source is the text that this was made of, if it was, at most 64 KiB: what a
+	// configuration file says. It is kept for the way back: see the function Source.
+	Source []byte
 	// PIDFile, if set, holds the parent's pid. The anchor's pid, where there is
 	// an anchor, does the same and never changes.
 	PIDFile string
-	// Control, if set, is the path of a unix socket on which 'handover status' and
-	// 'handover upgrade' ask this service; "auto" is NAME.sock in $RUNTIME_DIRECTORY,
+	// Control, if set, is the path of a unix socket on which 'handover status', 'handover
+	// upgrade' and so on ask this service; "auto" is NAME.sock in $RUNTIME_DIRECTORY,
 	// in $XDG_RUNTIME_DIR/handover, or in a directory of the user's own under the
 	// temporary one, or under /dev/shm if that one can't be written. Without any of
 	// these there is a warning, and no control socket.
 	Control string
+	// ControlGroup, if set, is a group whose members may read on the control socket (GET),
+	// and not act: its mode is 0660 then and not 0600. Control has to be a path, or "auto"
+	// with a $RUNTIME_DIRECTORY: the other directories are the user's alone.
+	ControlGroup string
 	// Anchor asks for the process that keeps the pid also where NOTIFY_SOCKET says that
 	// something supervises the service. It tells that one what the parent says.
 	Anchor bool
@@ -119,6 +138,11 @@ type Config struct {
 	// debugger, or where upgrades are not wanted. On other systems than Linux it
 	// is always so.
 	Single bool
+	// KeepOutput makes what workers of this binary print go through the parent, as it is,
+	// so that it remembers the end of it for 'handover logs'. A pipe is between then: while
+	// the parent is stopped (SIGSTOP) or its own output's reader is, workers wait when they
+	// print. Of a Command that is always so, unless its Output is OutputRaw.
+	KeepOutput bool
 	// Handlers are what the parent does with messages that are sent to it
 	// (message.Parent), by type.
 	Handlers map[string]message.Handler
@@ -197,10 +221,19 @@ func (c Config) withDefaults() (Config, error) {
 	if err := c.Ready.Validate(); err != nil {
 		return bad("%w", err)
 	}
+	if r, err := workerset.ParseReadiness(c.Health); err != nil || c.Health != "" && r.By != workerset.ReadyHTTP {
+		return bad("health %q: write it as http:/PATH", c.Health)
+	}
+	if len(c.Source) > maxSource {
+		return bad("a source of %d bytes: at most %d are possible", len(c.Source), maxSource)
+	}
 	for typ, h := range c.Handlers {
 		if typ == "" || h == nil {
 			return bad("handler of messages of type %q: it has to have a type, and be there", typ)
 		}
+	}
+	if c.ControlGroup != "" && c.Control == "" {
+		return bad("control group %q: without a control socket there is nothing to read", c.ControlGroup)
 	}
 	if c.Anchor && c.NoAnchor {
 		return bad("an anchor and no anchor: ask for one of them")

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/user"
 	"strconv"
 	"strings"
 	"syscall"
@@ -32,10 +33,18 @@ func (p *parent) openControl() error {
 	case err != nil:
 		return err
 	}
+	gid, err := p.controlGroup(path)
+	if err != nil {
+		return err
+	}
+	p.share = func() error { return control.Share(path, gid) }
 	// From its first moment on it is this user's alone.
 	mask := syscall.Umask(0o177)
 	s, err := p.up.Open(controlName, "unix", path)
 	syscall.Umask(mask)
+	if err == nil && !p.up.HasPredecessor() {
+		err = p.share()
+	}
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return fmt.Errorf("control socket %s: %w: another service of this name? Give one of them another name, or another control socket", path, syscall.EADDRINUSE)
@@ -43,7 +52,29 @@ func (p *parent) openControl() error {
 		return fmt.Errorf("control socket %s: %w", path, err)
 	}
 	p.control, p.server = s, control.NewServer(p, p.log)
+	if gid >= 0 {
+		p.server.LetRead()
+	}
 	return nil
+}
+
+// controlGroup is the group that may read on the control socket, or -1.
+func (p *parent) controlGroup(path string) (gid int, err error) {
+	name := p.cfg.ControlGroup
+	if name == "" {
+		return -1, nil
+	}
+	if control.Private(path) {
+		return -1, fmt.Errorf("%w: control group %q: nobody else gets to %s: say --control PATH, in a directory that the group may search", ErrConfig, name, path)
+	}
+	number := name
+	if g, err := user.LookupGroup(name); err == nil {
+		number = g.Gid
+	}
+	if gid, err = strconv.Atoi(number); err != nil || gid < 0 {
+		return -1, fmt.Errorf("%w: control group %q: there is no such group", ErrConfig, name)
+	}
+	return gid, nil
 }
 
 // answer begins to answer on the control socket.
@@ -59,8 +90,25 @@ func (p *parent) answer() {
 	p.server.Serve(ln)
 }
 
+// shareAnew gives the control socket to those who may have it in this generation.
+func (p *parent) shareAnew() {
+	if p.control == nil {
+		return
+	}
+	if err := p.share(); err != nil {
+		p.log.Error("who may use the control socket could not be changed", "error", err)
+	}
+}
+
 // Upgrade is what a watcher asks for.
-func (p *parent) Upgrade(w *control.Watcher) { p.upgrades.want(ask{watcher: w}) }
+func (p *parent) Upgrade(w *control.Watcher, wait control.Wait) {
+	p.upgrades.want(ask{watcher: w, wait: wait})
+}
+
+// Rollback is the way back, because somebody has asked for it.
+func (p *parent) Rollback(w *control.Watcher, wait control.Wait) {
+	p.upgrades.want(ask{watcher: w, wait: wait, back: &back{Reason: "somebody has asked for it"}})
+}
 
 // Status says how the service is.
 func (p *parent) Status(ctx context.Context) (control.Status, error) {
@@ -69,15 +117,18 @@ func (p *parent) Status(ctx context.Context) (control.Status, error) {
 	if err != nil {
 		return control.Status{}, err
 	}
+	p.meter.Measure(&set)
 	st := control.Status{
 		Service: p.cfg.Name, Generation: set.Generation, Since: p.since, Pid: os.Getpid(),
 		Program: p.program, Listen: p.listening(), Groups: set.Groups, Stopping: set.Stopping,
+		Build: p.builds.running(), Warnings: p.builds.warnings(p.up.Program),
 	}
 	// It keeps its pid as long as it lives, and is this process's ancestor.
 	if pid, err := strconv.Atoi(os.Getenv(anchor.EnvPid)); err == nil && syscall.Kill(pid, 0) == nil {
 		st.Anchor = pid
 	}
 	st.Upgrade, st.Upgrading = p.upgrades.outcome()
+	st.Previous = p.upgrades.wayBack()
 	return st, nil
 }
 
@@ -94,15 +145,29 @@ func (p *parent) Ready(ctx context.Context) (ready bool, why string) {
 func (p *parent) observe(c workerset.Change) {
 	p.supervisor.look()
 	w := c.Worker
+	p.probation.saw(w)
+	p.stops.observe(c)
+	if w.State == "exited" {
+		p.died(w)
+	}
+	if text := step(w); text != "" {
+		p.upgrades.rolled(text)
+		p.wishes.tell(text)
+	}
+}
+
+// step is what somebody who waits for workers to be replaced is told of one.
+func step(w workerset.Worker) string {
 	name := fmt.Sprintf("worker %s/%d", w.Group, w.Slot)
 	switch {
 	case w.State == "serving" && !w.Stale:
-		p.upgrades.rolled(fmt.Sprintf("%s serves, pid %d", name, w.Pid))
-	case w.State == "draining" && w.Stale:
-		p.upgrades.rolled(fmt.Sprintf("%s of generation %d drains, pid %d", name, w.Generation, w.Pid))
+		return fmt.Sprintf("%s serves, pid %d", name, w.Pid)
+	case w.State == "draining" && (w.Stale || w.Cause == ""):
+		return fmt.Sprintf("%s of generation %d drains, pid %d", name, w.Generation, w.Pid)
 	case w.State == "exited" && w.Cause != "" && !w.Stale:
-		p.upgrades.rolled(fmt.Sprintf("%s: %s: %s", name, w.Cause, w.Reason))
+		return fmt.Sprintf("%s: %s: %s", name, w.Cause, w.Reason)
 	}
+	return ""
 }
 
 // parentState is what travels to the next parent besides descriptors. It is
@@ -111,25 +176,41 @@ type parentState struct {
 	Version int              `json:"v"`
 	Set     json.RawMessage  `json:"set"`
 	Upgrade *control.Outcome `json:"upgrade,omitempty"`
+	// Previous is the generation that can be gone back to. Its binary is a file of that
+	// name, and this process's own if there is none.
+	Previous *recipe `json:"previous,omitempty"`
+	// Wishes are those that go on, by their watchers' connections.
+	Wishes map[string]givenWish `json:"wishes,omitempty"`
 }
 
-// sort parts what a predecessor has left into the workers and the rest, which it
-// takes in.
-func (p *parent) sort(l upgrader.Legacy) workerset.Estate {
-	e := workerset.Estate{Files: map[string]*os.File{}, State: l.State}
+// filePrevious is the name of that file.
+const filePrevious = "previous"
+
+// sort parts what a predecessor has left into the workers, the wishes, by their watchers'
+// connections, and the rest, which it takes in.
+func (p *parent) sort(l upgrader.Legacy) (e workerset.Estate, wishes map[*os.File]givenWish) {
+	e, wishes = workerset.Estate{Files: map[string]*os.File{}, State: l.State}, map[*os.File]givenWish{}
 	var st parentState
 	if err := json.Unmarshal(l.State, &st); err == nil && len(st.Set) > 0 {
 		e.State = st.Set // else it is all of the state, as in the first version
 		p.upgrades.last = st.Upgrade
 	}
+	var exe *os.File
 	for _, f := range l.Files {
-		if strings.HasPrefix(f.Name, "watch:") {
+		w, wished := st.Wishes[f.Name]
+		switch {
+		case wished:
+			wishes[f.File] = w
+		case strings.HasPrefix(f.Name, "watch:"):
 			p.upgrades.take(f.Name, f.File)
-		} else {
+		case f.Name == filePrevious:
+			exe = f.File
+		case !p.takeRecords(f.Name, f.File):
 			e.Files[f.Name] = f.File
 		}
 	}
-	return e
+	p.upgrades.canGoBack(st.Previous, exe)
+	return e, wishes
 }
 
 // listening are the sockets' addresses as they were bound.

@@ -34,10 +34,20 @@ type parent struct {
 	sockets []*upgrader.Socket
 
 	control  *upgrader.Socket // nil if there is none
+	share    func() error     // gives it to those who may have it
 	server   *control.Server
 	upgrades *upgrades
+	wishes   *wishes
+	stops    *stops
+	records  records
+	builds   builds
+	meter    workerset.Meter
 	since    time.Time // when this process began to decide
 	program  string    // what the workers execute
+
+	made      recipe     // what this generation is made of
+	back      *back      // this generation is one that is gone back to
+	probation *probation // nil if it has none
 
 	legacy upgrader.Legacy // given away in an upgrade under way
 	atOnce atomic.Int32    // the signal that asked to stop at once
@@ -53,8 +63,8 @@ func (c Config) parent() (code int, err error) {
 	// Nobody reads this one: it keeps a log whose reader has gone, journald or a pipe, from
 	// ending the service (os/signal, "SIGPIPE"). To ignore the signal would be inherited.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
-	p := &parent{cfg: c, log: c.Logger}
-	p.upgrades = newUpgrades(p)
+	p := &parent{cfg: c, log: c.Logger, back: goesBack}
+	p.upgrades, p.wishes, p.stops = newUpgrades(p), newWishes(p), newStops(p)
 	if p.supervisor, err = newSupervisor(p); err != nil {
 		return 2, err
 	}
@@ -103,8 +113,15 @@ func (c Config) parent() (code int, err error) {
 	var g run.Group
 	g.Add(func() error { return <-ended }, func(error) { p.stopSet() })
 	g.Add(actOnSignals, interruptSignals)
+	g.Add(p.stops.actor())
 	g.Add(func() error { return p.serve(ctx) }, func(error) { cancel() })
 	err = g.Run()
+	inOrder := err == nil || errors.Is(err, signals.ErrStop) || errors.Is(err, context.Canceled)
+	if inOrder {
+		p.stops.end(nil)
+	} else {
+		p.stops.end(err)
+	}
 	if p.server != nil {
 		p.server.Close() // nothing is left to ask about
 	}
@@ -112,7 +129,7 @@ func (c Config) parent() (code int, err error) {
 	if n := p.atOnce.Load(); n != 0 {
 		return 128 + int(n), nil
 	}
-	if err == nil || errors.Is(err, signals.ErrStop) || errors.Is(err, context.Canceled) {
+	if inOrder {
 		p.logStop()
 		return 0, nil
 	}
@@ -142,6 +159,9 @@ func (p *parent) serve(ctx context.Context) error {
 	under, cancel := context.WithCancel(ctx)
 	var tasks sync.WaitGroup
 	tasks.Go(func() { p.release(under); p.roll(under, dropped) })
+	if p.probation != nil {
+		tasks.Go(func() { p.probation.run(under) })
+	}
 	tasks.Go(func() { p.upgrades.run(ctx) })
 	if p.cfg.InParent != nil {
 		tasks.Go(func() { p.cfg.InParent(under, p.set.Messages()) })
@@ -152,6 +172,7 @@ func (p *parent) serve(ctx context.Context) error {
 	}
 	cancel()
 	tasks.Wait()
+	p.wishes.end()
 	// A stop and the end of an upgrade may come together: what counts is who decides.
 	select {
 	case <-p.up.Replaced():
@@ -188,7 +209,8 @@ func (p *parent) roll(ctx context.Context, dropped []*upgrader.Socket) {
 	default:
 		return
 	}
-	if len(dropped) == 0 || p.set.Drained(ctx) != nil {
+	// The way back leads to them, too.
+	if len(dropped) == 0 || p.set.Drained(ctx) != nil || !p.probation.passes(ctx) {
 		return
 	}
 	for _, s := range dropped {

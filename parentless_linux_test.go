@@ -31,9 +31,15 @@ func (s *service) killParent() {
 
 // TestParentDies: a parent that is killed is replaced, on the same sockets, and no client
 // notices: what was in flight its workers finish, and who comes meanwhile waits.
-func TestParentDies(t *testing.T) {
+func TestParentDies(t *testing.T) { parentDies(t) }
+
+// TestParentOfKeptDies: nor does a worker end when its output, which went by the parent,
+// goes nowhere any more.
+func TestParentOfKeptDies(t *testing.T) { parentDies(t, "TEST_KEEP_OUTPUT=1") }
+
+func parentDies(t *testing.T, env ...string) {
 	dir := shortDir(t)
-	s := startService(t, 2, "TEST_LISTEN=http=tcp://127.0.0.1:0,admin=unix://"+dir+"/admin", "TEST_CONTROL="+dir+"/control")
+	s := startService(t, 2, append(env, "TEST_LISTEN=http=tcp://127.0.0.1:0,admin=unix://"+dir+"/admin", "TEST_CONTROL="+dir+"/control")...)
 	l := s.loadOf(50, map[load.Kind]int{load.New: 2, load.Slow: 2, load.Upload: 1, load.Stream: 1})
 	answers := func(when string) {
 		t.Helper()

@@ -3,9 +3,9 @@ package handover
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"time"
 
-	"github.com/handover-go/handover/internal/control"
 	"github.com/handover-go/handover/internal/fault"
 	"github.com/handover-go/handover/upgrader"
 	"github.com/handover-go/handover/workerset"
@@ -20,21 +20,27 @@ func (p *parent) yield(ctx context.Context) (upgrader.Legacy, error) {
 	if p.server != nil {
 		p.server.Pause()
 	}
+	p.wishes.hold()
 	e, err := p.set.Yield(ctx)
 	if err != nil {
 		p.supervisor.gives.Store(false)
+		p.wishes.release()
 		p.answer()
 		return upgrader.Legacy{}, err
 	}
-	l := upgrader.Legacy{Files: p.upgrades.give()}
+	files, wishes := p.wishes.give()
+	l := upgrader.Legacy{Files: slices.Concat(files, p.upgrades.give(), p.giveRecords())}
+	previous, exe := p.upgrades.handOn()
+	if exe != nil {
+		l.Files = append(l.Files, upgrader.NamedFile{Name: filePrevious, File: exe})
+	}
 	for name, f := range e.Files {
 		l.Files = append(l.Files, upgrader.NamedFile{Name: name, File: f})
 	}
 	p.legacy = l
 	fault.Point(fault.OldYielded)
 	l.State, err = json.Marshal(parentState{
-		Version: 1, Set: e.State,
-		Upgrade: &control.Outcome{Time: time.Now(), Generation: p.up.Generation() + 1, Result: control.Rolling},
+		Version: 1, Set: e.State, Upgrade: p.upgrades.rolling(), Previous: previous, Wishes: wishes,
 	})
 	return outgoing(l), err
 }
@@ -52,9 +58,14 @@ func (p *parent) take(l upgrader.Legacy) {
 	p.decides.Store(true)
 	p.since = time.Now()
 	if p.up.HasPredecessor() {
+		p.shareAnew()
 		p.set.Hold()
 	}
-	_ = p.set.Commit(context.Background(), p.sort(incoming(l))) // fails only when the set has ended
+	estate, wishes := p.sort(incoming(l))
+	_ = p.set.Commit(context.Background(), estate) // fails only when the set has ended
+	for f, w := range wishes {
+		p.wishes.resume(f, w)
+	}
 	p.answer()
 	fault.Point(fault.NewTook)
 }
@@ -84,6 +95,8 @@ func (p *parent) resume() {
 	p.set.Resume()
 	p.legacy.Close()
 	p.upgrades.takeBack()
+	p.wishes.release()
+	p.shareAnew()
 	p.supervisor.gives.Store(false)
 	p.answer()
 }

@@ -15,26 +15,40 @@ import (
 	"github.com/handover-go/handover/upgrader"
 )
 
-// ask is a wish for an upgrade: by a signal, or by a watcher on the control socket.
+// ask is a wish for an upgrade, or for the way back: by a signal, or by a watcher on the
+// control socket.
 type ask struct {
 	watcher *control.Watcher
-	done    chan error // gets the result, if there is no watcher
+	done    chan error   // gets the result, if there is no watcher and it is not nil
+	wait    control.Wait // how long the watcher wants to be told
+	back    *back        // to the previous generation
+}
+
+// watch is somebody who watches how this generation takes its predecessor's place.
+type watch struct {
+	watcher *control.Watcher
+	wait    control.Wait
+	undone  bool // asked for the generation before this one, which is gone back from
 }
 
 // upgrades carries wishes out, one upgrade at a time. All that come during one are
 // for the next. Watchers are told how it went: of a failure here, of a success by the
 // new parent, who gets their connections at the commit.
 type upgrades struct {
-	p    *parent
-	poke chan struct{} // has room for one: a wish has come
+	p      *parent
+	poke   chan struct{} // has room for one: a wish has come
+	keeper keeper        // of this generation's binary; belongs to the goroutine of run
 
-	mu      sync.Mutex
-	waiting []ask              // for the next upgrade
-	current []ask              // for the one that is under way
-	rolling []*control.Watcher // of the upgrade that has led to this generation, until its workers serve
-	given   []*control.Watcher // to the successor
-	last    *control.Outcome
-	ended   bool // nothing is carried out any more
+	mu       sync.Mutex
+	waiting  []ask              // for the next upgrade
+	current  []ask              // for the one that is under way
+	watches  []watch            // of the upgrade that has led to this generation, until the last word about it
+	given    []*control.Watcher // to the successor
+	last     *control.Outcome
+	previous *previous // can be gone back to; nil: nothing can
+	proven   bool      // this generation is what a later one goes back to
+	began    time.Time // the upgrade that is under way
+	ended    bool      // nothing is carried out any more
 }
 
 func newUpgrades(p *parent) *upgrades {
@@ -65,21 +79,28 @@ func (u *upgrades) turnAway(a ask) {
 	err := upgrader.ErrStopped
 	select {
 	case <-u.p.up.Replaced():
-		ev, err = control.Event{Result: control.Moved}, nil
-		if a.watcher == nil {
+		switch {
+		case a.back != nil: // which was meant for what is gone by now
+			ev.Reason = "an upgrade has come first: ask again if that is to be undone"
+		case a.watcher != nil:
+			ev, err = control.Event{Result: control.Moved}, nil
+		default:
+			err = nil
 			u.p.up.Relay(syscall.SIGHUP)
 		}
 	default:
 	}
-	if a.watcher != nil {
+	switch {
+	case a.watcher != nil:
 		a.watcher.End(ev)
-	} else {
+	case a.done != nil:
 		a.done <- err
 	}
 }
 
 // run carries wishes out until ctx ends, or this process has been replaced.
 func (u *upgrades) run(ctx context.Context) {
+	defer u.keeper.close()
 	defer u.end()
 	for {
 		select {
@@ -87,28 +108,41 @@ func (u *upgrades) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		u.mu.Lock()
-		u.current, u.waiting = u.waiting, nil
-		none := len(u.current) == 0
-		u.mu.Unlock()
-		if none {
-			continue
+		for u.next() {
+			u.p.supervisor.look()
+			if u.upgrade(ctx) == nil {
+				return
+			}
+			u.p.supervisor.look()
 		}
-		u.p.supervisor.look()
-		if u.upgrade(ctx) == nil {
-			return
-		}
-		u.p.supervisor.look()
 	}
+}
+
+// next takes up the wishes that have waited longest and are for the same.
+func (u *upgrades) next() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	n := 0
+	for n < len(u.waiting) && (u.waiting[n].back == nil) == (u.waiting[0].back == nil) {
+		n++
+	}
+	u.current, u.waiting = u.waiting[:n:n], u.waiting[n:]
+	return n > 0
 }
 
 // upgrade carries out one for all who wait.
 func (u *upgrades) upgrade(ctx context.Context) error {
 	p := u.p
 	generation := p.up.Generation() + 1
+	way := u.current[0].back
+	u.begin()
 	p.log.Info("upgrade begins", "generation", generation)
-	u.step(fmt.Sprintf("generation %d begins", generation))
-	err := p.up.Upgrade(ctx)
+	if way != nil {
+		u.step(fmt.Sprintf("generation %d begins, the way back", generation))
+	} else {
+		u.step(fmt.Sprintf("generation %d begins", generation))
+	}
+	err := u.lead(ctx, way)
 	u.mu.Lock()
 	current := u.current
 	u.current = nil
@@ -120,7 +154,7 @@ func (u *upgrades) upgrade(ctx context.Context) error {
 			w.Drop()
 		}
 		for _, a := range current {
-			if a.watcher == nil {
+			if a.done != nil {
 				a.done <- nil
 			}
 		}
@@ -128,21 +162,37 @@ func (u *upgrades) upgrade(ctx context.Context) error {
 	}
 	ev := failure(err)
 	ev.Generation = generation
-	u.last = &control.Outcome{Time: time.Now(), Generation: generation, Result: control.Failed, Reason: ev.Reason}
+	if way == nil || way.Failed == 0 { // else finish has the last word
+		u.last = &control.Outcome{Time: time.Now(), Began: u.began, Generation: generation, Result: control.Failed, Reason: ev.Reason}
+		p.upgraded(*u.last, ev.Output)
+	}
 	u.mu.Unlock()
+	if way != nil && way.Failed != 0 {
+		ev.Result, ev.Reason = control.Stopped, fmt.Sprintf("%s; and going back failed: %s", way.Reason, ev.Reason)
+		u.finish(ev)
+	}
 	logged := false
 	for _, a := range current {
 		if a.watcher != nil {
 			a.watcher.End(ev)
 			continue
 		}
-		a.done <- err // the signals' actor logs it
-		logged = true
+		if a.done != nil {
+			a.done <- err // the signals' actor logs it
+			logged = true
+		}
 	}
 	if !logged {
 		p.log.Error("the upgrade that was asked for has failed", "error", err)
 	}
 	return err
+}
+
+// begin notes when the upgrade that is under way began.
+func (u *upgrades) begin() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.began = time.Now()
 }
 
 // failure makes an event of an upgrade's error.
@@ -158,13 +208,21 @@ func failure(err error) control.Event {
 	return ev
 }
 
-// step tells those who watch the upgrade that is under way.
+// step tells those who watch the upgrade that is under way. The way back is also what
+// becomes of the upgrade before it.
 func (u *upgrades) step(text string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	ev := control.Event{Generation: u.p.up.Generation() + 1, Text: text}
 	for _, a := range u.current {
 		if a.watcher != nil {
-			a.watcher.Tell(control.Event{Generation: u.p.up.Generation() + 1, Text: text})
+			a.watcher.Tell(ev)
+		}
+		if a.back == nil {
+			continue
+		}
+		for _, w := range u.watches {
+			w.watcher.Tell(ev)
 		}
 	}
 }
@@ -173,27 +231,8 @@ func (u *upgrades) step(text string) {
 func (u *upgrades) rolled(text string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	for _, w := range u.rolling {
-		w.Tell(control.Event{Generation: u.p.up.Generation(), Text: text})
-	}
-}
-
-// settled is the end of this generation's roll.
-func (u *upgrades) settled(err error) {
-	ev := control.Event{Generation: u.p.up.Generation(), Result: control.Done}
-	if err != nil {
-		ev.Result, ev.Reason = control.Stopped, err.Error()
-	}
-	u.mu.Lock()
-	watchers := u.rolling
-	u.rolling = nil
-	if u.last != nil && u.last.Result == control.Rolling {
-		u.last.Result, u.last.Reason = ev.Result, ev.Reason
-	}
-	u.mu.Unlock()
-	u.p.supervisor.look()
-	for _, w := range watchers {
-		w.End(ev)
+	for _, w := range u.watches {
+		w.watcher.Tell(control.Event{Generation: u.p.up.Generation(), Text: text})
 	}
 }
 
@@ -202,8 +241,10 @@ func (u *upgrades) end() {
 	u.mu.Lock()
 	u.ended = true
 	left := append(u.current, u.waiting...)
-	rolling := u.rolling
-	u.current, u.waiting, u.rolling = nil, nil, nil
+	watches := u.watches
+	u.current, u.waiting, u.watches = nil, nil, nil
+	u.previous.close()
+	u.previous = nil
 	given := map[*control.Watcher]bool{}
 	for _, w := range u.given {
 		given[w] = true
@@ -214,24 +255,27 @@ func (u *upgrades) end() {
 			u.turnAway(a)
 		}
 	}
-	for _, w := range rolling {
-		if !given[w] {
-			w.End(control.Event{Result: control.Stopped, Reason: "the service stops"})
+	for _, w := range watches {
+		if !given[w.watcher] {
+			w.watcher.End(control.Event{Result: control.Stopped, Reason: "the service stops"})
 		}
 	}
 }
 
-// Names of watchers' connections on their way to the next parent.
+// Names of watchers' connections on their way to the next parent: when they are to be
+// told, and a Wait.
 const (
-	watchNow  = "watch:now/"  // of the upgrade that commits
-	watchNext = "watch:next/" // of the one after it
+	watchNow    = "watch:now/"    // of the upgrade that commits
+	watchNext   = "watch:next/"   // of the one after it
+	watchUndone = "watch:undone/" // of the one that is gone back from
 )
 
-// give returns all watchers' connections for the successor.
+// give returns all watchers' connections for the successor. A wish to go back, which has
+// waited for an upgrade, stays here: it was meant for what is gone by then.
 func (u *upgrades) give() (files []upgrader.NamedFile) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	add := func(kind string, w *control.Watcher) {
+	add := func(kind string, wait control.Wait, w *control.Watcher) {
 		if w == nil {
 			return
 		}
@@ -239,17 +283,23 @@ func (u *upgrades) give() (files []upgrader.NamedFile) {
 		if err != nil {
 			return // it has gone
 		}
-		files = append(files, upgrader.NamedFile{Name: fmt.Sprintf("%s%d", kind, len(files)), File: f})
+		files = append(files, upgrader.NamedFile{Name: fmt.Sprintf("%s%s/%d", kind, wait, len(files)), File: f})
 		u.given = append(u.given, w)
 	}
-	for _, w := range u.rolling {
-		add(watchNow, w)
+	before := watchNow
+	if len(u.current) > 0 && u.current[0].back != nil {
+		before = watchUndone
+	}
+	for _, w := range u.watches {
+		add(before, w.wait, w.watcher)
 	}
 	for _, a := range u.current {
-		add(watchNow, a.watcher)
+		add(watchNow, a.wait, a.watcher)
 	}
 	for _, a := range u.waiting {
-		add(watchNext, a.watcher)
+		if a.back == nil {
+			add(watchNext, a.wait, a.watcher)
+		}
 	}
 	return files
 }
@@ -268,13 +318,40 @@ func (u *upgrades) take(name string, f *os.File) {
 		u.p.log.Warn("somebody who watches the upgrade can't be told of it", "error", err)
 		return
 	}
+	_, rest, _ := strings.Cut(name, "/")
+	wait, _, _ := strings.Cut(rest, "/")
 	if strings.HasPrefix(name, watchNext) {
-		u.want(ask{watcher: w})
+		u.want(ask{watcher: w, wait: control.Wait(wait)})
 		return
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.rolling = append(u.rolling, w)
+	u.watches = append(u.watches, watch{watcher: w, wait: control.Wait(wait), undone: strings.HasPrefix(name, watchUndone)})
+}
+
+// canGoBack takes over what is to be gone back to, if there is anything. It owns exe,
+// which may be nil.
+func (u *upgrades) canGoBack(r *recipe, exe *os.File) {
+	p := &previous{exe: exe}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if r == nil {
+		p.close()
+	} else {
+		p.recipe = *r
+		u.previous = p
+	}
+	u.proven = u.p.probation == nil // nobody watches it
+}
+
+// wayBack is the generation that can be gone back to, or 0.
+func (u *upgrades) wayBack() int {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.previous == nil {
+		return 0
+	}
+	return u.previous.Generation
 }
 
 // outcome is the last upgrade's.

@@ -32,7 +32,7 @@ func TestImage(t *testing.T) {
 	if st := c.status(); st.Anchor != 1 {
 		t.Errorf("the anchor is %d, not PID 1", st.Anchor)
 	}
-	if out, code := c.handover("upgrade"); code != 0 {
+	if out, code := c.handover("upgrade", "--wait", "serve"); code != 0 {
 		t.Errorf("upgrade: exit code %d\n%s", code, out)
 	}
 	until(t, "an answer of generation 2", func() bool { out, _ := c.get("/"); return strings.Contains(out, "generation=2 ") })
@@ -287,7 +287,7 @@ func TestSupervisedContainer(t *testing.T) {
 	if st := c.status(); st.Anchor != 1 {
 		t.Errorf("the anchor is %d, not PID 1", st.Anchor)
 	}
-	if out, code := c.handover("upgrade"); code != 0 {
+	if out, code := c.handover("upgrade", "--wait", "serve"); code != 0 {
 		t.Errorf("upgrade: exit code %d\n%s", code, out)
 	}
 	c.signal(t, syscall.SIGTERM)

@@ -113,7 +113,7 @@ func TestMemoryLimit(t *testing.T) {
 		}
 	}
 	// It is still known after an upgrade, and told to people.
-	if out, code := c.handover("upgrade"); code != 0 {
+	if out, code := c.handover("upgrade", "--wait", "serve"); code != 0 {
 		t.Errorf("upgrade: exit code %d\n%s", code, out)
 	}
 	out, _ := c.handover("status")

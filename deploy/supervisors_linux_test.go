@@ -220,9 +220,10 @@ func TestTmux(t *testing.T) {
 	}
 	tmux("send-keys", "fg; echo code $? >>"+s.log, "Enter")
 	until(t, "the service has the terminal", func() bool { return foreground() == fmt.Sprint(anchor) && stat(anchor, 0) != "T" })
-	if out, code := s.handover("upgrade"); code != 0 {
+	if out, code := s.handover("upgrade", "--wait", "serve"); code != 0 {
 		t.Errorf("upgrade: exit code %d\n%s", code, out)
 	}
+	s.settles()
 
 	l := s.load()
 	ctx := t.Context()

@@ -41,6 +41,7 @@ var errTaken = &net.OpError{Op: "read", Err: net.ErrClosed}
 type conn struct {
 	net.Conn
 	d       *Drainer
+	born    time.Time
 	movable bool // may be given away when it waits for a request
 	phase   atomic.Uint32
 	h2      atomic.Bool  // speaks HTTP/2 in plaintext
@@ -85,15 +86,15 @@ func (c *halfConn) CloseWrite() error {
 func wrap(d *Drainer, nc net.Conn) (*conn, net.Conn) {
 	half, ok := nc.(interface{ CloseWrite() error })
 	if !ok {
-		c := &conn{Conn: nc, d: d}
+		c := &conn{Conn: nc, d: d, born: time.Now()}
 		return c, c
 	}
 	from, ok := nc.(io.ReaderFrom)
 	if !ok {
-		c := &halfConn{conn: conn{Conn: nc, d: d}, half: half}
+		c := &halfConn{conn: conn{Conn: nc, d: d, born: time.Now()}, half: half}
 		return c.conn.init(), c
 	}
-	c := &fileConn{halfConn: halfConn{conn: conn{Conn: nc, d: d}, half: half}, ReaderFrom: from}
+	c := &fileConn{halfConn: halfConn{conn: conn{Conn: nc, d: d, born: time.Now()}, half: half}, ReaderFrom: from}
 	return c.conn.init(), c
 }
 

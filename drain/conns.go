@@ -43,6 +43,7 @@ func (d *Drainer) enter() bool {
 func (d *Drainer) leave(nc net.Conn) net.Conn {
 	d.mu.Lock()
 	d.accepting--
+	d.hush()
 	over := d.over
 	var wrapped net.Conn
 	if nc != nil && !over {
@@ -62,6 +63,13 @@ func (d *Drainer) leave(nc net.Conn) net.Conn {
 		nc.Close()
 	}
 	return wrapped
+}
+
+// hush closes quiet when nobody calls accept(2), nor will. The caller holds mu.
+func (d *Drainer) hush() {
+	if d.begun.Load() && !d.emptying && d.accepting == 0 && !isClosed(d.quiet) {
+		close(d.quiet)
+	}
 }
 
 // forget takes a connection that was closed off the register.

@@ -163,6 +163,7 @@ type Drainer struct {
 	serving  chan struct{}
 	accepted chan struct{}
 	draining chan struct{}
+	quiet    chan struct{}
 	cutting  chan struct{} // closed by Stop
 	done     chan struct{}
 	changed  chan struct{} // has room for one: something that ends a drain may have happened
@@ -234,6 +235,7 @@ func New(srv Server, ln net.Listener, cfg Config) (*Drainer, error) {
 		serving:  make(chan struct{}),
 		accepted: make(chan struct{}),
 		draining: make(chan struct{}),
+		quiet:    make(chan struct{}),
 		cutting:  make(chan struct{}),
 		done:     make(chan struct{}),
 		changed:  make(chan struct{}, 1),
@@ -288,6 +290,10 @@ func (d *Drainer) Accepted() <-chan struct{} { return d.accepted }
 // Draining is closed when a drain begins, also when it begins because the server
 // has failed. Owners of hijacked connections should then end them.
 func (d *Drainer) Draining() <-chan struct{} { return d.draining }
+
+// Quiet is closed when a drain has begun and no connection is accepted any more: the
+// last call of accept(2) has returned. The connections that are open are served on.
+func (d *Drainer) Quiet() <-chan struct{} { return d.quiet }
 
 // Done is closed when the drain has ended.
 func (d *Drainer) Done() <-chan struct{} { return d.done }

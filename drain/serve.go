@@ -69,6 +69,7 @@ func (d *Drainer) begin(timeout time.Duration, queue bool) (first, started bool)
 	d.emptying = queue && d.started && d.gate == nil
 	d.begun.Store(true)
 	close(d.draining)
+	d.hush()
 	return true, d.started
 }
 
@@ -160,6 +161,7 @@ func (d *Drainer) emptyQueue() {
 	}
 	d.mu.Lock()
 	d.emptying = false
+	d.hush()
 	d.mu.Unlock()
 }
 

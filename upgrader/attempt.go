@@ -1,12 +1,12 @@
 package upgrader
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -29,6 +29,8 @@ var startDir, _ = os.Getwd()
 // closed, the rest to the goroutine that runs Upgrade.
 type attempt struct {
 	path, dir, mark string
+	name            string   // of the program, for people
+	env             []string // added to the new process's
 	conn            *wire.Conn
 	output          *output
 	ready           *os.File // what the new process says to tableflip arrives here
@@ -46,30 +48,25 @@ type attempt struct {
 }
 
 // newAttempt checks what can be checked and opens what an upgrade needs.
-func (u *Upgrader) newAttempt() (_ *attempt, err error) {
+func (u *Upgrader) newAttempt(t Target) (_ *attempt, err error) {
 	a := &attempt{
+		path: t.Path, name: t.Name, env: t.Env,
 		dir:     startDir,
 		mark:    strconv.FormatInt(time.Now().UnixNano(), 36) + "." + strconv.Itoa(os.Getpid()),
 		started: make(chan struct{}),
 	}
-	a.path = u.cfg.Path
-	if a.path == "" {
-		a.path = os.Args[0]
-	}
 	defer func() {
+		a.name = cmp.Or(a.name, a.path)
 		if err != nil {
 			a.close()
-			err = &FailedError{Path: a.path, Err: err, ExitCode: -1}
+			err = &FailedError{Path: a.name, Err: err, ExitCode: -1}
 		}
 	}()
-	if !filepath.IsAbs(a.path) && strings.ContainsRune(a.path, '/') {
-		a.path = filepath.Join(startDir, a.path)
+	if a.path == "" {
+		if a.path, err = find(u.cfg.path()); err != nil {
+			return nil, err
+		}
 	}
-	found, err := exec.LookPath(a.path)
-	if err != nil {
-		return nil, err
-	}
-	a.path = found
 	if st, err := os.Stat(a.dir); err != nil || !st.IsDir() {
 		u.log.Warn("the working directory is gone: the new process starts in /", "directory", a.dir)
 		a.dir = "/"
@@ -144,10 +141,11 @@ func (u *Upgrader) spawn(files []*os.File, env []string) (_ process, err error) 
 	env = slices.DeleteFunc(env, func(kv string) bool {
 		return strings.HasPrefix(kv, envAttempt+"=") || strings.HasPrefix(kv, "PWD=") || namesUs(kv)
 	})
+	env = append(env, a.env...)
 	env = append(env, envAttempt+"="+a.mark, "PWD="+a.dir, fmt.Sprintf("%s=%d", envSuccession, first))
 	title := u.cfg.Title
 	if title == "" {
-		title = a.path
+		title = a.name
 	}
 	args, env := launch.Titled(title, env)
 	p, err := launch.Start(launch.Spec{Path: a.path, Args: args, Env: env, Dir: a.dir, Fds: fds, Sibling: sdnotify.Enabled() && !sdnotify.Anchored()})
@@ -227,11 +225,10 @@ func (a *attempt) stopSending() { _ = a.conn.SetWriteDeadline(time.Now()) }
 
 func (u *Upgrader) sendSockets(c *wire.Conn) error {
 	u.mu.Lock()
-	list := make([]*Socket, 0, len(u.sockets))
-	for _, s := range u.sockets {
-		list = append(list, s)
-	}
+	// For those that this process does without, the new one may have a use.
+	list := slices.AppendSeq(slices.Clone(u.dropped), maps.Values(u.sockets))
 	u.mu.Unlock()
+	list = slices.DeleteFunc(list, func(s *Socket) bool { return s.Fd() < 0 })
 	for {
 		n := min(len(list), maxPerMessage)
 		m := message{
@@ -241,6 +238,9 @@ func (u *Upgrader) sendSockets(c *wire.Conn) error {
 		var files []*os.File
 		for _, s := range list[:n] {
 			f, err := s.dup()
+			if err != nil && s.Fd() < 0 {
+				continue // closed meanwhile
+			}
 			if err != nil {
 				closeAll(files)
 				return err

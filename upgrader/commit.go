@@ -208,7 +208,7 @@ func (s *succession) failed(flipErr error) error {
 	default:
 		cause = errEnded
 	}
-	e := &FailedError{Path: a.path, Err: cause, Reason: s.reason, ExitCode: -1}
+	e := &FailedError{Path: a.name, Err: cause, Reason: s.reason, ExitCode: -1}
 	if a.proc != nil {
 		st := a.proc.Wait()
 		e.Started, e.Pid, e.ExitCode, e.Status = true, a.proc.Pid, st.Code, st.String()

@@ -26,18 +26,37 @@ import (
 // In a process that has been replaced already, Upgrade asks the successor, by
 // SIGHUP, and returns nil.
 func (u *Upgrader) Upgrade(ctx context.Context) error {
+	err := u.UpgradeTo(ctx, Target{})
+	if errors.Is(err, ErrStopped) && u.Relay(syscall.SIGHUP) {
+		return nil
+	}
+	return err
+}
+
+// Target is what an upgrade leads to. The zero value is the program's current binary.
+type Target struct {
+	// Path, if set, is executed as it is, and not looked up. It may be one of /proc. What
+	// is upgraded to after that is Config.Path again.
+	Path string
+	// Name is what people are told instead of a Path.
+	Name string
+	// Env is added to the new process's environment, NAME=VALUE.
+	Env []string
+}
+
+// UpgradeTo is Upgrade to another program than the current binary, such as a copy of an
+// older one. In a process that has been replaced already it returns ErrStopped: whether
+// that is still wanted is not for the successor to know.
+func (u *Upgrader) UpgradeTo(ctx context.Context, t Target) error {
 	if !launch.Supported {
 		return ErrUnsupported
 	}
 	if err := u.begin(); err != nil {
-		if errors.Is(err, ErrStopped) && u.Relay(syscall.SIGHUP) {
-			return nil
-		}
 		return err
 	}
 	ctx, release := u.alive(ctx)
 	defer release()
-	err := u.upgrade(ctx)
+	err := u.upgrade(ctx, t)
 	u.finish(err == nil)
 	return err
 }
@@ -72,14 +91,14 @@ func (u *Upgrader) finish(replaced bool) {
 	close(u.idle)
 }
 
-func (u *Upgrader) upgrade(ctx context.Context) error {
+func (u *Upgrader) upgrade(ctx context.Context, t Target) error {
 	if err := u.awaitPredecessor(ctx); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, u.cfg.Timeout, ErrTimeout)
 	defer cancel()
 	fault.Point(fault.OldBegins)
-	a, err := u.newAttempt()
+	a, err := u.newAttempt(t)
 	if err != nil {
 		return err
 	}
@@ -124,7 +143,7 @@ func (u *Upgrader) run(ctx context.Context, a *attempt) error {
 	// A new process that has stopped reading must not stop this one.
 	defer context.AfterFunc(ctx, a.stopSending)()
 
-	u.progress("starts " + a.path)
+	u.progress("starts " + a.name)
 	s.sent(ctx, u.sendSockets(a.conn))
 	for {
 		select {

@@ -53,6 +53,9 @@ func (w *Worker) stateLocked() wire.State {
 	s.Requests = s.Served
 	s.Idle, s.Hijacked, s.MovedIn, s.MovedOut = 0, 0, 0, 0
 	for _, d := range w.drainers {
+		if s.Phase == wire.PhaseDraining && !isClosed(d.Quiet()) {
+			s.Phase = w.before // it accepts still
+		}
 		open, idle := d.Active()
 		in, out := d.Moved()
 		s.Active += open
@@ -63,8 +66,22 @@ func (w *Worker) stateLocked() wire.State {
 		s.Served += d.Served()
 		s.Requests += d.Requests()
 		s.Cut += d.Report().Cut
+		if s.Phase == wire.PhaseDraining {
+			for _, c := range d.Open(wire.MaxOpen - len(s.Open)) {
+				s.Open = append(s.Open, wire.OpenConn{Peer: c.Peer, State: c.State, AgeMS: c.Age.Milliseconds()})
+			}
+		}
 	}
 	return s
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
 }
 
 // listen does what the parent says. Its end, or garbage, means that there is no

@@ -63,6 +63,12 @@ func (w *Worker) Serve(ctx context.Context, name string, srv drain.Server) error
 			w.changed()
 		case <-d.Draining():
 		}
+		<-d.Draining()
+		select {
+		case <-d.Quiet():
+		case <-d.Done():
+		}
+		w.changed()
 	})
 	return d.Serve()
 }

@@ -110,9 +110,10 @@ type Worker struct {
 	queues   map[string]*drain.Queue // by socket
 	move     drain.Role
 	state    wire.State
-	running  int  // the app, and what was started by Go and Serve
-	going    bool // accepts
-	explicit bool // Ready is the app's to call
+	before   wire.Phase // that of the drain
+	running  int        // the app, and what was started by Go and Serve
+	going    bool       // accepts
+	explicit bool       // Ready is the app's to call
 	timeout  time.Duration
 	exitCode int
 	because  error // of its first failure, after which a process without a parent ends
@@ -284,7 +285,7 @@ func (w *Worker) beginDrain(timeout time.Duration, last bool) {
 		if timeout > 0 {
 			w.timeout = timeout
 		}
-		w.state.Phase = wire.PhaseDraining
+		w.before, w.state.Phase = w.state.Phase, wire.PhaseDraining
 		// Under the lock, so that no Serve begins after it.
 		w.stop()
 		drainers, packets := w.drainers, w.packets

@@ -81,6 +81,9 @@ func (s *Set) adopt(e Estate) {
 		}
 		g.restarts += gs.Restarts
 		g.failures += gs.Failures
+		for slot, n := range gs.SlotRestarts {
+			g.slotRestarts[slot] += n
+		}
 		own := g.deaths // of workers that were on trial
 		g.deaths = nil
 		g.record(append(gs.Deaths, own...)...)
@@ -152,7 +155,7 @@ func (s *Set) adoptOne(identity string, e Estate, st estateState, post postState
 		adopted: true, stale: true, told: toldUnknown, torn: tear(post.Residue[identity]),
 		nth: ws.Nth, paid: ws.Paid,
 		cause: ws.Cause, reason: ws.Reason, blamedAt: ws.Blamed,
-		dismissed: ws.Dismissed, terminated: ws.Terminated, killed: ws.Killed,
+		dismissed: ws.Dismissed, terminated: ws.Terminated, killed: ws.Killed, let: ws.Let, drainAt: ws.Drain,
 		greeted: ws.Greeted, asked: ws.Asked, text: ws.Text,
 		beats: ws.Beats, beat: now, hungAfter: time.Duration(ws.HungMS) * time.Millisecond,
 		showed: ws.Showed, online: ws.Online,

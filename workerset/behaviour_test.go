@@ -114,6 +114,7 @@ func serve(ctx context.Context, w *worker.Worker) error {
 		})
 	}
 	on("/", func() {})
+	on("/half", func() { fmt.Print("half a ") })
 	on("/fail", func() { w.Fail(errors.New("failed on request")) })
 	on("/twice", func() { w.Fail(errors.New("the first of two")); w.Fail(errors.New("the second of two")) })
 	on("/panic", func() { panic("handler without luck") })

@@ -135,6 +135,12 @@ type Group struct {
 	// Silent: what its workers print is not passed on. Of a Program with a path it is
 	// read, and its end is in the reasons of failures.
 	Silent bool
+	// KeepOutput makes what workers of this binary print go through this process, as it is,
+	// so that Config.Printed is told of it, and its end is in the reasons of failures. As a
+	// pipe is between, workers wait that print much while this process is stopped. Without
+	// it they have Config.Stdout and Stderr themselves. What a Program with a path prints
+	// goes this way in any case, unless it is OutputRaw.
+	KeepOutput bool
 	// DrainSignal asks a foreign worker to drain, unless it has said {"act":"suicide"} on
 	// its channel, and so does that by itself. Default SIGTERM.
 	DrainSignal syscall.Signal
@@ -193,6 +199,10 @@ type Config struct {
 	// serves when it likes, when it is started, others not before the Commit. It must
 	// not block and not call the set.
 	Started func(Started)
+	// Printed, if set, is told of every line that a worker prints, of those of which this
+	// process sees it: Worker.Kept. It is called from several goroutines, must not block and
+	// not call the set.
+	Printed func(Printed)
 	// Logger gets every change worth knowing. Default slog.Default().
 	Logger *slog.Logger
 	// Observe, if set, is called for every change of a worker's state, from the

@@ -127,6 +127,7 @@ func lastDeaths(deaths []Death) (last []Death) {
 func (s *Set) restarted(in *incarnation) {
 	g := in.group
 	g.restarts++
+	g.slotRestarts[in.slot]++
 	if g.MaxRestarts == 0 || s.stopping {
 		return
 	}

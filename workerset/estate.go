@@ -63,6 +63,8 @@ type groupState struct {
 	Configured int `json:"configured"`
 	Restarts   int `json:"restarts"`
 	Failures   int `json:"failures"`
+	// SlotRestarts are the restarts by slot.
+	SlotRestarts map[int]int `json:"slotRestarts,omitempty"`
 	// Deaths are the last that there were.
 	Deaths []Death `json:"deaths,omitempty"`
 	// BudgetFull is when all restarts that were taken from the budget will have been
@@ -87,15 +89,18 @@ type workerState struct {
 	Dismissed  bool       `json:"dismissed,omitempty"`
 	Terminated bool       `json:"terminated,omitempty"`
 	Killed     bool       `json:"killed,omitempty"`
+	Let        string     `json:"let,omitempty"`
+	Drain      time.Time  `json:"drain,omitzero"` // since when it drains
+	// Printed is, by stream, what was read of an unfinished line.
+	Printed map[string][]byte `json:"printed,omitempty"`
 	// Of a program with a path, which may not be able to say it itself.
-	Program bool              `json:"program,omitempty"`
-	Greeted bool              `json:"greeted,omitempty"`
-	Asked   bool              `json:"asked,omitempty"` // was sent the drain signal
-	State   string            `json:"state,omitempty"` // lifecycle's name
-	Beats   bool              `json:"beats,omitempty"`
-	HungMS  int64             `json:"hungAfter,omitempty"`
-	Text    string            `json:"text,omitempty"`    // its STATUS
-	Printed map[string][]byte `json:"printed,omitempty"` // by stream: of an unfinished line
+	Program bool   `json:"program,omitempty"`
+	Greeted bool   `json:"greeted,omitempty"`
+	Asked   bool   `json:"asked,omitempty"` // was sent the drain signal
+	State   string `json:"state,omitempty"` // lifecycle's name
+	Beats   bool   `json:"beats,omitempty"`
+	HungMS  int64  `json:"hungAfter,omitempty"`
+	Text    string `json:"text,omitempty"` // its STATUS
 	// DrainSignal is the one that such a program expects, whatever its group executes now.
 	DrainSignal int `json:"drainSignal,omitempty"`
 	// Announced is what Config.Events was told.
@@ -156,7 +161,7 @@ func (s *Set) yield(e *Estate) error {
 	var post postState
 	for _, g := range s.groups {
 		if !g.dropped {
-			st.Groups[g.Name] = groupState{Count: g.Count, Configured: g.configured, Restarts: g.restarts, Failures: g.failures, Deaths: g.deaths, BudgetFull: g.budget.Full, Common: g.common}
+			st.Groups[g.Name] = groupState{Count: g.Count, Configured: g.configured, Restarts: g.restarts, Failures: g.failures, SlotRestarts: g.slotRestarts, Deaths: g.deaths, BudgetFull: g.budget.Full, Common: g.common}
 		}
 		for _, in := range g.members {
 			if err := s.give(in, e, &post); err != nil {
@@ -180,7 +185,7 @@ func (in *incarnation) handedOn() workerState {
 		Began: in.began, Ready: in.readyAt, Cause: in.cause, Reason: in.reason, Blamed: in.blamedAt,
 		Exiting: in.report.Phase == wire.PhaseExiting, ExitCode: in.report.ExitCode,
 		Paid: in.paid, Degraded: in.state == lifecycle.Degraded,
-		Dismissed: in.dismissed, Terminated: in.terminated, Killed: in.killed,
+		Dismissed: in.dismissed, Terminated: in.terminated, Killed: in.killed, Let: in.let, Drain: in.drainAt,
 	}
 	ws.Announced = in.announced.names()
 	if ws.Degraded {
@@ -192,13 +197,13 @@ func (in *incarnation) handedOn() workerState {
 		ws.Showed, ws.Online, ws.Handouts, ws.Flying, ws.Acks = in.showed, in.online, in.handouts.queue, in.handouts.flying, in.handouts.acks
 		ws.Talks, ws.Calls, ws.LastCall, ws.Parcel = in.talks, in.calls, in.lastCall, in.handouts.parcel
 		ws.Beats, ws.HungMS, ws.Text = in.beats, in.hungAfter.Milliseconds(), in.text
-		for _, st := range in.streams {
-			if len(st.rest) > 0 {
-				if ws.Printed == nil {
-					ws.Printed = map[string][]byte{}
-				}
-				ws.Printed[st.name] = st.rest
+	}
+	for _, st := range in.streams {
+		if len(st.rest) > 0 {
+			if ws.Printed == nil {
+				ws.Printed = map[string][]byte{}
 			}
+			ws.Printed[st.name] = st.rest
 		}
 	}
 	return ws

@@ -150,7 +150,9 @@ func (s *Set) half(in *incarnation) {
 	if in.deaf && s.surelyServed(in) && !in.foreign() {
 		// Whatever the reason will turn out to be, its slot gets another now.
 		s.charge(in)
+		drain := in.drainAt
 		s.apply(in, lifecycle.Lost)
+		in.drainAt = drain // it is believed to be dying
 	}
 }
 

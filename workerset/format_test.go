@@ -39,7 +39,7 @@ func members() map[string]*incarnation {
 	return map[string]*incarnation{
 		ofWeb1: {
 			began: at(7, 8, 8), readyAt: at(7, 8, 9), cause: wire.CauseError, reason: "lost the database", blamedAt: at(8, 0, 0),
-			dismissed: true, terminated: true, killed: true,
+			dismissed: true, terminated: true, killed: true, let: letUpgrade, drainAt: at(8, 0, 1),
 		},
 		ofWeb2: {began: at(7, 8, 9), readyAt: at(7, 8, 10)},
 		ofWeb3: {
@@ -63,7 +63,7 @@ func deaths() []Death {
 
 func today() estateState {
 	st := estateState{
-		Version: estateVersion, Groups: map[string]groupState{"web": {Count: 3, Configured: 1, Restarts: 5, Failures: 2, Common: common(), Deaths: deaths()}},
+		Version: estateVersion, Groups: map[string]groupState{"web": {Count: 3, Configured: 1, Restarts: 5, Failures: 2, SlotRestarts: map[int]int{2: 5}, Common: common(), Deaths: deaths()}},
 		Workers: map[string]workerState{}, Residue: map[string][]byte{ofWeb1: []byte(lineHalf)},
 	}
 	for name, in := range members() {
@@ -104,7 +104,7 @@ func given(t *testing.T) (e Estate, other *os.File) {
 	if in.inbox, err = sdnotify.NewInbox(); err != nil {
 		t.Fatal(err)
 	}
-	if in.crash, err = memoryFile("crash"); err != nil {
+	if in.crash, err = launch.MemoryFile("crash"); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"stdout", "stderr"} {

@@ -36,10 +36,12 @@ type incarnation struct {
 	deadline time.Time // zero: none; it belongs to state, so none is ever stale
 	readyAt  time.Time // zero: it has not been ready
 
-	dismissed  bool // its end was decided here
-	released   bool // was told that it may exit
-	terminated bool // was sent SIGTERM
-	killed     bool // was sent SIGKILL
+	dismissed  bool      // its end was decided here
+	let        string    // and why; see Worker.Let
+	drainAt    time.Time // since when it drains
+	released   bool      // was told that it may exit
+	terminated bool      // was sent SIGTERM
+	killed     bool      // was sent SIGKILL
 
 	limits    lifecycle.Limits // its own
 	memory    int64            // how much it had when that was looked at last; 0: it was not
@@ -121,6 +123,19 @@ func (in *incarnation) pid() int {
 // foreign reports whether it is a program that knows nothing of this package.
 func (in *incarnation) foreign() bool { return in.program && !in.greeted }
 
+// silent reports whether it could say on its channel that it does not accept any more,
+// and has not. A foreign one can't.
+func (in *incarnation) silent() bool {
+	if in.foreign() || in.conn == nil || in.deaf {
+		return false
+	}
+	switch in.report.Phase {
+	case wire.PhaseDraining, wire.PhaseDrained, wire.PhaseExiting:
+		return false
+	}
+	return true
+}
+
 // hasServed reports whether it is known to have served somebody.
 func (in *incarnation) hasServed() bool {
 	return in.showed || in.report.Served+in.report.MovedIn+in.handled > 0
@@ -198,12 +213,7 @@ func (in *incarnation) files(line []byte) (files []*os.File, err error) {
 // pass starts the goroutine that passes on what in prints, until the pipe ends or
 // is halted.
 func (s *Set) pass(in *incarnation, st *stream) {
-	worker, name := in.name(), st.name
-	st.saw = in.tail.add
-	st.put = func(line []byte, halted <-chan struct{}) bool { return s.print.print(worker, name, line, halted) }
-	if in.as.Silent {
-		st.put = func([]byte, <-chan struct{}) bool { return true }
-	}
+	st.saw, st.put = in.tail.add, s.putter(in, st.name)
 	st.begin()
 	s.wg.Go(st.run)
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 
+	"github.com/handover-go/handover/internal/launch"
 	"github.com/handover-go/handover/internal/router"
 )
 
@@ -58,7 +59,7 @@ func (s *Set) givePost(e *Estate, p postState) error {
 			e.Files[name] = c
 		}
 	}
-	f, err := memoryFile(namePost)
+	f, err := launch.MemoryFile(namePost)
 	if err != nil {
 		return err
 	}

@@ -103,15 +103,24 @@ func (s *Set) nothingCameOf(g *group) error {
 // stuck is why a slot stays empty, or nil.
 func (g *group) stuck() error {
 	for n := 1; n <= g.Count; n++ {
-		if sl := g.slots[n]; sl != nil && sl.failures >= stuckAfter && !g.serves(n) {
-			return fmt.Errorf("%w: slot %s/%d is empty after %d tries: %w", ErrRollStopped, g.Name, n, sl.failures, sl.last)
+		if err := g.stuckAt(n); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
+func (g *group) stuckAt(n int) error {
+	sl := g.slots[n]
+	served := func(in *incarnation) bool { return in.slot == n && !in.stale && in.state.Serves() }
+	if sl != nil && sl.failures >= stuckAfter && !slices.ContainsFunc(g.members, served) {
+		return fmt.Errorf("%w: slot %s/%d is empty after %d tries: %w", ErrRollStopped, g.Name, n, sl.failures, sl.last)
+	}
+	return nil
+}
+
 // Restart replaces all workers by new ones, Surge at a time, and returns when
-// the new ones serve and the old ones drain. If a replacement can't start, it
+// the new ones serve and the old ones accept no more: they may still drain. If a replacement can't start, it
 // returns ErrRollStopped with the reason, and the workers that were to be replaced
 // go on; the next Restart tries again at once. A Restart during another one
 // replaces also what that one has started, and both return at the end. The end of
@@ -143,39 +152,45 @@ func (s *Set) Restart(ctx context.Context) error {
 }
 
 // Scale sets the number of a group's workers, at least 1, and returns when that
-// many serve and the rest drain. New workers that can't start are tried again and
-// again: the end of ctx ends the wait, not the scaling.
+// many serve and the rest accept no more. A slot whose workers can't start, three in a
+// row, ends the wait with ErrRollStopped, as the end of ctx does; they are tried again all
+// the same. While the set is given away it
+// is ErrGivenAway.
 func (s *Set) Scale(ctx context.Context, groupName string, count int) error {
 	if count < 1 {
 		return fmt.Errorf("workerset: scale %s to %d: at least 1 worker is needed", groupName, count)
 	}
 	var g *group
 	return s.await(ctx, func() error {
-		if s.stopping {
+		switch g = s.groupOf(groupName); {
+		case s.stopping:
 			return ErrEnded
+		case s.yielded:
+			return ErrGivenAway
+		case g == nil:
+			return s.noGroup(groupName)
 		}
-		i := slices.IndexFunc(s.groups, func(g *group) bool { return g.Name == groupName && !g.dropped })
-		if i < 0 {
-			return fmt.Errorf("%w: %q", ErrNoGroup, groupName)
-		}
-		g = s.groups[i]
 		return s.scale(g, count)
-	}, func() (bool, error) { return g.settled(s), nil })
+	}, func() (bool, error) {
+		if err := g.stuck(); err != nil {
+			return false, err
+		}
+		return g.settled(s), nil
+	})
 }
 
 // ScaleBy changes the number of a group's workers by n, to at least 1, and returns
 // the new number without waiting for it to come true.
 func (s *Set) ScaleBy(ctx context.Context, groupName string, n int) (count int, err error) {
 	derr := s.do(ctx, func() {
-		i := slices.IndexFunc(s.groups, func(g *group) bool { return g.Name == groupName && !g.dropped })
-		switch {
+		switch g := s.groupOf(groupName); {
 		case s.stopping || s.yielded:
 			err = ErrEnded
-		case i < 0:
-			err = fmt.Errorf("%w: %q", ErrNoGroup, groupName)
+		case g == nil:
+			err = s.noGroup(groupName)
 		default:
-			count = max(1, s.groups[i].Count+n)
-			err = s.scale(s.groups[i], count)
+			count = max(1, g.Count+n)
+			err = s.scale(g, count)
 		}
 	})
 	return count, errors.Join(derr, err)
@@ -196,11 +211,6 @@ func (s *Set) Reopen(ctx context.Context) error {
 			}
 		}
 	})
-}
-
-// serves reports whether some worker serves a slot.
-func (g *group) serves(slot int) bool {
-	return slices.ContainsFunc(g.members, func(in *incarnation) bool { return in.slot == slot && in.state.Serves() })
 }
 
 // settled: the group is what is wanted, as far as a roll that has stopped allows.
@@ -243,14 +253,32 @@ type Worker struct {
 	// Connections, as it last said: Active are open, of which Idle wait for a request
 	// and Hijacked belong to a handler; Served were accepted, MovedIn came from other
 	// workers, MovedOut went to them, and Cut were closed in the end.
-	Active   int    `json:"active"`
-	Idle     int    `json:"idle"`
-	Hijacked int    `json:"hijacked"`
-	Served   int    `json:"served"`
-	Requests int    `json:"requests,omitempty"` // as Recycle.MaxRequests counts them
-	MovedIn  int    `json:"movedIn"`
-	MovedOut int    `json:"movedOut"`
-	Cut      int    `json:"cut"`
+	Active   int `json:"active"`
+	Idle     int `json:"idle"`
+	Hijacked int `json:"hijacked"`
+	Served   int `json:"served"`
+	Requests int `json:"requests,omitempty"` // as Recycle.MaxRequests counts them
+	MovedIn  int `json:"movedIn"`
+	MovedOut int `json:"movedOut"`
+	Cut      int `json:"cut"`
+	// Let is why the set let it go, if it did: "upgrade", "restart", "scale", "dropped" (its
+	// group is not in the configuration any more) or "stop".
+	Let string `json:"let,omitempty"`
+	// Drain is when it stopped to accept, and Deadline when what it still has is cut.
+	Drain    time.Time `json:"drain,omitzero"`
+	Deadline time.Time `json:"deadline,omitzero"`
+	// Conns are some of the connections that keep it, while it drains, as it last said: up to
+	// 16. Of a program that can't say it there are none.
+	Conns []Conn `json:"conns,omitempty"`
+	// Usage is what Meter.Measure has found out.
+	Usage *Usage `json:"usage,omitempty"`
+	// Terminated and Killed: it was sent SIGTERM, SIGKILL.
+	Terminated bool `json:"terminated,omitempty"`
+	Killed     bool `json:"killed,omitempty"`
+	// Kept: this process sees what it prints, see Config.Printed.
+	Kept bool `json:"kept,omitempty"`
+	// Restarts is how often one in its slot had to be replaced.
+	Restarts int    `json:"restarts"`
 	Status   string `json:"status,omitempty"` // what a program says of itself (sd_notify(3))
 	Dump     string `json:"dump,omitempty"`   // in state exited: the Go runtime's report of a crash
 	// Heard is when it has last said something on its channel, and zero for a program that
@@ -261,6 +289,13 @@ type Worker struct {
 // Accepts reports whether the worker accepts connections, or whatever else is its work.
 func (w Worker) Accepts() bool {
 	return w.State == "serving" || w.State == "degraded" || w.State == "condemned"
+}
+
+// Conn is a connection that is open.
+type Conn struct {
+	Peer  string `json:"peer,omitempty"` // the client's address, if it has one
+	State string `json:"state"`          // new, idle, active, hijacked; or open, if that is all that is known
+	AgeMS int64  `json:"age"`            // in milliseconds, when it was asked
 }
 
 // Change is one step in a worker's life.
@@ -350,7 +385,16 @@ func (in *incarnation) status() Worker {
 		Cause: string(in.cause), Reason: in.reason, Exit: in.exit,
 		Active: in.report.Active, Idle: in.report.Idle, Hijacked: in.report.Hijacked, Served: in.report.Served, Requests: in.report.Requests,
 		MovedIn: in.report.MovedIn, MovedOut: in.report.MovedOut, Cut: in.report.Cut,
-		Status: in.text, Dump: in.dump,
+		Let: in.let, Drain: in.drainAt, Terminated: in.terminated, Killed: in.killed,
+		Kept: len(in.streams) > 0, Restarts: in.group.slotRestarts[in.slot], Status: in.text, Dump: in.dump,
+	}
+	if in.state == lifecycle.Draining && !in.drainAt.IsZero() {
+		w.Deadline = in.drainAt.Add(in.as.DrainTimeout)
+	}
+	if in.state == lifecycle.Draining {
+		for _, c := range in.report.Open {
+			w.Conns = append(w.Conns, Conn(c))
+		}
 	}
 	if in.beats && in.conn != nil && !in.foreign() {
 		w.Heard = in.beat

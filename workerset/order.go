@@ -95,6 +95,7 @@ func (s *Set) endNext() {
 		g.ended = true
 		for _, in := range slices.Clone(g.members) {
 			in.dismissed = true
+			s.letGo(in)
 			s.apply(in, s.ending)
 		}
 	}

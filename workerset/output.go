@@ -26,8 +26,8 @@ type stream struct {
 	r    *os.File
 	name string // stdout or stderr
 	saw  func(b []byte)
-	put  func(line []byte, halted <-chan struct{}) bool
-	rest []byte // that was read and not put; the goroutine's while it runs
+	put  func(line []byte, halted <-chan struct{}) bool // line ends with '\n' if it is whole
+	rest []byte                                         // that was read and not put; the goroutine's while it runs
 
 	halting sync.Once
 	halted  chan struct{}
@@ -73,7 +73,7 @@ func (st *stream) take(b []byte) {
 	}
 }
 
-// emit puts whole lines; false: it was halted before all were put.
+// emit puts whole lines, with their ends; false: it was halted before all were put.
 func (st *stream) emit() bool {
 	at := 0
 	defer func() { st.rest = st.rest[:copy(st.rest, st.rest[at:])] }()
@@ -86,7 +86,7 @@ func (st *stream) emit() bool {
 		if i < 0 || i > maxOutputLine {
 			i, skip = maxOutputLine, 0
 		}
-		if !st.put(st.rest[at:at+i], st.halted) {
+		if !st.put(st.rest[at:at+i+skip], st.halted) {
 			return false
 		}
 		at += i + skip
@@ -152,7 +152,6 @@ func (st *stream) finish() (all bool) {
 // another. A reader that is gone loses them, and nobody else; for one that has stopped
 // a number of them waits, and then the programs do.
 type printer struct {
-	form Output
 	out  map[string]chan []byte // by the stream's name
 	done sync.WaitGroup
 }
@@ -166,8 +165,8 @@ const (
 
 // newPrinter writes to copies of two descriptors. Unlike os.Stdout, a file of this
 // kind does not end the process when its reader is gone (os/signal, "SIGPIPE").
-func newPrinter(form Output, stdout, stderr int) *printer {
-	p := &printer{form: form, out: map[string]chan []byte{}}
+func newPrinter(stdout, stderr int) *printer {
+	p := &printer{out: map[string]chan []byte{}}
 	for name, fd := range map[string]int{"stdout": stdout, "stderr": stderr} {
 		n, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
 		if err != nil {
@@ -198,13 +197,13 @@ func (p *printer) close() {
 	}
 }
 
-// print has one line of a worker written; false: it was halted before there was room.
-func (p *printer) print(worker, stream string, line []byte, halted <-chan struct{}) bool {
+// print has one line of a worker written, in a form; false: it was halted before there was room.
+func (p *printer) print(form Output, worker, stream string, line []byte, halted <-chan struct{}) bool {
 	lines, ok := p.out[stream]
 	if !ok {
 		return true
 	}
-	text := p.format(worker, stream, line)
+	text := format(form, worker, stream, line)
 	select {
 	case lines <- text:
 		return true
@@ -218,8 +217,12 @@ func (p *printer) print(worker, stream string, line []byte, halted <-chan struct
 	}
 }
 
-func (p *printer) format(worker, stream string, line []byte) []byte {
-	if p.form != OutputJSON {
+func format(form Output, worker, stream string, line []byte) []byte {
+	if form == OutputRaw {
+		return slices.Clone(line)
+	}
+	line = bytes.TrimSuffix(line, []byte("\n"))
+	if form != OutputJSON {
 		return slices.Concat([]byte(worker), []byte(" | "), line, []byte("\n"))
 	}
 	b, _ := json.Marshal(struct { // of strings and a time that can't fail

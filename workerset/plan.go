@@ -69,6 +69,7 @@ func (s *Set) step(g *group) bool {
 			continue
 		}
 		s.dismiss(in)
+		s.letGo(in)
 		s.apply(in, lifecycle.Retire)
 		progress = true
 	}
@@ -102,7 +103,7 @@ func (g *group) view() []lifecycle.Worker {
 	for i, in := range g.members {
 		ws[i] = lifecycle.Worker{
 			ID: in.key, Slot: in.slot, State: in.state, Stale: in.stale, Released: in.released, Since: in.since,
-			Worn: in.worn != "", Wear: in.wear(now),
+			Silent: in.silent(), Worn: in.worn != "", Wear: in.wear(now),
 		}
 	}
 	return ws
@@ -169,6 +170,9 @@ func (s *Set) apply(in *incarnation, ev lifecycle.Event) {
 	now := time.Now()
 	if next != from {
 		in.state, in.since = next, now
+		if next == lifecycle.Draining && in.drainAt.IsZero() {
+			in.drainAt = now
+		}
 		s.quick = false
 	}
 	if effect.Has(lifecycle.Disarm) {

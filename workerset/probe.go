@@ -30,11 +30,7 @@ func (s *Set) probe(in *incarnation) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	in.probing = cancel
-	dial := func(context.Context) (net.Conn, error) { return s.connect(in) }
-	if in.foreign() {
-		fd := s.cfg.Sockets[in.as.socketsOf(in.slot)[0]]
-		dial = func(ctx context.Context) (net.Conn, error) { return dialProcess(ctx, fd, in.proc.Pid) }
-	}
+	dial := s.dialer(in)
 	path := in.as.Ready.Path
 	s.wg.Go(func() {
 		for {
@@ -49,6 +45,18 @@ func (s *Set) probe(in *incarnation) {
 			}
 		}
 	})
+}
+
+// dial makes a connection.
+type dial func(context.Context) (net.Conn, error)
+
+// dialer makes connections to one worker.
+func (s *Set) dialer(in *incarnation) dial {
+	if in.foreign() {
+		fd := s.cfg.Sockets[in.as.socketsOf(in.slot)[0]]
+		return func(ctx context.Context) (net.Conn, error) { return dialProcess(ctx, fd, in.proc.Pid) }
+	}
+	return func(context.Context) (net.Conn, error) { return s.connect(in) }
 }
 
 // connect makes a connection to a library worker, by its channel.
@@ -66,7 +74,7 @@ func (s *Set) connect(in *incarnation) (net.Conn, error) {
 }
 
 // getOnce asks for a path on a connection of its own.
-func getOnce(ctx context.Context, dial func(context.Context) (net.Conn, error), path string) error {
+func getOnce(ctx context.Context, dial dial, path string) error {
 	ctx, cancel := context.WithTimeout(ctx, probeTime)
 	defer cancel()
 	tr := &http.Transport{

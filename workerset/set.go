@@ -84,6 +84,8 @@ type group struct {
 	gauge      gauge
 	open       bool // waits for no other group
 	ended      bool // was told to, while the set stops
+
+	slotRestarts map[int]int // by slot, of the restarts
 }
 
 // slot is what has to be remembered of a slot between two incarnations.
@@ -137,7 +139,7 @@ func New(cfg Config) (*Set, error) {
 
 func newGroup(g Group) *group {
 	return &group{
-		Group: g, configured: g.Count, nextID: 1, slots: map[int]*slot{}, common: map[string]json.RawMessage{},
+		Group: g, configured: g.Count, nextID: 1, slots: map[int]*slot{}, slotRestarts: map[int]int{}, common: map[string]json.RawMessage{},
 		budget: lifecycle.Budget{Burst: g.Burst, Per: g.Per},
 	}
 }
@@ -150,7 +152,7 @@ func (s *Set) Run() error {
 	defer timer.Stop()
 	s.news = startNews(s.cfg.Events)
 	defer s.news.close()
-	s.print = newPrinter(s.cfg.Output, s.cfg.Stdout, s.cfg.Stderr)
+	s.print = newPrinter(s.cfg.Stdout, s.cfg.Stderr)
 	defer s.print.close()
 	s.plan()
 	s.roles()

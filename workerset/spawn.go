@@ -100,7 +100,7 @@ func (b *birth) open() error {
 	if _, err := b.give(null); err != nil {
 		return err
 	}
-	if in.program && s.cfg.Output != OutputRaw {
+	if in.program && s.cfg.Output != OutputRaw || !in.program && in.as.KeepOutput {
 		for _, name := range []string{"stdout", "stderr"} {
 			st, w, err := openStream(name)
 			if err != nil {
@@ -134,7 +134,7 @@ func (b *birth) open() error {
 		return err
 	}
 	s.connectTo(in, conn, nil)
-	if in.crash, err = memoryFile("crash:" + in.name()); err != nil {
+	if in.crash, err = launch.MemoryFile("crash:" + in.name()); err != nil {
 		return err
 	}
 	fd, err := launch.Fd(in.crash)

@@ -55,7 +55,9 @@ func draintestCommand() *cobra.Command {
 	}
 	var cfg draintest.Config
 	cmd := &cobra.Command{
-		Use:   "draintest [flags] [-- program args…]",
+		Use: "draintest [flags] [-- program args…]",
+		Example: `  handover draintest --rounds 2 --url http://127.0.0.1:8080/ -- handover run
+  handover draintest --url http://127.0.0.1:8080/ --pid-file /run/shop.pid --action 'handover restart'`,
 		Short: "Test that no client notices when a server is restarted",
 		Long:  draintestLong,
 		RunE: func(cmd *cobra.Command, args []string) error {

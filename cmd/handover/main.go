@@ -23,17 +23,10 @@ func (e *exit) Error() string { return e.err.Error() }
 func main() { os.Exit(execute()) }
 
 // execute runs the command line and returns the exit code: 0 done, 1 failed and
-// nothing changed, 2 a bad command line or configuration, 4 unknown.
+// nothing changed, 2 a bad command line or configuration, 3 committed and gone back from,
+// 4 stopped half way or unknown.
 func execute() int {
-	root := &cobra.Command{
-		Use:           "handover",
-		Short:         "Restarts that no client notices",
-		SilenceErrors: true,
-		SilenceUsage:  true,
-	}
-	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(runCommand(), statusCommand(), upgradeCommand(), unitCommand(), draintestCommand())
-	err := root.Execute()
+	err := newRoot().Execute()
 	var e *exit
 	switch {
 	case err == nil:
@@ -46,4 +39,18 @@ func execute() int {
 	}
 	fmt.Fprintf(os.Stderr, "handover: %v\nRun 'handover --help' or 'handover run --help' for usage.\n", err)
 	return 2
+}
+
+// newRoot is the command line.
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "handover",
+		Short:         "Restarts that no client notices",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.AddCommand(runCommand(), statusCommand(), upgradeCommand(), rollbackCommand(), unitCommand(), draintestCommand())
+	root.AddCommand(restartCommand(), scaleCommand(), drainCommand(), killCommand(), reopenCommand(), stopCommand(),
+		historyCommand(), logsCommand(), versionCommand(), manCommand())
+	return root
 }

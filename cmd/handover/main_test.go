@@ -60,7 +60,7 @@ func await(ts *testscript.TestScript, neg bool, args []string) {
 
 // send sends a signal to the process that a file names: send SIGNAL FILE.
 func send(ts *testscript.TestScript, neg bool, args []string) {
-	sigs := map[string]syscall.Signal{"HUP": syscall.SIGHUP, "INT": syscall.SIGINT, "TERM": syscall.SIGTERM, "KILL": syscall.SIGKILL, "USR2": syscall.SIGUSR2}
+	sigs := map[string]syscall.Signal{"HUP": syscall.SIGHUP, "INT": syscall.SIGINT, "TERM": syscall.SIGTERM, "KILL": syscall.SIGKILL, "USR2": syscall.SIGUSR2, "STOP": syscall.SIGSTOP, "CONT": syscall.SIGCONT}
 	if neg || len(args) != 2 || sigs[args[0]] == 0 {
 		ts.Fatalf("usage: send SIGNAL FILE")
 	}

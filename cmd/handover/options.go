@@ -52,6 +52,13 @@ func (o *runOptions) apply(cmd *cobra.Command, cfg *handover.Config) (err error)
 			cfg.Name = filepath.Base(cfg.Command[0])
 		}
 	}
+	// What is left out of a Config is a default, and 0 is not.
+	if cfg.Probation == 0 {
+		cfg.Probation = -1
+	}
+	if cfg.ProbationFailures == 0 {
+		cfg.ProbationFailures = -1
+	}
 	if cfg.Control == "none" {
 		cfg.Control = ""
 	}

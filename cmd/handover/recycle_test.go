@@ -35,16 +35,15 @@ func TestPrintRecycled(t *testing.T) {
 			{Time: now, Slot: 2, Pid: 4712, Generation: 2, Cause: "error", Reason: "no luck"},
 		},
 	}
-	var out strings.Builder
-	printGroup(&out, g, now)
+	out := strings.Join(view{now: now}.group(g), "\n") + "\n"
 	for _, line := range []string{
 		"  web/1 gets no other worker after 3 tries, the next in 6m40s: no database\n",
 		"  web/2 is empty after 4 tries: no room\n",
 		"  1m0s ago web/1 was recycled, pid 4711 of generation 2: 10,000 requests\n",
 		"  0s ago web/2 failed, pid 4712 of generation 2: error: no luck\n",
 	} {
-		if !strings.Contains(out.String(), line) {
-			t.Errorf("it does not say %q:\n%s", line, &out)
+		if !strings.Contains(out, line) {
+			t.Errorf("it does not say %q:\n%s", line, out)
 		}
 	}
 }

@@ -82,6 +82,7 @@ func runCommand() *cobra.Command {
 			slog.SetDefault(cfg.Logger)
 			if len(args) == 0 {
 				cfg.Started = func(i handover.Info) { banner(os.Stdout, i) }
+				cfg.KeepOutput = true
 			}
 			code, err := handover.Run(cfg, demo.App)
 			if err != nil || code != 0 {
@@ -108,6 +109,9 @@ func (o *runOptions) flags(cmd *cobra.Command, cfg *handover.Config) {
 	f.DurationVar(&cfg.LameDuck, "lame-duck", 5*time.Second, "how long idle connections stay open in a drain")
 	f.DurationVar(&cfg.StartTimeout, "start-timeout", 30*time.Second, "how long a worker may take to become ready")
 	f.DurationVar(&cfg.UpgradeTimeout, "upgrade-timeout", 60*time.Second, "how long an upgrade may take up to its commit")
+	f.DurationVar(&cfg.Probation, "probation", handover.DefaultProbation, "how long a generation is watched after an upgrade; if it fails, the parent goes back to the one before; 0: none is")
+	f.IntVar(&cfg.ProbationFailures, "probation-failures", handover.DefaultProbationFailures, "how many failures of its workers are allowed then, unhealthy answers included")
+	f.StringVar(&cfg.Health, "health", "", "what workers are asked for every second on probation, `http:PATH`; a status below 400 means that they are well")
 	f.StringVar(&o.ready, "ready", "auto", "how it is known that a worker is ready: `notify|channel|http:PATH|TIME|auto`; auto: it says so, and of a program that says nothing after 1s")
 	f.DurationVar(&cfg.Heartbeat, "heartbeat", 5*time.Second, "how often workers say that they live")
 	f.DurationVar(&cfg.HungAfter, "hung-after", 30*time.Second, "a worker that has said so and is silent for so long is killed; negative: never")
@@ -122,6 +126,7 @@ func (o *runOptions) flags(cmd *cobra.Command, cfg *handover.Config) {
 	f.StringVar(&o.log, "log", "text", "form of the log, and of what a program prints: `text|json`")
 	f.BoolVar(&o.raw, "raw-output", false, "what a program prints goes through as it is, without the worker's name")
 	f.StringVar(&cfg.Control, "control", "auto", "`PATH` of the control socket, for handover status and upgrade; auto: NAME.sock in $RUNTIME_DIRECTORY, in $XDG_RUNTIME_DIR/handover, or in a directory of the user's under the temporary one, or else /dev/shm; none: there is none")
+	f.StringVar(&cfg.ControlGroup, "control-group", "", "`GROUP` whose members may read on the control socket, and not act")
 	f.StringVar(&cfg.PIDFile, "pid-file", "", "`FILE` that holds the parent's pid")
 	f.BoolVar(&cfg.Anchor, "anchor", false, "a process that keeps the pid over upgrades also where NOTIFY_SOCKET is set; it tells that supervisor what the parent says")
 	f.BoolVar(&cfg.NoAnchor, "no-anchor", false, "no process that keeps the pid over upgrades (there is none either where NOTIFY_SOCKET is set, and always one as PID 1)")

@@ -139,9 +139,14 @@ func (o *unitOptions) files(cmd *cobra.Command, cfg *handover.Config, run *runOp
 			s.Reads = append(s.Reads, program...)
 		}
 	}
-	s.Reload = []string{o.handover, "upgrade", "--name", cfg.Name}
+	for _, path := range append(s.Reads, o.dir) {
+		if strings.HasPrefix(path, "/tmp/") || strings.HasPrefix(path, "/var/tmp/") {
+			fmt.Fprintf(os.Stderr, "handover: warning: %s will not be there: the service has a /tmp and a /var/tmp of its own (PrivateTmp=); put it elsewhere\n", path)
+		}
+	}
+	s.Reload = []string{o.handover, "upgrade", "--wait", "serve", "--name", cfg.Name}
 	if f.Changed("control") {
-		s.Reload = []string{o.handover, "upgrade", "--control", cfg.Control}
+		s.Reload = []string{o.handover, "upgrade", "--wait", "serve", "--control", cfg.Control}
 		s.Writes = append(s.Writes, filepath.Dir(cfg.Control))
 	}
 	for _, l := range s.Listen {

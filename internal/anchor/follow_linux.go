@@ -46,6 +46,9 @@ func (a *anchor) take(n *note) {
 		if n.Says("READY", "1") {
 			a.begin()
 		}
+		if n.Says("STOPPING", "1") { // it was asked to, maybe not by a signal: if it dies now, that was all
+			a.stops = max(a.stops, 1)
+		}
 	}
 }
 

@@ -118,6 +118,9 @@ const wishTime = time.Second
 // begins takes over from the image before this one, or else starts the first parent.
 func (a *anchor) begins() error {
 	if resumed, err := a.resume(); resumed || err != nil {
+		if err == nil {
+			a.log.Info("the anchor is one of the parent's program", "pid", os.Getpid(), "parent", a.main.Pid)
+		}
 		return err
 	}
 	var err error

@@ -75,7 +75,6 @@ func exeOf(pid int) string { return "/proc/" + strconv.Itoa(pid) + "/exe" }
 // goes on as it was.
 func (a *anchor) upgrade() {
 	a.tried = a.main.Pid
-	a.log.Info("the anchor becomes one of the parent's program", "pid", os.Getpid())
 	a.inbox.halt(func(n note) { a.take(&n); n.Done() })
 	// Handlers do not outlive execve(2). See package early for what that means.
 	undo := ignore(a.signals.caught)

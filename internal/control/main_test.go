@@ -10,11 +10,15 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/handover-go/handover/internal/history"
+	"github.com/handover-go/handover/internal/logs"
 )
 
 // envChild makes the test binary one of the programs that the tests start.
@@ -26,6 +30,8 @@ func TestMain(m *testing.M) {
 		goleak.VerifyTestMain(m)
 	case "ask":
 		askMain()
+	case "act":
+		actMain()
 	case "watch on":
 		watchOnMain()
 	}
@@ -46,11 +52,21 @@ type fake struct {
 	why      string // it is not ready
 	status   func() (Status, error)
 	watchers chan *Watcher
+	wishes   chan Wish
+	history  []history.Entry
+	logs     logs.Book
+	unkept   []logs.Worker
 }
 
 func (f *fake) Ready(context.Context) (bool, string)   { return f.why == "", f.why }
 func (f *fake) Status(context.Context) (Status, error) { return f.status() }
-func (f *fake) Upgrade(w *Watcher)                     { f.watchers <- w }
+func (f *fake) Upgrade(w *Watcher, wait Wait)          { f.watchers <- w }
+func (f *fake) Rollback(w *Watcher, wait Wait)         { f.watchers <- w }
+func (f *fake) Act(wish Wish, w *Watcher)              { f.wishes <- wish; f.watchers <- w }
+func (f *fake) History() []history.Entry               { return f.history }
+func (f *fake) Logs() *logs.Book                       { return &f.logs }
+
+func (f *fake) Unkept(context.Context) ([]logs.Worker, error) { return slices.Clone(f.unkept), nil }
 
 // serve answers on a socket until the test's end.
 func serve(t *testing.T, path string, f *fake) *Server {
@@ -82,6 +98,14 @@ func askMain() {
 	defer cancel()
 	st, _, err := NewClient(os.Args[1]).Status(ctx)
 	fmt.Printf("%q %v\n", st.Service, err)
+}
+
+// actMain asks for a restart and says what comes of it.
+func actMain() {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	last, err := NewClient(os.Args[1]).Act(ctx, Wish{Verb: Restart}, func(Event) {})
+	fmt.Printf("%q %v\n", last.Result, err)
 }
 
 // watchOnMain goes on with the watcher on descriptor 3, as the next parent does.

@@ -87,3 +87,24 @@ func Prepare(path string) error {
 	}
 	return nil
 }
+
+// Private reports whether the socket is in a directory that is to be the user's alone.
+func Private(path string) bool {
+	d, create := dir()
+	return create && filepath.Dir(path) == d
+}
+
+// Share makes the socket at a path that of a group, too, or its user's alone; -1 is no
+// group.
+func Share(path string, gid int) error {
+	if !isSocket(path) {
+		return fmt.Errorf("%s: it is no socket any more", path)
+	}
+	if gid < 0 {
+		return os.Chmod(path, 0o600)
+	}
+	if err := os.Chown(path, -1, gid); err != nil {
+		return fmt.Errorf("give it to group %d: %w: only root, and members, may do so", gid, err)
+	}
+	return os.Chmod(path, 0o660)
+}

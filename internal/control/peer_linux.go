@@ -4,29 +4,27 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
-// checkPeer returns why a process may not ask here (unix(7), SO_PEERCRED), or nil.
-func checkPeer(c net.Conn) error {
-	u, ok := c.(*net.UnixConn)
+// peerUID is the user that has connected (unix(7), SO_PEERCRED).
+func peerUID(c net.Conn) (int, error) {
+	u, ok := c.(syscall.Conn)
 	if !ok {
-		return fmt.Errorf("control: a %T and no unix socket", c)
+		return -1, fmt.Errorf("control: a %T and no unix socket", c)
 	}
 	rc, err := u.SyscallConn()
 	if err != nil {
-		return err
+		return -1, err
 	}
 	var cred *unix.Ucred
 	if cerr := rc.Control(func(fd uintptr) { cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); cerr != nil {
-		return cerr
+		return -1, cerr
 	}
 	if err != nil {
-		return os.NewSyscallError("getsockopt", err)
+		return -1, os.NewSyscallError("getsockopt", err)
 	}
-	if me := os.Geteuid(); cred.Uid != 0 && int(cred.Uid) != me {
-		return fmt.Errorf("user %d may not control this service, only user %d and root may", cred.Uid, me)
-	}
-	return nil
+	return int(cred.Uid), nil
 }

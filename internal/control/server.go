@@ -1,7 +1,6 @@
 package control
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -18,8 +17,12 @@ type Service interface {
 	Status(context.Context) (Status, error)
 	Ready(context.Context) (ready bool, why string)
 	// Upgrade takes a watcher over: whatever becomes of the upgrade, the watcher is
-	// told, here or by the next parent.
-	Upgrade(*Watcher)
+	// told, here or by the next parent. Rollback does so with the way back.
+	Upgrade(*Watcher, Wait)
+	Rollback(*Watcher, Wait)
+	// Act takes a watcher over, too. The wish is a valid one.
+	Act(Wish, *Watcher)
+	Records
 }
 
 // Server answers on a control socket. Its methods may be called from any goroutine.
@@ -29,50 +32,62 @@ type Server struct {
 	wg   sync.WaitGroup
 	mu   sync.Mutex
 	ln   net.Listener
+	// readers: whoever may connect may read, and the service's user and root act.
+	readers bool
+	streams chan struct{} // a place for each
+
+	closing context.Context // done when Close is called
+	close   context.CancelFunc
 }
 
 // NewServer answers for a service.
 func NewServer(s Service, log *slog.Logger) *Server {
-	srv := &Server{log: log}
+	srv := &Server{log: log, streams: make(chan struct{}, maxStreams)}
+	srv.closing, srv.close = context.WithCancel(context.Background())
 	mux := http.NewServeMux()
+	srv.answerRecords(mux, s)
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, r *http.Request) {
 		st, err := s.Status(r.Context())
 		if err != nil {
-			// Whoever replaces this process has the answer.
-			w.Header().Set("Retry-After", "0")
-			refuse(w, http.StatusServiceUnavailable, err)
+			again(w, err)
 			return
 		}
-		w.Header().Set("Content-Type", "application/json")
-		enc := json.NewEncoder(w)
-		enc.SetIndent("", "  ")
-		_ = enc.Encode(st)
+		answer(w, st)
 	})
 	mux.HandleFunc("GET /v1/ready", func(w http.ResponseWriter, r *http.Request) {
 		if ready, why := s.Ready(r.Context()); !ready {
 			refuse(w, http.StatusServiceUnavailable, errors.New(why))
 		}
 	})
-	mux.HandleFunc("POST /v1/upgrade", func(w http.ResponseWriter, r *http.Request) {
-		// The connection leaves HTTP here, so that nothing may be left to read on it.
-		if r.ContentLength != 0 {
-			refuse(w, http.StatusBadRequest, errors.New("an upgrade takes no body: send none"))
-			return
-		}
-		watcher, err := hijack(w)
-		if err != nil {
-			refuse(w, http.StatusInternalServerError, err)
-			return
-		}
-		s.Upgrade(watcher)
-	})
+	mux.HandleFunc("POST /v1/upgrade", srv.watched(s.Upgrade))
+	mux.HandleFunc("POST /v1/rollback", srv.watched(s.Rollback))
+	srv.acts(mux, s)
 	srv.http = http.Server{
-		Handler:           mine(mux),
-		ReadHeaderTimeout: 10 * time.Second,
+		Handler:           srv.access(bodiless(mux)),
+		ReadHeaderTimeout: requestTime,
+		ReadTimeout:       requestTime,
+		WriteTimeout:      answerTime,
+		MaxHeaderBytes:    maxHeader,
 		ConnContext:       withPeer,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
 	return srv
+}
+
+// watched answers by a stream of events.
+func (s *Server) watched(act func(*Watcher, Wait)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		wait := WaitProbation
+		switch said := Wait(r.FormValue("wait")); said {
+		case "", WaitProbation:
+		case WaitServe:
+			wait = said
+		default:
+			refuse(w, http.StatusBadRequest, fmt.Errorf("wait=%s: %s or %s", said, WaitServe, WaitProbation))
+			return
+		}
+		s.stream(w, func(watcher *Watcher) { act(watcher, wait) })
+	}
 }
 
 // Serve answers on ln, which it owns, until Pause or Close.
@@ -81,7 +96,7 @@ func (s *Server) Serve(ln net.Listener) {
 	defer s.mu.Unlock()
 	s.ln = ln
 	s.wg.Go(func() {
-		if err := s.http.Serve(ln); !errors.Is(err, net.ErrClosed) && !errors.Is(err, http.ErrServerClosed) {
+		if err := s.http.Serve(&limited{Listener: ln}); !errors.Is(err, net.ErrClosed) && !errors.Is(err, http.ErrServerClosed) {
 			s.log.Error("the control socket is not answered any more", "error", err)
 		}
 	})
@@ -103,53 +118,15 @@ func (s *Server) Close() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	s.Pause()
+	s.close()
 	if s.http.Shutdown(ctx) != nil {
 		s.http.Close()
 	}
 	s.wg.Wait()
 }
 
-type peerKey struct{}
-
-// withPeer looks who has connected.
-func withPeer(ctx context.Context, c net.Conn) context.Context {
-	return context.WithValue(ctx, peerKey{}, checkPeer(c))
-}
-
-// mine refuses all but the service's user and root.
-func mine(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if err, _ := r.Context().Value(peerKey{}).(error); err != nil {
-			refuse(w, http.StatusForbidden, err)
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
-}
-
 func refuse(w http.ResponseWriter, status int, err error) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(map[string]string{"error": err.Error()})
-}
-
-// hijack makes a watcher of a request's connection.
-func hijack(w http.ResponseWriter) (*Watcher, error) {
-	conn, rw, err := http.NewResponseController(w).Hijack()
-	if err != nil {
-		return nil, err
-	}
-	if rw.Reader.Buffered() > 0 {
-		conn.Close()
-		return nil, errors.New("a request with more behind it")
-	}
-	// The end of the connection is the end of the answer, so that whoever writes
-	// last, in whichever process, has nothing to know about it.
-	bw := bufio.NewWriter(conn)
-	fmt.Fprint(bw, "HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nConnection: close\r\nCache-Control: no-store\r\n\r\n")
-	if err := bw.Flush(); err != nil {
-		conn.Close()
-		return nil, err
-	}
-	return newWatcher(conn), nil
 }

@@ -59,7 +59,7 @@ func TestNoService(t *testing.T) {
 	if _, _, err := c.Status(within(t)); !errors.Is(err, ErrNoService) || !strings.Contains(err.Error(), path) {
 		t.Errorf("%v", err)
 	}
-	if _, err := c.Upgrade(within(t), nil); !errors.Is(err, ErrNoService) {
+	if _, err := c.Upgrade(within(t), WaitServe, nil); !errors.Is(err, ErrNoService) {
 		t.Errorf("%v", err)
 	}
 	if _, err := c.do(within(t), http.MethodGet, "/"); !errors.Is(err, ErrNoService) {
@@ -127,20 +127,11 @@ func TestPeer(t *testing.T) {
 	if err := errors.Join(os.Chmod(filepath.Dir(path), 0o755), os.Chmod(path, 0o666)); err != nil {
 		t.Fatal(err)
 	}
-	ask := func(uid uint32) string {
-		cmd := exec.CommandContext(within(t), "/proc/self/exe", path)
-		cmd.Env = append(os.Environ(), envChild+"=ask", "GORACE=atexit_sleep_ms=0")
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
-		out, err := cmd.CombinedOutput()
-		if err != nil {
-			t.Error(err)
-		}
-		return strings.TrimSpace(string(out))
-	}
+	ask := func(uid uint32) string { return as(t, uid, uid, "ask", path) }
 	if got := ask(0); got != `"shop" <nil>` {
 		t.Error(got)
 	}
-	want := path + ": 403 Forbidden: user 65534 may not control this service, only user 0 and root may"
+	want := path + ": refused: 403 Forbidden: user 65534 may not control this service, only user 0 and root may"
 	if got := ask(65534); got != `"" `+want {
 		t.Errorf(" got %s\nwant %s", got, want)
 	}
@@ -150,6 +141,64 @@ func TestPeer(t *testing.T) {
 	}
 	if got := ask(65534); !strings.Contains(got, "only the service's user and root may ask") {
 		t.Error(got)
+	}
+}
+
+// as has another user ask, or act.
+func as(t *testing.T, uid, gid uint32, what, path string) string {
+	t.Helper()
+	cmd := exec.CommandContext(within(t), "/proc/self/exe", path)
+	cmd.Env = append(os.Environ(), envChild+"="+what, "GORACE=atexit_sleep_ms=0")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: gid}}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Error(err)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// TestShare: a group may read, and nobody else may even connect.
+func TestShare(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("only root can be somebody else")
+	}
+	path := socket(t)
+	if err := Share(path, 4242); err == nil || !strings.Contains(err.Error(), "it is no socket") {
+		t.Error(err)
+	}
+	f := &fake{wishes: make(chan Wish, 1), watchers: make(chan *Watcher, 1), status: func() (Status, error) { return status, nil }}
+	ln, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := NewServer(f, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	s.LetRead()
+	s.Serve(ln)
+	t.Cleanup(s.Close)
+	if err := errors.Join(os.Chmod(filepath.Dir(path), 0o755), Share(path, 4242)); err != nil {
+		t.Fatal(err)
+	}
+	if st, err := os.Stat(path); err != nil || st.Mode() != os.ModeSocket|0o660 || st.Sys().(*syscall.Stat_t).Gid != 4242 {
+		t.Errorf("%v, %v", st.Mode(), err)
+	}
+	if got := as(t, 65534, 4242, "ask", path); got != `"shop" <nil>` {
+		t.Error(got)
+	}
+	if got := as(t, 65534, 4242, "act", path); !strings.HasSuffix(got, ": refused: 403 Forbidden: user 65534 may only read here, not act: only user 0 and root may") {
+		t.Error(got)
+	}
+	if got := as(t, 65534, 65534, "ask", path); !strings.Contains(got, "permission denied") {
+		t.Error(got)
+	}
+	if err := Share(path, -1); err != nil {
+		t.Fatal(err)
+	}
+	if got := as(t, 65534, 4242, "ask", path); !strings.Contains(got, "permission denied") {
+		t.Error(got)
+	}
+	if len(f.wishes) > 0 {
+		t.Errorf("%+v was asked for", <-f.wishes)
 	}
 }
 

@@ -22,10 +22,11 @@ const (
 	giveTime  = 100 * time.Millisecond
 )
 
-// Watcher is somebody who watches an upgrade. Its methods may be called from any
+// Watcher is somebody who watches an upgrade, or what else was asked for. Its methods may be called from any
 // goroutine.
 type Watcher struct {
-	conn net.Conn
+	conn  net.Conn
+	close func() // conn, and what is to be done then
 
 	mu     sync.Mutex
 	ended  bool
@@ -34,8 +35,8 @@ type Watcher struct {
 	torn   bool          // a line was cut off: nothing can follow it; the writer's until done
 }
 
-func newWatcher(conn net.Conn) *Watcher {
-	w := &Watcher{conn: conn}
+func newWatcher(conn net.Conn, ended func()) *Watcher {
+	w := &Watcher{conn: conn, close: func() { conn.Close(); ended() }}
 	w.open()
 	return w
 }
@@ -47,7 +48,7 @@ func ResumeWatcher(f *os.File) (*Watcher, error) {
 	if err != nil {
 		return nil, fmt.Errorf("a watcher of the upgrade is lost: %w", err)
 	}
-	return newWatcher(c), nil
+	return newWatcher(c, func() {}), nil
 }
 
 // open begins to write events.
@@ -74,9 +75,9 @@ func (w *Watcher) write(ev Event) {
 	w.torn = err != nil && n > 0
 }
 
-// close waits until all events are written, but not longer than that. What does not
+// flush waits until all events are written, but not longer than that. What does not
 // get written is left out. The caller holds mu.
-func (w *Watcher) close(wait time.Duration) {
+func (w *Watcher) flush(wait time.Duration) {
 	_ = w.conn.SetWriteDeadline(time.Now().Add(wait))
 	close(w.events)
 	<-w.done
@@ -104,10 +105,24 @@ func (w *Watcher) End(ev Event) {
 		return
 	}
 	w.ended = true
-	w.close(writeTime)
+	w.flush(writeTime)
 	ev.Time = time.Now()
 	w.write(ev)
-	w.conn.Close()
+	w.close()
+}
+
+// Leave sends the last event and leaves the connection open: its end is that of this
+// process.
+func (w *Watcher) Leave(ev Event) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.ended {
+		return
+	}
+	w.ended = true
+	w.flush(writeTime)
+	ev.Time = time.Now()
+	w.write(ev)
 }
 
 // Give writes what waits, as far as it is read, and returns a copy of the connection for another process.
@@ -118,10 +133,10 @@ func (w *Watcher) Give() (*os.File, error) {
 	if w.ended {
 		return nil, net.ErrClosed
 	}
-	w.close(giveTime)
+	w.flush(giveTime)
 	if w.torn {
 		w.ended = true
-		w.conn.Close()
+		w.close()
 		return nil, fmt.Errorf("%w: it does not read", net.ErrClosed)
 	}
 	_ = w.conn.SetWriteDeadline(time.Time{})
@@ -146,7 +161,7 @@ func (w *Watcher) Drop() {
 	defer w.mu.Unlock()
 	if !w.ended {
 		w.ended = true
-		w.close(giveTime)
-		w.conn.Close()
+		w.flush(giveTime)
+		w.close()
 	}
 }

@@ -37,7 +37,7 @@ func watch(ctx context.Context, path string) *watching {
 	w := &watching{done: make(chan struct{})}
 	go func() {
 		defer close(w.done)
-		w.last, w.err = NewClient(path).Upgrade(ctx, func(ev Event) { w.texts = append(w.texts, ev.Text) })
+		w.last, w.err = NewClient(path).Upgrade(ctx, WaitServe, func(ev Event) { w.texts = append(w.texts, ev.Text) })
 	}()
 	return w
 }

@@ -13,6 +13,9 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files of today's formats")
 
+// Update reports whether the files are to be written.
+func Update() bool { return *update }
+
 // Check compares got, one JSON value a line, with a file of testdata, which -update
 // writes.
 func Check(t testing.TB, file string, got [][]byte) {

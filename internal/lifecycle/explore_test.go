@@ -29,7 +29,9 @@ type explorer struct {
 	next func(State, Event) (State, Effect)
 	plan func([]Worker, Want) Steps
 	due  func([]Worker, Want) []int
-	wear func([]Worker, Want) []int
+	// isSettled is Settled.
+	isSettled func([]Worker, Want) bool
+	wear      func([]Worker, Want) []int
 
 	plans  map[planKey]planned
 	seen   map[group]int32
@@ -48,7 +50,7 @@ type node struct {
 
 func newExplorer(b bounds) *explorer {
 	return &explorer{
-		bounds: b, next: Next, plan: Plan, due: Due, wear: Recycle,
+		bounds: b, next: Next, plan: Plan, due: Due, isSettled: Settled, wear: Recycle,
 		plans: map[planKey]planned{}, seen: map[group]int32{},
 	}
 }

@@ -201,8 +201,15 @@ func (x *explorer) checkSlots(g *group) {
 	if missing > 0 && rolling < x.Surge && !g.halted {
 		x.violate("a roll goes on", "%d slots wait, %d roll", missing, rolling)
 	}
-	if got := x.planned(g).settled; got != x.settled(g) {
+	got := x.planned(g).settled
+	if got != x.settled(g) {
 		x.violate("settled is what it says", "got %v", got)
+	}
+	for i := range g.all() {
+		p := &g.procs[i]
+		if got && p.real == accepts && !p.is(lost|gotEOF) && !p.is(gotKill) && !p.state.Serves() {
+			x.violate("settled means that nobody else accepts", "%v in slot %d", p.state, p.slot)
+		}
 	}
 }
 
@@ -256,6 +263,9 @@ func (x *explorer) settled(g *group) bool {
 		p := &g.procs[i]
 		replaces := p.state.Arrives() && g.wornServes(p.slot) // and is not waited for
 		if p.state < Draining && (!p.state.Serves() && !replaces || p.slot > g.count) {
+			return false
+		}
+		if p.state >= Draining && p.state < Killing && p.real < finishing && !p.is(lost) {
 			return false
 		}
 	}

@@ -111,6 +111,10 @@ func (p *proc) born() bool     { return p.real != absent }
 // enough: a library worker takes it as a reason to ask its parent.
 func (p *proc) told() bool { return p.has&(gotDrain|gotEOF) != 0 }
 
+// silent: it can say that it does not accept any more, and has not. It says so when it
+// begins to finish.
+func (p *proc) silent() bool { return !p.is(lost) && p.real < finishing }
+
 // covered reports whether another worker, a fresh one, serves the slot of i.
 func (g *group) covered(i int) bool {
 	for j := range g.all() {

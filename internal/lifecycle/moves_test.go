@@ -108,7 +108,7 @@ func ownMove(p *proc) (string, func(*group, *proc) Event) {
 	case p.real == booting && !p.is(slow):
 		return "is ready", func(_ *group, p *proc) Event { p.real = waiting; return p.tell(Ready) }
 	case p.real == accepts && p.told():
-		return "drains", func(_ *group, p *proc) Event { p.real = finishing; return numEvents }
+		return "drains", func(_ *group, p *proc) Event { p.real = finishing; return p.tell(Leaving) }
 	case p.is(waits) && p.real == accepts:
 		return "drains unanswered", func(_ *group, p *proc) Event { p.real = finishing; return p.tell(Leaving) }
 	case p.real == finishing && (!p.is(slow) || p.is(gotTerm)):

@@ -13,6 +13,9 @@ type Worker struct {
 	State    State
 	Stale    bool // of an older generation, or from before a rolling restart
 	Released bool // was told that it may exit
+	// Silent: it could say that it does not accept any more, and has not. Only Settled
+	// looks at it.
+	Silent bool
 	// Worn: it has reached a limit, and is to be replaced as a stale one is. If its
 	// replacement comes to nothing, that is taken back, and it stays.
 	Worn bool
@@ -195,42 +198,6 @@ func Due(workers []Worker, want Want) []int {
 		ids = append(ids, w.ID)
 	}
 	return ids
-}
-
-// Settled reports whether the group is what is wanted: every slot served by one
-// fresh worker, nobody else who arrives or accepts. In a halted roll a slot may
-// be served by stale workers instead, also by several that were adopted. A worn one
-// serves its slot as well as any: nobody is to wait for what it does not need. Workers
-// that drain may still be there.
-func Settled(workers []Worker, want Want) bool {
-	fresh, stale, worn := map[int]int{}, map[int]int{}, map[int]bool{}
-	for _, w := range workers {
-		if w.Worn && !w.Stale && w.State.Serves() {
-			worn[w.Slot] = true
-		}
-	}
-	for _, w := range workers {
-		switch {
-		case w.State.Arrives() && worn[w.Slot] && w.Slot <= want.Count:
-		case w.State.Arrives() || w.State == Condemned:
-			return false
-		case !w.State.Serves():
-		case w.Slot > want.Count:
-			return false
-		case w.Stale:
-			stale[w.Slot]++
-		default:
-			fresh[w.Slot]++
-		}
-	}
-	for slot := 1; slot <= want.Count; slot++ {
-		rolled := fresh[slot] == 1 && stale[slot] == 0
-		left := fresh[slot] == 0 && stale[slot] > 0 && want.Halted
-		if !rolled && !left {
-			return false
-		}
-	}
-	return true
 }
 
 const (

@@ -15,7 +15,7 @@ func (x *explorer) want(g *group) Want {
 func (g *group) workers() []Worker {
 	ws := make([]Worker, 0, maxProcs)
 	for i, p := range g.all() {
-		ws = append(ws, Worker{ID: i + 1, Slot: int(p.slot), State: p.state, Stale: p.is(stale), Released: p.is(released), Worn: p.is(worn)})
+		ws = append(ws, Worker{ID: i + 1, Slot: int(p.slot), State: p.state, Stale: p.is(stale), Released: p.is(released), Silent: p.silent(), Worn: p.is(worn)})
 	}
 	return ws
 }
@@ -37,11 +37,14 @@ func (x *explorer) planned(g *group) planned {
 	k := planKey{count: g.count, waits: g.waits, halted: g.halted}
 	for i, p := range g.all() {
 		k.procs[i] = [3]uint8{uint8(p.state) + 1, p.slot, uint8(p.has & (stale | released | worn))}
+		if p.silent() {
+			k.procs[i][2] |= 1 << 7
+		}
 	}
 	s, ok := x.plans[k]
 	if !ok {
 		want := x.want(g)
-		s = planned{x.plan(g.workers(), want), Settled(g.workers(), want)}
+		s = planned{x.plan(g.workers(), want), x.isSettled(g.workers(), want)}
 		x.plans[k] = s
 	}
 	return s

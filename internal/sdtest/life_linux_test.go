@@ -117,7 +117,7 @@ func TestNotifyReload(t *testing.T) {
 	sdtest.EachFrom(t, 253, func(t *testing.T, m *sdtest.Machine) {
 		s := newShop(t, m)
 		s.start(map[string]string{unit: strings.NewReplacer("Type=notify\n", "Type=notify-reload\n",
-			"ExecReload={dir}/ctl upgrade --name shop\n", "").Replace(plainUnit("--listen http=tcp://{addr}"))})
+			"ExecReload={dir}/ctl upgrade --wait serve --name shop\n", "").Replace(plainUnit("--listen http=tcp://{addr}"))})
 		invocation := s.show("InvocationID")
 		l := s.load(25)
 		for range 5 {

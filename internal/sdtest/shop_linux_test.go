@@ -92,7 +92,7 @@ func plainUnit(run string, more ...string) string {
 	return `[Service]
 Type=notify
 ExecStart={dir}/handover run --name shop --workers 2 --upgrade-timeout 1s ` + run + `
-ExecReload={dir}/ctl upgrade --name shop
+ExecReload={dir}/ctl upgrade --wait serve --name shop
 RuntimeDirectory=shop
 Restart=always
 ` + strings.Join(more, "\n") + "\n"

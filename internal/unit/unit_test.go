@@ -25,7 +25,7 @@ func specs(t *testing.T, list ...string) []listen.Spec {
 // TestUnitFiles compares whole units with those in testdata, which a person has read.
 func TestUnitFiles(t *testing.T) {
 	start := []string{"/usr/bin/handover", "run", "--name", "shop"}
-	reload := []string{"/usr/bin/handover", "upgrade", "--name", "shop"}
+	reload := []string{"/usr/bin/handover", "upgrade", "--wait", "serve", "--name", "shop"}
 	for name, s := range map[string]Service{
 		"plain": {
 			Listen: specs(t, "http=tcp://127.0.0.1:8080"), StartTime: time.Minute, StopTime: 35 * time.Second, Watchdog: 30 * time.Second,

@@ -129,9 +129,21 @@ type State struct {
 	// Requests are those of HTTP that it has begun to serve, and what counts as one where
 	// there are none: connections that other servers have accepted, and packets.
 	Requests int `json:"requests,omitempty"`
+	// Open are some of the connections that keep it from ending, in PhaseDraining.
+	Open []OpenConn `json:"open,omitempty"`
 	// BeatMS, if set, is the promise to say the state again at least so often, in
 	// milliseconds.
 	BeatMS int64 `json:"beat,omitempty"`
+}
+
+// MaxOpen is how many connections a State names.
+const MaxOpen = 16
+
+// OpenConn is a connection that is open.
+type OpenConn struct {
+	Peer  string `json:"peer,omitempty"` // the client's address
+	State string `json:"state"`          // new, idle, active, hijacked or open, for people
+	AgeMS int64  `json:"age"`            // in milliseconds
 }
 
 // Drain tells a worker to stop accepting and to finish what it has.

@@ -1,0 +1,117 @@
+package logs
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+)
+
+// version counts what was added to the format.
+const version = 1
+
+// state is what travels. It is versioned by adding fields only.
+type state struct {
+	Version int        `json:"v"`
+	Last    int        `json:"last"`
+	Logs    []logState `json:"logs"` // the dead first, the latest of these last
+}
+
+type logState struct {
+	Worker
+	Dead  bool        `json:"dead,omitempty"`
+	Lines []lineState `json:"lines"`
+}
+
+type lineState struct {
+	N      int       `json:"n"`
+	Time   time.Time `json:"time"`
+	Stream string    `json:"stream"`
+	Text   string    `json:"text"`
+}
+
+// maxState is how large a state is believed to be one, in bytes: JSON makes up to six of
+// one.
+const maxState = 8 * MaxBytes
+
+// Write writes all lines for another process's Read.
+func (b *Book) Write(w io.Writer) error {
+	b.mu.Lock()
+	st := state{Version: version, Last: b.last, Logs: []logState{}}
+	for _, l := range b.dead {
+		st.Logs = append(st.Logs, l.state(true))
+	}
+	for _, l := range b.live {
+		st.Logs = append(st.Logs, l.state(false))
+	}
+	b.mu.Unlock()
+	return json.NewEncoder(w).Encode(st)
+}
+
+func (l *log) state(dead bool) logState {
+	st := logState{Worker: l.worker, Dead: dead, Lines: make([]lineState, len(l.lines))}
+	for i, line := range l.lines {
+		st.Lines[i] = lineState{N: line.N, Time: line.Time, Stream: line.Stream, Text: line.Text}
+	}
+	return st
+}
+
+// ErrState is wrapped by the errors of Read.
+var ErrState = errors.New("not a memory of logs")
+
+// Read puts what another process has written before what is there, which is counted
+// anew. With an error nothing has changed.
+func (b *Book) Read(r io.Reader) error {
+	lim := &io.LimitedReader{R: r, N: maxState}
+	var st state
+	switch err := json.NewDecoder(lim).Decode(&st); {
+	case lim.N <= 0:
+		return fmt.Errorf("%w: more than %d bytes", ErrState, maxState)
+	case err != nil:
+		return fmt.Errorf("%w: %w", ErrState, err)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	live, dead := b.live, b.dead
+	own := b.lines(func(Worker) bool { return true }, 0, b.last)
+	b.live, b.dead, b.size, b.last = nil, nil, 0, max(0, st.Last)
+	for _, ls := range st.Logs {
+		b.take(ls)
+	}
+	for _, line := range own {
+		b.last++
+		line.N = b.last
+		b.put(b.of(line.Worker), line)
+	}
+	for _, l := range dead {
+		if now := b.live[l.worker]; now != nil && live[l.worker] == nil {
+			delete(b.live, l.worker)
+			b.bury(now)
+		}
+	}
+	return nil
+}
+
+// take goes on with the log of one worker.
+func (b *Book) take(ls logState) {
+	l := b.of(ls.Worker)
+	if len(l.lines) > 0 {
+		return // it is there twice
+	}
+	if ls.Dead {
+		delete(b.live, ls.Worker)
+		b.bury(l)
+	}
+	n := 0
+	for _, line := range ls.Lines {
+		if line.N <= n {
+			continue // it makes no sense
+		}
+		n = line.N
+		b.last = max(b.last, n)
+		text := strings.ToValidUTF8(line.Text[:min(len(line.Text), MaxWorker/2)], "?")
+		b.put(l, Line{N: n, Time: line.Time, Worker: ls.Worker, Stream: line.Stream, Text: text})
+	}
+}

@@ -1,0 +1,179 @@
+package handover
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/handover-go/handover/internal/image"
+	"github.com/handover-go/handover/upgrader"
+	"github.com/handover-go/handover/workerset"
+)
+
+// This file is about the generation that can be gone back to: the last one before this
+// that has proven itself.
+
+// recipe is what a generation is made of beside its binary, and what is the same in all of
+// them, the arguments and the environment. It is versioned by adding fields only.
+type recipe struct {
+	Generation int    `json:"generation"`
+	Source     []byte `json:"source,omitempty"` // Config.Source
+	// Programs are what groups execute, by name, as it was found then.
+	Programs map[string]location `json:"programs,omitempty"`
+}
+
+// location is where a program was found, by its resolved path.
+type location struct {
+	Path string `json:"path"`
+	Name string `json:"name"`
+	Dir  string `json:"dir"`
+}
+
+// previous is a generation that can be gone back to.
+type previous struct {
+	recipe
+	exe *os.File // its binary; nil: the one that runs here
+}
+
+func (p *previous) close() {
+	if p != nil && p.exe != nil {
+		p.exe.Close()
+	}
+}
+
+// pin notes what a group executes.
+func (p *parent) pin(group string, prog workerset.Program) {
+	if p.made.Programs == nil {
+		p.made.Programs = map[string]location{}
+	}
+	p.made.Programs[group] = location{Path: prog.Path, Name: prog.Name, Dir: prog.Dir}
+}
+
+// envBack tells a new parent that it is the one of a generation that is gone back to, and
+// which.
+const envBack = "HANDOVER_BACK"
+
+// back is a return to an older generation.
+type back struct {
+	Failed int    `json:"failed,omitempty"` // the one whose probation has failed; 0: somebody has asked
+	Reason string `json:"reason,omitempty"` // why
+	Recipe recipe `json:"recipe"`
+}
+
+// takeBack reads what envBack says, before anything looks at the configuration.
+// goesBack is what this process was started for, if it is the parent of a generation that
+// is gone back to. It is read before anything looks at the configuration.
+var goesBack = func() *back {
+	v := take(envBack)
+	if v == nil {
+		return nil
+	}
+	b := &back{}
+	if err := json.Unmarshal([]byte(*v), b); err != nil {
+		panic(fmt.Sprintf("%s: %v", envBack, err)) // the upgrade fails, and nothing has changed
+	}
+	return b
+}()
+
+// take is a variable of the environment, which it takes out of it.
+func take(name string) *string {
+	v, ok := os.LookupEnv(name)
+	if !ok {
+		return nil
+	}
+	os.Unsetenv(name)
+	return &v
+}
+
+// Source reads the file that a Config is made of, for a program that has one. In the
+// parent of a generation that is gone back to it returns what that generation had, and in
+// a worker what its parent has, whatever is in the file by then: so use it in place of
+// os.ReadFile, and put what it returns into Config.Source.
+func Source(path string) ([]byte, error) {
+	if parentsSource != nil {
+		return []byte(*parentsSource), nil
+	}
+	if goesBack != nil && goesBack.Recipe.Source != nil {
+		return goesBack.Recipe.Source, nil
+	}
+	return os.ReadFile(path)
+}
+
+// envSource gives a worker of this binary its parent's Config.Source.
+const envSource = "HANDOVER_SOURCE"
+
+var parentsSource = take(envSource)
+
+// maxSource is how long a Config.Source may be: it travels in an environment variable, of
+// which the kernel takes 128 KiB (execve(2)).
+const maxSource = 64 << 10
+
+// target is how to go back to a generation.
+func (p *previous) target(b back) (upgrader.Target, error) {
+	t := upgrader.Target{Path: "/proc/self/exe", Name: fmt.Sprintf("the binary of generation %d", p.Generation)}
+	if p.exe != nil {
+		path, err := image.Path(p.exe)
+		if err != nil {
+			return t, err
+		}
+		t.Path = path
+	}
+	b.Recipe = p.recipe
+	v, err := json.Marshal(b)
+	t.Env = []string{envBack + "=" + string(v)}
+	return t, err
+}
+
+// errNoPrevious is why there is no going back.
+var errNoPrevious = errors.New("there is no generation to go back to")
+
+// keeper has this generation's binary for those that come after it. It belongs to the
+// goroutine that carries out upgrades.
+type keeper struct {
+	made   *os.File         // a copy that was made
+	making chan *keptBinary // gets one that is being made; nil: none is
+}
+
+type keptBinary struct {
+	file *os.File
+	err  error
+}
+
+// begin makes a copy, beside the start of a new program, if that is another one: path is
+// where it is. What runs can't be overwritten meanwhile (ETXTBSY, execve(2)), so that this
+// is early enough.
+func (k *keeper) begin(path string) {
+	if k.made != nil || k.making != nil || image.Runs(path) {
+		return
+	}
+	c := make(chan *keptBinary, 1)
+	k.making = c
+	go func() {
+		f, err := image.Copy()
+		c <- &keptBinary{f, err}
+	}()
+}
+
+// get waits for the copy. It is nil if the new program is the same.
+func (k *keeper) get(path string) (*os.File, error) {
+	k.begin(path) // if the file has changed since
+	if k.making != nil {
+		b := <-k.making
+		k.making = nil
+		k.made = b.file
+		return b.file, b.err
+	}
+	return k.made, nil
+}
+
+// close waits for what is being made.
+func (k *keeper) close() {
+	if k.making != nil {
+		k.made = (<-k.making).file
+		k.making = nil
+	}
+	if k.made != nil {
+		k.made.Close()
+	}
+}
