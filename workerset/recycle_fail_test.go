@@ -81,9 +81,18 @@ func TestRecycleFails(t *testing.T) {
 }
 
 // TestRecycleHangs: nobody waits for a replacement that does not come, and a restart goes
-// before it.
+// before it, of all workers or of one.
 func TestRecycleHangs(t *testing.T) {
 	t.Parallel()
+	for name, restart := range map[string]func(*harness) error{
+		"all": func(h *harness) error { return h.set.Restart(h.ctx()) },
+		"one": func(h *harness) error { return h.set.RestartWorker(h.ctx(), workerset.Which{Group: "web", Slot: 1}) },
+	} {
+		t.Run(name, func(t *testing.T) { t.Parallel(); recycleHangs(t, restart) })
+	}
+}
+
+func recycleHangs(t *testing.T, restart func(*harness) error) {
 	h, say := failing(t, "slow start", nil)
 	h.printed("starts slowly")
 	if err := h.set.Ready(h.ctx()); err != nil {
@@ -96,10 +105,10 @@ func TestRecycleHangs(t *testing.T) {
 		t.Errorf("%v serve, %v start", got, h.pids("starting"))
 	}
 	say("serve")
-	if err := h.set.Restart(h.ctx()); err != nil {
+	if err := restart(h); err != nil {
 		t.Fatal(err)
 	}
-	if w := h.state(1, "exited"); w.Cause != "" {
+	if w := h.state(1, "exited"); w.Cause != "" || w.Let != "restart" {
 		t.Errorf("%+v", w)
 	}
 	if n := h.least(1); n != 1 {
