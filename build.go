@@ -39,6 +39,9 @@ func (p *parent) build(n int) error {
 	if err := p.openControl(); err != nil {
 		return err
 	}
+	if err := p.openStatus(); err != nil {
+		return err
+	}
 	cfg := workerset.Config{
 		Name: p.cfg.Name, Generation: p.up.Generation(), Sockets: fds, Output: p.cfg.Program.Output, CPUs: n,
 		StopDelay: p.cfg.StopDelay, MaxRestarts: p.cfg.MaxRestarts, Trial: true,

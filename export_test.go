@@ -2,6 +2,7 @@ package handover
 
 import (
 	"encoding/json"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -44,6 +45,11 @@ func BeFormer() {
 		}
 		return former(l, l.State)
 	}
+}
+
+// AskEarly asks a parent for its metrics whose predecessor may still go on instead.
+func AskEarly(w http.ResponseWriter, r *http.Request) {
+	(&parent{released: make(chan struct{})}).serveMetrics(w, r)
 }
 
 // former is what the first version knows of a legacy and of its state.

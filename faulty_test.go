@@ -56,6 +56,7 @@ func fail(step string) {
 type faulty struct {
 	*service
 	armed   string
+	path    string // of its control socket
 	control *control.Client
 }
 
@@ -66,9 +67,10 @@ const upgradeTimeout = 3 * time.Second
 func startFaulty(t *testing.T, step string, env ...string) *faulty {
 	t.Helper()
 	dir := t.TempDir()
-	f := &faulty{armed: filepath.Join(dir, "armed"), control: control.NewClient(filepath.Join(dir, "control"))}
+	f := &faulty{armed: filepath.Join(dir, "armed"), path: filepath.Join(dir, "control")}
+	f.control = control.NewClient(f.path)
 	f.service = startService(t, 2, append(env, "TEST_FAULT_AT="+step, "TEST_FAULT_ARMED="+f.armed,
-		"TEST_CONTROL="+filepath.Join(dir, "control"))...)
+		"TEST_CONTROL="+f.path)...)
 	return f
 }
 

@@ -107,7 +107,7 @@ func TestBlockingProgram(t *testing.T) {
 			s.upgrade()
 			// This program may lose what it accepts at the moment of its TERM.
 			for slot := range 2 {
-				if _, err := s.waitFrom(from, has(`msg="worker exited"`, fmt.Sprintf("worker=web/%d ", slot+1), fmt.Sprintf("generation=%d ", i+1))); err != nil {
+				if _, err := s.waitFrom(from, has(`msg="worker exited"`, fmt.Sprintf("worker=web/%d ", slot+1), fmt.Sprintf("worker_generation=%d ", i+1))); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -166,7 +166,7 @@ func TestAgent(t *testing.T) {
 		if ev := s.event(from, "kind=error", "group=agent"); ev["pid"] != agent || ev["cause"] != "panic" {
 			t.Errorf("%v", ev)
 		}
-		if _, err := s.waitFrom(from, has(`msg="worker failed and goes on" worker=agent/1`, "an agent without luck")); err != nil {
+		if _, err := s.waitFrom(from, has(`msg="worker failed and goes on"`, "worker=agent/1 ", "an agent without luck")); err != nil {
 			t.Error(err)
 		}
 	}

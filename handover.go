@@ -127,6 +127,12 @@ type Config struct {
 	// and not act: its mode is 0660 then and not 0600. Control has to be a path, or "auto"
 	// with a $RUNTIME_DIRECTORY: the other directories are the user's alone.
 	ControlGroup string
+	// StatusListen, if set, is an address, "tcp://HOST:PORT", on which everybody who reaches
+	// it may ask what can be asked on the control socket with GET: /v1/status, /v1/ready and
+	// /metrics. Nothing that acts is there. It is not encrypted, and the status has all that
+	// 'handover status' shows, also what failed workers said. It is inherited in upgrades, and
+	// closed by the first one whose configuration has it no more.
+	StatusListen string
 	// Anchor asks for the process that keeps the pid also where NOTIFY_SOCKET says that
 	// something supervises the service. It tells that one what the parent says.
 	Anchor bool
@@ -199,6 +205,9 @@ func (c Config) withDefaults() (Config, error) {
 		return bad("name %q: must not contain '/' or line ends", c.Name)
 	}
 	if _, err := listen.ParseAll(c.Listen); err != nil {
+		return bad("%w", err)
+	}
+	if err := c.validateStatus(); err != nil {
 		return bad("%w", err)
 	}
 	if c.Workers < 0 {
@@ -299,7 +308,7 @@ func Run(cfg Config, app worker.App) (int, error) {
 			Role:        []string{envRole + "=" + roleAnchor},
 			Grace:       cfg.anchorGrace(),
 			DrainSignal: cfg.Program.DrainSignal,
-			Logger:      cfg.Logger,
+			Logger:      cfg.Logger.With("service", cfg.Name),
 		})
 	case role == roleParent:
 		anchor.Receive()

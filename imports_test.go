@@ -45,6 +45,8 @@ func TestImports(t *testing.T) {
 		"internal/cputime":      "",
 		"internal/history":      "",
 		"internal/logs":         "",
+		"internal/console":      "",
+		"internal/metrics":      "internal/control internal/lifecycle internal/wire workerset",
 		"internal/sdtest":       "internal/sdnotify",
 		"internal/unit":         "internal/listen",
 		"internal/anchor/early": "",
@@ -85,6 +87,31 @@ func TestImports(t *testing.T) {
 			if ours && !strings.Contains(" "+allowed+" ", " "+rest+" ") {
 				t.Errorf("%s imports %s; it may import: %s", name, rest, allowed)
 			}
+		}
+	}
+}
+
+// TestHeavy: what is large is linked only where it is of use. A program that has only
+// workers, or one process, has nothing to do with Prometheus.
+func TestHeavy(t *testing.T) {
+	deps := func(pkgs ...string) (list []string) {
+		t.Helper()
+		out, err := exec.Command("go", append([]string{"list", "-deps", "-f", "{{.ImportPath}} {{join .Imports \" \"}}"}, pkgs...)...).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Split(strings.TrimSpace(string(out)), "\n")
+	}
+	const prometheus, metrics = "github.com/prometheus/", "github.com/handover-go/handover/internal/metrics"
+	for _, dep := range deps("./worker", "./workerset", "./upgrader", "./drain", "./signals", "./message", "./state", "./draintest") {
+		if strings.Contains(dep, prometheus) || strings.HasPrefix(dep, metrics) {
+			t.Errorf("too much: %s", dep)
+		}
+	}
+	for _, dep := range deps("./...") {
+		path, imports, _ := strings.Cut(dep, " ")
+		if strings.HasPrefix(path, "github.com/handover-go/handover") && path != metrics && strings.Contains(imports, prometheus) {
+			t.Errorf("%s imports what only %s may: %s", path, metrics, imports)
 		}
 	}
 }

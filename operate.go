@@ -51,10 +51,11 @@ func (p *parent) openControl() error {
 	case err != nil:
 		return fmt.Errorf("control socket %s: %w", path, err)
 	}
-	p.control, p.server = s, control.NewServer(p, p.log)
+	srv := control.NewServer(p, p.log)
 	if gid >= 0 {
-		p.server.LetRead()
+		srv.LetRead()
 	}
+	p.addDoor(s, srv)
 	return nil
 }
 
@@ -77,22 +78,9 @@ func (p *parent) controlGroup(path string) (gid int, err error) {
 	return gid, nil
 }
 
-// answer begins to answer on the control socket.
-func (p *parent) answer() {
-	if p.control == nil {
-		return
-	}
-	ln, err := p.control.Listener()
-	if err != nil {
-		p.log.Error("the control socket can't be answered", "error", err)
-		return
-	}
-	p.server.Serve(ln)
-}
-
 // shareAnew gives the control socket to those who may have it in this generation.
 func (p *parent) shareAnew() {
-	if p.control == nil {
+	if p.share == nil {
 		return
 	}
 	if err := p.share(); err != nil {
@@ -141,8 +129,9 @@ func (p *parent) Ready(ctx context.Context) (ready bool, why string) {
 	return st.Ready()
 }
 
-// observe tells those who watch an upgrade about the workers.
+// observe counts, and tells those who watch an upgrade about the workers.
 func (p *parent) observe(c workerset.Change) {
+	p.metrics.Observe(c)
 	p.supervisor.look()
 	w := c.Worker
 	p.probation.saw(w)
@@ -180,7 +169,8 @@ type parentState struct {
 	// name, and this process's own if there is none.
 	Previous *recipe `json:"previous,omitempty"`
 	// Wishes are those that go on, by their watchers' connections.
-	Wishes map[string]givenWish `json:"wishes,omitempty"`
+	Wishes  map[string]givenWish `json:"wishes,omitempty"`
+	Metrics json.RawMessage      `json:"metrics,omitempty"`
 }
 
 // filePrevious is the name of that file.
@@ -195,6 +185,7 @@ func (p *parent) sort(l upgrader.Legacy) (e workerset.Estate, wishes map[*os.Fil
 		e.State = st.Set // else it is all of the state, as in the first version
 		p.upgrades.last = st.Upgrade
 	}
+	p.takeMetrics(st.Metrics)
 	var exe *os.File
 	for _, f := range l.Files {
 		w, wished := st.Wishes[f.Name]

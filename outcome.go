@@ -15,6 +15,9 @@ import (
 
 // settled is the end of this generation's roll.
 func (u *upgrades) settled(err error) {
+	if err == nil {
+		u.p.metrics.UpgradeServes()
+	}
 	if t := u.p.probation; t != nil {
 		t.served <- err
 		return
@@ -68,6 +71,7 @@ func (u *upgrades) finish(ev control.Event) {
 			u.last.Result, u.last.Reason = undone.Result, undone.Reason
 		}
 		u.p.upgraded(*u.last, "")
+		u.p.metrics.UpgradeSettles(u.last.Result)
 	}
 	u.proven = u.proven || ev.Result == control.Done
 	watches := u.watches
@@ -90,11 +94,11 @@ func (u *upgrades) failsProbation(why string) {
 	p := u.previous
 	u.mu.Unlock()
 	if p == nil {
-		u.p.log.Error("this generation has failed its probation, and there is none to go back to", "generation", generation, "reason", why)
+		u.p.log.Error("this generation has failed its probation, and there is none to go back to", "reason", why)
 		u.finish(control.Event{Result: control.Stopped, Reason: fmt.Sprintf("%s; %v", why, errNoPrevious)})
 		return
 	}
-	u.p.log.Error("this generation has failed its probation and is gone back from", "generation", generation, "previous", p.Generation, "reason", why)
+	u.p.log.Error("this generation has failed its probation and is gone back from", "previous", p.Generation, "reason", why)
 	u.rolled(fmt.Sprintf("generation %d has failed its probation: %s", generation, why))
 	u.want(ask{back: &back{Failed: generation, Reason: why}})
 }

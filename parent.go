@@ -15,9 +15,9 @@ import (
 	"github.com/oklog/run"
 
 	"github.com/handover-go/handover/internal/anchor"
-	"github.com/handover-go/handover/internal/control"
 	"github.com/handover-go/handover/internal/fault"
 	"github.com/handover-go/handover/internal/launch"
+	"github.com/handover-go/handover/internal/metrics"
 	"github.com/handover-go/handover/internal/sdnotify"
 	"github.com/handover-go/handover/signals"
 	"github.com/handover-go/handover/upgrader"
@@ -33,9 +33,10 @@ type parent struct {
 	set     *workerset.Set
 	sockets []*upgrader.Socket
 
-	control  *upgrader.Socket // nil if there is none
-	share    func() error     // gives it to those who may have it
-	server   *control.Server
+	doors    []door
+	metrics  *metrics.Metrics
+	released chan struct{} // closed when no predecessor can go on instead any more
+	share    func() error  // gives the control socket to those who may have it; nil: there is none
 	upgrades *upgrades
 	wishes   *wishes
 	stops    *stops
@@ -63,7 +64,7 @@ func (c Config) parent() (code int, err error) {
 	// Nobody reads this one: it keeps a log whose reader has gone, journald or a pipe, from
 	// ending the service (os/signal, "SIGPIPE"). To ignore the signal would be inherited.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
-	p := &parent{cfg: c, log: c.Logger, back: goesBack}
+	p := &parent{cfg: c, log: c.Logger.With("service", c.Name), metrics: metrics.New(), released: make(chan struct{}), back: goesBack}
 	p.upgrades, p.wishes, p.stops = newUpgrades(p), newWishes(p), newStops(p)
 	if p.supervisor, err = newSupervisor(p); err != nil {
 		return 2, err
@@ -81,12 +82,13 @@ func (c Config) parent() (code int, err error) {
 	go func() { quota <- cpus() }()
 	p.up, err = upgrader.New(upgrader.Config{
 		PIDFile: c.PIDFile, Timeout: c.UpgradeTimeout, Title: c.Name + ": parent",
-		Yield: p.yield, Resume: p.resume, Take: p.take, Progress: p.upgrades.step, Logger: c.Logger,
+		Yield: p.yield, Resume: p.resume, Take: p.take, Progress: p.upgrades.step, Logger: p.log,
 	})
 	if err != nil {
 		return exitCode(err), err
 	}
 	defer p.up.Stop()
+	p.log = c.Logger.With("generation", p.up.Generation(), "service", c.Name)
 	if err := p.build(<-quota); err != nil {
 		p.up.Fail(err)
 		return exitCode(err), err
@@ -122,9 +124,7 @@ func (c Config) parent() (code int, err error) {
 	} else {
 		p.stops.end(err)
 	}
-	if p.server != nil {
-		p.server.Close() // nothing is left to ask about
-	}
+	p.closeDoors() // nothing is left to ask about
 
 	if n := p.atOnce.Load(); n != 0 {
 		return 128 + int(n), nil
@@ -177,9 +177,7 @@ func (p *parent) serve(ctx context.Context) error {
 	select {
 	case <-p.up.Replaced():
 		p.set.Abandon()
-		if p.server != nil {
-			p.server.Close() // the successor answers
-		}
+		p.closeDoors() // the successor answers
 	default:
 	}
 	return nil
@@ -199,7 +197,7 @@ func (p *parent) roll(ctx context.Context, dropped []*upgrader.Socket) {
 	switch err := p.set.Ready(ctx); {
 	case err == nil:
 		p.upgrades.settled(nil)
-		p.log.Info("generation serves", "generation", p.up.Generation(), "pid", os.Getpid())
+		p.log.Info("generation serves", "pid", os.Getpid())
 		if p.up.Generation() == 1 && p.cfg.Started != nil {
 			p.cfg.Started(p.info(ctx))
 		}
@@ -242,5 +240,5 @@ func (p *parent) logStop() {
 	default:
 	}
 	r := p.set.StopReport()
-	p.log.Info("stopped", "workers", r.Exited, "cut connections", r.Cut, "terminated", r.Terminated, "killed", r.Killed)
+	p.log.Info("stopped", "workers", r.Exited, "cut", r.Cut, "terminated", r.Terminated, "killed", r.Killed)
 }

@@ -131,7 +131,7 @@ func TestAdoptedStatus(t *testing.T) {
 	for i := range 3 {
 		from := s.mark()
 		s.upgrade()
-		line, err := s.waitFrom(from, has(`msg="worker exited"`, "worker=web/2 ", fmt.Sprintf("generation=%d ", i+1)))
+		line, err := s.waitFrom(from, has(`msg="worker exited"`, "worker=web/2 ", fmt.Sprintf("worker_generation=%d ", i+1)))
 		if err != nil || !strings.Contains(line, "exit status 0") {
 			t.Errorf("%v: %s", err, line)
 		}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/handover-go/handover/internal/control"
+	"github.com/handover-go/handover/internal/metrics"
 	"github.com/handover-go/handover/upgrader"
 	"github.com/handover-go/handover/workerset"
 )
@@ -76,7 +77,7 @@ func TestOutcome(t *testing.T) {
 	} {
 		for _, before := range []control.Result{control.Rolling, control.Probation, control.Failed} {
 			o := &control.Outcome{Generation: 2, Result: before, Until: time.Now()}
-			p := &parent{up: &upgrader.Upgrader{}, back: c.back, supervisor: &supervisor{news: make(chan struct{}, 1)}}
+			p := &parent{up: &upgrader.Upgrader{}, metrics: metrics.New(), back: c.back, supervisor: &supervisor{news: make(chan struct{}, 1)}}
 			u := newUpgrades(p)
 			u.last = o
 			var told []control.Result

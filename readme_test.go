@@ -307,6 +307,42 @@ func TestReadmeNode(t *testing.T) {
 	s.stop()
 }
 
+// TestReadmeMetrics types the README's questions to a service.
+func TestReadmeMetrics(t *testing.T) {
+	if _, err := exec.LookPath("curl"); err != nil {
+		t.Skip("curl is not installed")
+	}
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(readme), "\n## Metrics and logs\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	run := match(section, "```sh\n(handover run .*)\n```")
+	questions := regexp.MustCompile("(?m)^curl .*$").FindAllString(section, -1)
+	answers := []string{"handover_generation 1", "handover_generation 1", `"service": "shop"`, ""}
+	if run == "" || len(questions) != len(answers) {
+		t.Fatalf("the README says how to run %q and to ask %q", run, questions)
+	}
+	dir, addr := t.TempDir(), freeAddr(t)
+	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
+	t.Setenv("RUNTIME_DIRECTORY", "")
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	shell(t, ".", "go build ./cmd/handover && mv handover "+dir)
+	cmd := exec.Command("sh", "-c", "exec "+strings.ReplaceAll(run, "127.0.0.1:9090", addr)+" --listen http=tcp://127.0.0.1:0")
+	cmd.Dir = dir
+	s := startCommand(t, cmd)
+	s.await(has(`msg="generation serves"`, "generation=1 "))
+	for i, q := range questions {
+		out, err := exec.Command("sh", "-c", strings.ReplaceAll(q, "127.0.0.1:9090", addr)+" --fail --no-progress-meter").CombinedOutput()
+		if err != nil || !strings.Contains(string(out), answers[i]) {
+			t.Errorf("%s: %v\n%s", q, err, out)
+		}
+	}
+	s.pid = cmd.Process.Pid
+	s.stop()
+}
+
 // awaitFile waits until there is such a file.
 func awaitFile(t *testing.T, name string) {
 	t.Helper()

@@ -147,9 +147,9 @@ func TestHistoryAfterResume(t *testing.T) {
 	happened(t, f.control, "upgrade", upgraded("done", 2))
 }
 
-// TestLogs: what workers print is remembered, of the dead too, and who follows it hears of
+// TestWorkersLogs: what workers print is remembered, of the dead too, and who follows it hears of
 // each line once, over upgrades.
-func TestLogs(t *testing.T) {
+func TestWorkersLogs(t *testing.T) {
 	s, path := controlled(t, 1, "TEST_KEEP_OUTPUT=1")
 	c := control.NewClient(path)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -214,7 +214,7 @@ func TestLogs(t *testing.T) {
 	}
 }
 
-// TestLogsUnkept: it is said of which workers nothing is kept.
+// TestWorkersLogsUnkept: it is said of which workers nothing is kept.
 func TestLogsUnkept(t *testing.T) {
 	_, path := controlled(t, 2)
 	l, _, err := control.NewClient(path).Logs(t.Context(), "web/2", 10)

@@ -114,6 +114,7 @@ func serviceMain() {
 		StopDelay:      delay,
 		DrainTimeout:   drainTimeout,
 		KeepOutput:     os.Getenv("TEST_KEEP_OUTPUT") != "",
+		StatusListen:   statusListen(),
 		Logger:         log,
 		Started: func(i handover.Info) {
 			log.Info("started", "pid", i.Pid, "listen", strings.Join(i.Listen, ","))

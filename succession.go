@@ -17,9 +17,7 @@ import (
 func (p *parent) yield(ctx context.Context) (upgrader.Legacy, error) {
 	fault.Point(fault.OldPrepared)
 	p.supervisor.gives.Store(true)
-	if p.server != nil {
-		p.server.Pause()
-	}
+	p.pause()
 	p.wishes.hold()
 	e, err := p.set.Yield(ctx)
 	if err != nil {
@@ -41,6 +39,7 @@ func (p *parent) yield(ctx context.Context) (upgrader.Legacy, error) {
 	fault.Point(fault.OldYielded)
 	l.State, err = json.Marshal(parentState{
 		Version: 1, Set: e.State, Upgrade: p.upgrades.rolling(), Previous: previous, Wishes: wishes,
+		Metrics: p.giveMetrics(ctx),
 	})
 	return outgoing(l), err
 }
@@ -63,6 +62,7 @@ func (p *parent) take(l upgrader.Legacy) {
 	}
 	estate, wishes := p.sort(incoming(l))
 	_ = p.set.Commit(context.Background(), estate) // fails only when the set has ended
+	p.metrics.Adopted()
 	for f, w := range wishes {
 		p.wishes.resume(f, w)
 	}
@@ -118,4 +118,5 @@ func (p *parent) release(ctx context.Context) {
 		p.supervisor.begin()
 	}
 	p.set.Release()
+	close(p.released)
 }

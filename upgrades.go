@@ -136,12 +136,13 @@ func (u *upgrades) upgrade(ctx context.Context) error {
 	generation := p.up.Generation() + 1
 	way := u.current[0].back
 	u.begin()
-	p.log.Info("upgrade begins", "generation", generation)
+	p.log.Info("upgrade begins", "new_generation", generation)
 	if way != nil {
 		u.step(fmt.Sprintf("generation %d begins, the way back", generation))
 	} else {
 		u.step(fmt.Sprintf("generation %d begins", generation))
 	}
+	p.metrics.UpgradeBegins(way != nil && way.Failed != 0)
 	err := u.lead(ctx, way)
 	u.mu.Lock()
 	current := u.current
@@ -163,6 +164,7 @@ func (u *upgrades) upgrade(ctx context.Context) error {
 	ev := failure(err)
 	ev.Generation = generation
 	if way == nil || way.Failed == 0 { // else finish has the last word
+		p.metrics.UpgradeFails()
 		u.last = &control.Outcome{Time: time.Now(), Began: u.began, Generation: generation, Result: control.Failed, Reason: ev.Reason}
 		p.upgraded(*u.last, ev.Output)
 	}

@@ -219,7 +219,7 @@ func (d *Drainer) findQueue(ln net.Listener) {
 		d.cfg.Queue, err = moving.Open(give, take)
 	}
 	if err != nil {
-		d.log.Debug("idle connections will be closed in a drain, they can't move", "err", err)
+		d.log.Debug("idle connections will be closed in a drain, they can't move", "error", err)
 		return
 	}
 	d.bare, d.own = true, true
@@ -275,7 +275,7 @@ func (d *Drainer) notGiven(err error) {
 		return
 	}
 	if !d.broken.Swap(true) {
-		d.log.Error("connections can't be moved, they are closed when they have been idle", "err", err)
+		d.log.Error("connections can't be moved, they are closed when they have been idle", "error", err)
 		d.poke()
 	}
 }

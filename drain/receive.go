@@ -65,9 +65,9 @@ func (d *Drainer) receive() {
 		switch {
 		case timedOut(err): // the role has changed, or somebody else has taken it
 		case errors.Is(err, moving.ErrMessage):
-			d.log.Warn("a connection from another process was not understood", "err", err)
+			d.log.Warn("a connection from another process was not understood", "error", err)
 		case err != nil:
-			d.log.Error("no connections can be taken any more", "err", err)
+			d.log.Error("no connections can be taken any more", "error", err)
 			return
 		default:
 			d.receiveOne(m, fd)
@@ -145,7 +145,7 @@ func (d *Drainer) receiveOne(m moving.Message, fd int) {
 		return // closed by the client on the way
 	}
 	if err != nil {
-		d.log.Warn("a connection from another process can't be served", "err", err)
+		d.log.Warn("a connection from another process can't be served", "error", err)
 		return
 	}
 	c, wrapped := wrap(d, nc)

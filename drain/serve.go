@@ -81,7 +81,7 @@ func (d *Drainer) failed(err error) error {
 	if err == nil {
 		err = errEnded
 	}
-	d.log.Error("server failed, its connections are drained", "err", err)
+	d.log.Error("server failed, its connections are drained", "error", err)
 	return fmt.Errorf("drain: the server of %s failed: %w", d.ln.Addr(), err)
 }
 
@@ -209,7 +209,7 @@ func (d *Drainer) settle(moving *sync.WaitGroup) {
 func (d *Drainer) shutdown(ctx context.Context) <-chan struct{} {
 	return inBackground(func() {
 		if err := d.srv.Shutdown(ctx); err != nil {
-			d.log.Warn("the server's Shutdown failed", "err", err)
+			d.log.Warn("the server's Shutdown failed", "error", err)
 		}
 	})
 }

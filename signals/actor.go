@@ -213,9 +213,9 @@ func (a *actor) returned(err error) {
 		a.told = true
 		a.stop(&StopError{Signal: sig})
 	case a.stopping:
-		a.log.Info("the stop ended a signal's action early", "signal", name(sig), "err", err)
+		a.log.Info("the stop ended a signal's action early", "signal", name(sig), "error", err)
 	default:
-		a.log.Error("a signal's action failed", "signal", name(sig), "err", err)
+		a.log.Error("a signal's action failed", "signal", name(sig), "error", err)
 	}
 }
 

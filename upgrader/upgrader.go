@@ -169,7 +169,6 @@ func New(cfg Config) (*Upgrader, error) {
 	}
 	u := &Upgrader{
 		cfg:        cfg,
-		log:        cfg.Logger,
 		generation: 1,
 		sockets:    map[string]*Socket{},
 		inherited:  map[listen.Spec]*Socket{},
@@ -205,6 +204,7 @@ func New(cfg Config) (*Upgrader, error) {
 		u.generation = pred.generation
 		u.inherited = pred.sockets
 	}
+	u.log = cfg.Logger.With("generation", u.generation)
 	return u, nil
 }
 

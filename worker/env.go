@@ -112,7 +112,7 @@ func newWorker(ctx context.Context, cfg Config) (*Worker, error) {
 	if err := parseWho(who, &w.state); err != nil {
 		return nil, bad("%s=%q: %w", Env, who, err)
 	}
-	w.log = w.log.With("worker", w.Name())
+	w.log = w.log.With("worker", w.Name(), "id", w.ID(), "pid", os.Getpid(), "generation", w.Generation())
 	if err := w.promise(); err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"maps"
 	"os"
 	"slices"
@@ -100,7 +101,7 @@ func (s *Set) adopt(e Estate) {
 		}
 		in, err := s.adoptOne(identity, e, st, post)
 		if err != nil {
-			s.log.Error("a worker of the previous parent could not be taken over, it drains", "worker", identity, "error", err)
+			s.logIdentity(identity).Error("a worker of the previous parent could not be taken over, it drains", "error", err)
 			continue
 		}
 		in.group.members = append(in.group.members, in)
@@ -123,6 +124,15 @@ func (s *Set) adopt(e Estate) {
 		s.log.Warn("a descriptor of the previous parent belongs to nothing, it is closed", "name", name)
 	}
 	e.Close()
+}
+
+// logIdentity is logOf for one that is not taken over yet.
+func (s *Set) logIdentity(identity string) *slog.Logger {
+	group, n, err := parseIdentity(identity)
+	if err != nil {
+		return s.log.With("worker", identity)
+	}
+	return s.log.With("worker", fmt.Sprintf("%s/%d", group, n[0]), "id", n[1], "pid", n[3], "worker_generation", n[2])
 }
 
 // retrace takes a foreign worker, which can't say what it does, to the state that the
@@ -189,13 +199,13 @@ func (s *Set) adoptOne(identity string, e Estate, st estateState, post postState
 		if cerr == nil {
 			s.connectTo(in, conn, post.Rest[identity])
 		} else {
-			s.log.Error("the channel of a worker can't be used", "worker", identity, "error", cerr)
+			s.logIdentity(identity).Error("the channel of a worker can't be used", "error", cerr)
 		}
 	}
 	if notify != nil {
 		var nerr error
 		if in.inbox, nerr = sdnotify.ResumeInbox(notify); nerr != nil {
-			s.log.Error("the notifications of a worker can't be read", "worker", identity, "error", nerr)
+			s.logIdentity(identity).Error("the notifications of a worker can't be read", "error", nerr)
 		}
 	}
 	if err != nil {

@@ -52,7 +52,7 @@ func (s *Set) answerListen(in *incarnation, q wire.ClusterQuery) {
 		for _, b := range sockets {
 			have = append(have, b.String())
 		}
-		s.log.Warn("a program wants to listen where this service does not", "worker", in.name(), "pid", in.pid(),
+		s.logOf(in).Warn("a program wants to listen where this service does not",
 			"on", asked(q), "sockets", strings.Join(have, ","))
 		reply.Errno = -int(unix.EADDRNOTAVAIL)
 		s.reply(in, reply, "")

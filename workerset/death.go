@@ -218,20 +218,20 @@ func (s *Set) settleSlot(in *incarnation, status launch.Status) {
 
 func (s *Set) logExit(in *incarnation) {
 	level := slog.LevelInfo
-	attrs := []any{"worker", in.name(), "id", in.id, "pid", in.pid(), "generation", in.generation, "status", in.exit}
+	log := s.logOf(in).With("status", in.exit)
 	if in.cause != "" {
-		attrs = append(attrs, "cause", string(in.cause), "reason", in.reason)
+		log = log.With("cause", string(in.cause), "reason", in.reason)
 	}
 	if in.report.Cut > 0 {
-		attrs = append(attrs, "cut", in.report.Cut)
+		log = log.With("cut", in.report.Cut)
 	}
 	switch in.cause {
 	case wire.CauseCrash, wire.CauseSignal, wire.CauseExit, wire.CauseHung:
 		// It could not say anything, so that nothing is known of what it had.
-		attrs = append(attrs, "drained", false)
+		log = log.With("drained", false)
 	}
 	if in.cause.Failure() {
 		level = slog.LevelError
 	}
-	s.log.Log(context.Background(), level, "worker exited", attrs...)
+	log.Log(context.Background(), level, "worker exited")
 }

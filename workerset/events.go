@@ -54,7 +54,7 @@ func (s *Set) handle(ev event) {
 	if ev.line != nil && !ev.counted && in.torn > 0 {
 		ev.counted = true
 		if in.torn--; in.torn == 0 && ev.lost == nil && !json.Valid(ev.line) {
-			s.log.Debug("half a line that another parent began to read", "worker", in.name())
+			s.logOf(in).Debug("half a line that another parent began to read")
 			closeFiles(ev.files)
 			s.unread(in)
 			return
@@ -177,12 +177,12 @@ func (s *Set) halfEnded(in *incarnation) {
 func (s *Set) garbage(in *incarnation, err error) {
 	if in.foreign() {
 		// A descriptor that it does not know, and has written to by mistake.
-		s.log.Warn("program wrote what is no message to its channel, which is closed", "worker", in.name(), "id", in.id, "pid", in.pid(), "error", err)
+		s.logOf(in).Warn("program wrote what is no message to its channel, which is closed", "error", err)
 		s.deafened(in)
 		in.conn.Close()
 		return
 	}
-	s.log.Error("worker sent garbage, its channel is closed", "worker", in.name(), "id", in.id, "pid", in.pid(), "error", err)
+	s.logOf(in).Error("worker sent garbage, its channel is closed", "error", err)
 	s.blame(in, wire.CauseChannel, err.Error())
 	s.deafened(in)
 	s.apply(in, lifecycle.Lost)

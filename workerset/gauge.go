@@ -71,6 +71,6 @@ func (s *Set) weigh(in *incarnation, size int64, err error) {
 	}
 	if !in.unweighed && in.state.Serves() && in.proc.Signal(0) == nil {
 		in.unweighed = true // once is enough
-		s.log.Warn("the memory of a worker can't be found out, so that it is not limited", "worker", in.name(), "id", in.id, "pid", in.pid(), "error", err)
+		s.logOf(in).Warn("the memory of a worker can't be found out, so that it is not limited", "error", err)
 	}
 }

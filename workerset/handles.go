@@ -83,7 +83,7 @@ func (s *Set) hand(in *incarnation) {
 		case later(err):
 			return
 		case err != nil:
-			s.log.Warn("a program can't be sent a socket", "worker", in.name(), "pid", in.pid(), "socket", p.Socket, "error", err)
+			s.logOf(in).Warn("a program can't be sent a socket", "socket", p.Socket, "error", err)
 		case p.Socket != "":
 			m.flying = true
 			return
@@ -142,7 +142,7 @@ func (s *Set) notArrived(in *incarnation) {
 		return
 	}
 	if m.nacks++; m.nacks > maxNacks {
-		s.log.Warn("a socket does not arrive at a program", "worker", in.name(), "pid", in.pid(), "socket", m.queue[0].Socket)
+		s.logOf(in).Warn("a socket does not arrive at a program", "socket", m.queue[0].Socket)
 		m.queue, m.nacks = m.queue[1:], 0
 	}
 	m.flying = false

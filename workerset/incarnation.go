@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"slices"
 	"strconv"
@@ -112,6 +113,11 @@ type incarnation struct {
 }
 
 func (in *incarnation) name() string { return fmt.Sprintf("%s/%d", in.group.Name, in.slot) }
+
+// logOf is for what there is to say about a worker.
+func (s *Set) logOf(in *incarnation) *slog.Logger {
+	return s.log.With("worker", in.name(), "id", in.id, "pid", in.pid(), "worker_generation", in.generation)
+}
 
 func (in *incarnation) pid() int {
 	if in.proc == nil {
@@ -272,7 +278,7 @@ func (s *Set) signal(in *incarnation, sig syscall.Signal) {
 		return
 	}
 	if err := in.proc.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		s.log.Error("worker can't be sent a signal", "worker", in.name(), "id", in.id, "pid", in.pid(), "signal", sig.String(), "error", err)
+		s.logOf(in).Error("worker can't be sent a signal", "signal", sig.String(), "error", err)
 		s.announce(in, Event{Kind: EventError, Cause: "signal not sent", Reason: fmt.Sprintf("%v: %v", sig, err)})
 	}
 }

@@ -302,6 +302,9 @@ type Conn struct {
 type Change struct {
 	Worker Worker
 	From   string // the state before
+	// Restart: it has exited although the set did not want it to, as GroupStatus.Restarts
+	// counts it.
+	Restart bool
 }
 
 // GroupStatus is what there is to say of a group.

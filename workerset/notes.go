@@ -26,7 +26,7 @@ func (s *Set) readNotes(in *incarnation) {
 			n, err := in.inbox.Read()
 			switch {
 			case errors.Is(err, sdnotify.ErrNoteTooLong):
-				s.log.Debug("a notification is ignored", "worker", in.name(), "from", n.Pid, "error", err)
+				s.logOf(in).Debug("a notification is ignored", "from", n.Pid, "error", err)
 				continue
 			case err != nil && !errors.Is(err, sdnotify.ErrNoteLost):
 				return

@@ -122,7 +122,7 @@ func (s *Set) start(g *group, n int) {
 	g.members = append(g.members, in)
 	s.byKey[in.key] = in
 	if err := s.spawn(in); err != nil {
-		s.log.Error("worker could not be started", "worker", in.name(), "error", err)
+		s.logOf(in).Error("worker could not be started", "error", err)
 		s.blame(in, wire.CauseSpawn, err.Error())
 		s.apply(in, lifecycle.SpawnFailed)
 		s.announce(in, Event{Kind: EventClose})
@@ -149,7 +149,7 @@ func (s *Set) setBack(in *incarnation) {
 	sl.last = fmt.Errorf("worker %s: %s: %s", in.name(), in.cause, in.reason)
 	wait := lifecycle.Backoff(sl.failures)
 	sl.notBefore = time.Now().Add(wait)
-	s.log.Warn("worker came to nothing, its slot waits", "worker", in.name(), "id", in.id, "wait", wait, "failures", sl.failures)
+	s.logOf(in).Warn("worker came to nothing, its slot waits", "wait", wait, "failures", sl.failures)
 	s.stay(in)
 	if !in.stale && g.staleServes(in.slot) {
 		g.halted = fmt.Errorf("%w: %w", ErrRollStopped, sl.last)
@@ -224,7 +224,7 @@ func (s *Set) apply(in *incarnation, ev lifecycle.Event) {
 		s.signal(in, syscall.SIGKILL)
 	}
 	if next != from && s.cfg.Observe != nil {
-		s.cfg.Observe(Change{Worker: in.status(), From: from.String()})
+		s.cfg.Observe(Change{Worker: in.status(), From: from.String(), Restart: ev == lifecycle.Died && !in.dismissed})
 	}
 	if effect.Has(lifecycle.Report) && next != lifecycle.Exited {
 		s.say(in, ev)
@@ -244,22 +244,24 @@ func (in *incarnation) timeout() time.Duration {
 
 // say logs a change that somebody may want to know.
 func (s *Set) say(in *incarnation, ev lifecycle.Event) {
-	attrs := []any{"worker", in.name(), "id", in.id, "pid", in.pid(), "generation", in.generation}
+	log := s.logOf(in)
 	switch {
 	case in.state == lifecycle.Serving && ev == lifecycle.Commit:
-		s.log.Info("worker serves", attrs...)
+		log.Info("worker serves")
 	case in.state == lifecycle.Serving:
-		s.log.Debug("worker adopted", attrs...)
+		log.Debug("worker adopted")
 	case ev == lifecycle.Tolerated && in.as.KeepFailed: // see tolerate
 	case ev == lifecycle.Tolerated:
-		s.log.Warn("worker failed and goes on, degraded: its group fails too often to replace it", append(attrs, "cause", string(in.report.Cause), "reason", in.report.Reason)...)
+		log.Warn("worker failed and goes on, degraded: its group fails too often to replace it", "cause", string(in.report.Cause), "reason", in.report.Reason)
 	case ev == lifecycle.Failed && !in.cause.Failure():
-		s.log.Info("worker retires", append(attrs, "cause", string(in.cause))...)
+		log.Info("worker retires", "cause", string(in.cause))
 	case ev == lifecycle.Failed:
-		s.log.Error("worker failed, it is being replaced", append(attrs, "cause", string(in.cause), "reason", in.reason)...)
+		log.Error("worker failed, it is being replaced", "cause", string(in.cause), "reason", in.reason)
 	case ev == lifecycle.Deadline:
-		s.log.Warn("worker is late", append(attrs, "now", in.state.String())...)
+		log.Warn("worker is late", "now", in.state.String())
+	case ev == lifecycle.Hung:
+		log.Warn("worker is hung, it is ended")
 	default:
-		s.log.Info("worker "+in.state.String(), append(attrs, "event", ev.String())...)
+		log.Info("worker drains by itself", "event", ev.String())
 	}
 }

@@ -31,7 +31,7 @@ func (s *Set) hear(in *incarnation, cmd string, line []byte, files []*os.File) {
 			return // it is sent again
 		}
 		if err := json.Unmarshal(line, &h); err != nil {
-			s.log.Debug("a program's handle can't be understood", "worker", in.name(), "error", err)
+			s.logOf(in).Debug("a program's handle can't be understood", "error", err)
 			file.Close()
 			return
 		}
@@ -51,7 +51,7 @@ func (s *Set) hear(in *incarnation, cmd string, line []byte, files []*os.File) {
 	case wire.CmdNodeCluster:
 		var q wire.ClusterQuery
 		if err := json.Unmarshal(line, &q); err != nil {
-			s.log.Debug("a program's message to cluster can't be understood", "worker", in.name(), "error", err)
+			s.logOf(in).Debug("a program's message to cluster can't be understood", "error", err)
 			return
 		}
 		s.clusterSays(in, q)

@@ -56,7 +56,7 @@ func (s *Set) programSays(in *incarnation, msg json.RawMessage, file *os.File, k
 		ID   json.RawMessage `json:"id"`
 	}
 	if json.Unmarshal(msg, &m) != nil || m.To == "" {
-		s.log.Debug("a program says what nobody here asked for", "worker", in.name(), "pid", in.pid(), "bytes", len(msg), "handle", kind)
+		s.logOf(in).Debug("a program says what nobody here asked for", "bytes", len(msg), "handle", kind)
 		file.Close() // of a nil *os.File does nothing
 		return
 	}
@@ -141,7 +141,7 @@ func (c call) result(r wire.Result) any {
 // read while it writes nothing is kept.
 func (s *Set) tellProgram(in *incarnation, v any) {
 	if in.out.Put(v) != nil {
-		s.log.Debug("a program can't be told what became of its message", "worker", in.name(), "pid", in.pid())
+		s.logOf(in).Debug("a program can't be told what became of its message")
 	}
 }
 

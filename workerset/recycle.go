@@ -161,7 +161,7 @@ func (s *Set) recycle(g *group) (changed bool) {
 	for _, key := range s.worn(g) {
 		in := g.member(key)
 		in.worn = in.whyWorn(time.Now())
-		s.log.Info("worker has reached a limit, it is being replaced", "worker", in.name(), "id", in.id, "pid", in.pid(), "generation", in.generation, "reason", in.worn)
+		s.logOf(in).Info("worker has reached a limit, it is being replaced", "reason", in.worn)
 		changed = true
 	}
 	return changed
@@ -198,7 +198,7 @@ func (s *Set) dismiss(in *incarnation) {
 func (s *Set) stay(in *incarnation) {
 	for _, m := range in.group.members {
 		if m.slot == in.slot && m.worn != "" && m.state.Accepts() {
-			s.log.Warn("worker goes on, past its limit: its replacement has come to nothing", "worker", m.name(), "id", m.id, "pid", m.pid(), "reason", m.worn)
+			s.logOf(m).Warn("worker goes on, past its limit: its replacement has come to nothing", "reason", m.worn)
 			m.worn, in.needless = "", true
 		}
 	}

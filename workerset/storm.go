@@ -39,8 +39,7 @@ func (s *Set) tolerate(in *incarnation, st wire.State) {
 	in.forgiven, in.forgivenReason = st.Cause, st.Reason
 	s.announceFault(in, st.Cause, st.Reason)
 	if in.as.KeepFailed {
-		s.log.Error("worker failed and goes on", "worker", in.name(), "id", in.id, "pid", in.pid(), "generation", in.generation,
-			"cause", string(st.Cause), "reason", st.Reason)
+		s.logOf(in).Error("worker failed and goes on", "cause", string(st.Cause), "reason", st.Reason)
 	}
 	s.apply(in, lifecycle.Tolerated)
 }
@@ -54,7 +53,7 @@ func (s *Set) charge(in *incarnation) {
 	}
 	in.paid = true
 	if g.owing() || !g.budget.Take(time.Now()) {
-		s.log.Warn("the group fails too often: a slot's next worker waits", "group", g.Name, "worker", in.name())
+		s.logOf(in).Warn("the group fails too often: a slot's next worker waits", "group", g.Name)
 		g.slot(in.slot).owes = time.Now()
 	}
 }

@@ -19,6 +19,7 @@ import (
 
 	"github.com/handover-go/handover/draintest"
 	"github.com/handover-go/handover/draintest/load"
+	"github.com/handover-go/handover/internal/console"
 )
 
 const draintestLong = `Test that no client notices when a server is restarted: any server, in any language.
@@ -142,7 +143,7 @@ func (o *draintestOptions) run(cfg draintest.Config) error {
 	if o.output {
 		cfg.Output = os.Stderr
 	}
-	line := &liveLine{w: os.Stderr, tty: isTerminal(os.Stderr)}
+	line := &liveLine{w: os.Stderr, tty: console.IsTerminal(os.Stderr)}
 	if !o.quiet {
 		cfg.Progress = line.show
 	}

@@ -5,7 +5,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"sync"
 
@@ -44,11 +43,6 @@ func (l *liveLine) end() {
 	if l.shown {
 		fmt.Fprint(l.w, "\r\x1b[K")
 	}
-}
-
-func isTerminal(f *os.File) bool {
-	st, err := f.Stat()
-	return err == nil && st.Mode()&os.ModeCharDevice != 0
 }
 
 // lastLines keeps the end of what a program prints.

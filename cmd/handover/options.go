@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/handover-go/handover"
+	"github.com/handover-go/handover/internal/console"
 	"github.com/handover-go/handover/workerset"
 )
 
@@ -101,9 +102,10 @@ func (o *runOptions) apply(cmd *cobra.Command, cfg *handover.Config) (err error)
 	if p.Limits, err = parseLimits(o.limits); err != nil {
 		return err
 	}
-	var handler slog.Handler = slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{ReplaceAttr: shortTime})
+	var handler slog.Handler
 	switch o.log {
 	case "text":
+		handler = textHandler(os.Stderr)
 	case "json":
 		handler = slog.NewJSONHandler(os.Stderr, nil)
 		p.Output = workerset.OutputJSON
@@ -172,6 +174,14 @@ func parseLimits(list []string) (map[string]workerset.Limit, error) {
 		limits[name] = l
 	}
 	return limits, nil
+}
+
+// textHandler writes logfmt, or what a person can read, where one looks.
+func textHandler(f *os.File) slog.Handler {
+	if console.IsTerminal(f) {
+		return console.NewHandler(f, console.Colours(os.Getenv))
+	}
+	return slog.NewTextHandler(f, &slog.HandlerOptions{ReplaceAttr: shortTime})
 }
 
 // shortTime leaves the date out: whoever keeps the log has its own.

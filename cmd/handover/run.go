@@ -127,6 +127,7 @@ func (o *runOptions) flags(cmd *cobra.Command, cfg *handover.Config) {
 	f.BoolVar(&o.raw, "raw-output", false, "what a program prints goes through as it is, without the worker's name")
 	f.StringVar(&cfg.Control, "control", "auto", "`PATH` of the control socket, for handover status and upgrade; auto: NAME.sock in $RUNTIME_DIRECTORY, in $XDG_RUNTIME_DIR/handover, or in a directory of the user's under the temporary one, or else /dev/shm; none: there is none")
 	f.StringVar(&cfg.ControlGroup, "control-group", "", "`GROUP` whose members may read on the control socket, and not act")
+	f.StringVar(&cfg.StatusListen, "status-listen", "", "`URL`, tcp://HOST:PORT, where everybody who reaches it may ask for /v1/status, /v1/ready and /metrics, and nothing else")
 	f.StringVar(&cfg.PIDFile, "pid-file", "", "`FILE` that holds the parent's pid")
 	f.BoolVar(&cfg.Anchor, "anchor", false, "a process that keeps the pid over upgrades also where NOTIFY_SOCKET is set; it tells that supervisor what the parent says")
 	f.BoolVar(&cfg.NoAnchor, "no-anchor", false, "no process that keeps the pid over upgrades (there is none either where NOTIFY_SOCKET is set, and always one as PID 1)")

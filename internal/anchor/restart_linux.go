@@ -65,7 +65,7 @@ func (a *anchor) restart() {
 	old := a.main
 	if err := a.start(a.store.passed()); err != nil {
 		wait := a.backoff.next(0)
-		a.log.Error("the parent can't be started again", "error", err, "again in", wait)
+		a.log.Error("the parent can't be started again", "error", err, "wait", wait)
 		a.due = time.After(wait)
 		return
 	}

@@ -8,10 +8,14 @@
 //	GET  /v1/logs      Logs of the workers; ?worker=WORKER, ?n=LINES, ?after=N: those after
 //	                   the line of that number; with ?follow=1 a stream of Followed, one
 //	                   JSON object a line, which ends when another parent answers: ask it
+//	GET  /metrics      OpenMetrics, or Prometheus' text format
 //	POST /v1/upgrade   a stream of Events, one JSON object a line, until the last
 //	                   one, which has a Result; ?wait= says when that is: serve, or
 //	                   probation, which is the default
 //	POST /v1/rollback  the same, of the way back to the previous generation
+//
+// What is asked with GET may also be asked by everybody who reaches an address of the
+// network, if the service has one for that (NewPublicServer).
 //
 // Only the service's user and root may connect: the socket's mode is 0600, and the
 // peer's user is looked at. The socket is inherited over upgrades like every other,

@@ -28,10 +28,15 @@ type Service interface {
 // Server answers on a control socket. Its methods may be called from any goroutine.
 type Server struct {
 	http http.Server
-	log  *slog.Logger
-	wg   sync.WaitGroup
-	mu   sync.Mutex
-	ln   net.Listener
+	mux  *http.ServeMux
+	what string // it answers on, for people
+	// bound keeps as few connected as the parent can do with.
+	bound func(net.Listener) net.Listener
+	grace time.Duration // for answers that are being written, at the end
+	log   *slog.Logger
+	wg    sync.WaitGroup
+	mu    sync.Mutex
+	ln    net.Listener
 	// readers: whoever may connect may read, and the service's user and root act.
 	readers bool
 	streams chan struct{} // a place for each
@@ -40,12 +45,27 @@ type Server struct {
 	close   context.CancelFunc
 }
 
-// NewServer answers for a service.
+// NewServer answers its owner on a service's control socket.
 func NewServer(s Service, log *slog.Logger) *Server {
-	srv := &Server{log: log, streams: make(chan struct{}, maxStreams)}
-	srv.closing, srv.close = context.WithCancel(context.Background())
+	srv := newServer(s, "control socket", log)
+	srv.streams = make(chan struct{}, maxStreams)
+	srv.answerRecords(srv.mux, s)
+	srv.mux.HandleFunc("POST /v1/upgrade", srv.watched(s.Upgrade))
+	srv.mux.HandleFunc("POST /v1/rollback", srv.watched(s.Rollback))
+	srv.acts(srv.mux, s)
+	srv.http.Handler = srv.access(bodiless(srv.mux))
+	srv.http.WriteTimeout = answerTime
+	srv.http.MaxHeaderBytes = maxHeader
+	srv.http.ConnContext = withPeer
+	srv.bound = func(ln net.Listener) net.Listener { return &limited{Listener: ln} }
+	return srv
+}
+
+// newServer answers questions, which everybody may ask who reaches it.
+func newServer(s Service, what string, log *slog.Logger) *Server {
 	mux := http.NewServeMux()
-	srv.answerRecords(mux, s)
+	srv := &Server{mux: mux, what: what, grace: time.Second, log: log}
+	srv.closing, srv.close = context.WithCancel(context.Background())
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, r *http.Request) {
 		st, err := s.Status(r.Context())
 		if err != nil {
@@ -59,20 +79,17 @@ func NewServer(s Service, log *slog.Logger) *Server {
 			refuse(w, http.StatusServiceUnavailable, errors.New(why))
 		}
 	})
-	mux.HandleFunc("POST /v1/upgrade", srv.watched(s.Upgrade))
-	mux.HandleFunc("POST /v1/rollback", srv.watched(s.Rollback))
-	srv.acts(mux, s)
 	srv.http = http.Server{
-		Handler:           srv.access(bodiless(mux)),
+		Handler:           mux,
 		ReadHeaderTimeout: requestTime,
 		ReadTimeout:       requestTime,
-		WriteTimeout:      answerTime,
-		MaxHeaderBytes:    maxHeader,
-		ConnContext:       withPeer,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
 	return srv
 }
+
+// Handle adds what is asked with a pattern of http.ServeMux. Call it before Serve.
+func (s *Server) Handle(pattern string, h http.HandlerFunc) { s.mux.HandleFunc(pattern, h) }
 
 // watched answers by a stream of events.
 func (s *Server) watched(act func(*Watcher, Wait)) http.HandlerFunc {
@@ -96,8 +113,8 @@ func (s *Server) Serve(ln net.Listener) {
 	defer s.mu.Unlock()
 	s.ln = ln
 	s.wg.Go(func() {
-		if err := s.http.Serve(&limited{Listener: ln}); !errors.Is(err, net.ErrClosed) && !errors.Is(err, http.ErrServerClosed) {
-			s.log.Error("the control socket is not answered any more", "error", err)
+		if err := s.http.Serve(s.bound(ln)); !errors.Is(err, net.ErrClosed) && !errors.Is(err, http.ErrServerClosed) {
+			s.log.Error("questions are not answered any more", "on", s.what, "error", err)
 		}
 	})
 }
@@ -115,7 +132,7 @@ func (s *Server) Pause() {
 
 // Close accepts no more, and waits a moment for answers that are being written.
 func (s *Server) Close() {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), s.grace)
 	defer cancel()
 	s.Pause()
 	s.close()

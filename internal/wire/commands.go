@@ -87,6 +87,12 @@ const (
 	CauseRecycle      Cause = "recycle"       // it has reached a limit, well as it is
 )
 
+// Causes are all that there are, but a worker may call one by a name of its own.
+var Causes = []Cause{
+	CauseRetire, CauseDone, CauseError, CausePanic, CauseHandlerPanic, CauseSignal, CauseExit,
+	CauseStartExit, CauseStartTimeout, CauseSpawn, CauseChannel, CauseCrash, CauseHung,
+}
+
 // Failure reports whether the cause is one. The others are exits that were asked
 // for.
 func (c Cause) Failure() bool {
