@@ -193,6 +193,10 @@ func (s *Set) dismiss(in *incarnation) {
 	}
 }
 
+// missed reports whether somebody else has to take the place of one that has ended, and
+// that was not decided here.
+func (in *incarnation) missed() bool { return !in.dismissed && !in.needless }
+
 // stay lets the worker of a slot go on that was to be recycled: its replacement, in, has
 // come to nothing. Nobody misses that one.
 func (s *Set) stay(in *incarnation) {
