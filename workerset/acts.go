@@ -90,7 +90,9 @@ func (s *Set) FindWorker(ctx context.Context, which Which, replaces bool) (w Wor
 
 // replace marks a worker as one to be replaced. Whoever goes is being replaced already.
 func (s *Set) replace(in *incarnation) {
-	in.stale = in.stale || !in.status().goes()
+	if !in.status().goes() {
+		in.stale, in.worn = true, ""
+	}
 	in.group.halted = nil
 	delete(in.group.slots, in.slot) // whoever asks anew does not wait for the old backoff
 }

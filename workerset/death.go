@@ -51,7 +51,7 @@ func (s *Set) died(in *incarnation) {
 	s.logExit(in)
 	s.remember(in)
 	s.announceExit(in)
-	if !in.dismissed && !in.needless {
+	if in.missed() {
 		s.restarted(in)
 		if wasReady {
 			s.settleSlot(in, status)

@@ -224,7 +224,7 @@ func (s *Set) apply(in *incarnation, ev lifecycle.Event) {
 		s.signal(in, syscall.SIGKILL)
 	}
 	if next != from && s.cfg.Observe != nil {
-		s.cfg.Observe(Change{Worker: in.status(), From: from.String(), Restart: ev == lifecycle.Died && !in.dismissed})
+		s.cfg.Observe(Change{Worker: in.status(), From: from.String(), Restart: ev == lifecycle.Died && in.missed()})
 	}
 	if effect.Has(lifecycle.Report) && next != lifecycle.Exited {
 		s.say(in, ev)

@@ -28,13 +28,15 @@ const (
 // Recycle says when a worker is replaced although nothing is wrong with it. The zero value
 // is never.
 //
-// Its replacement serves before it drains, and its group has never fewer workers that
-// accept than Count. No more than Surge slots are about it at a time, and it waits while
-// the group is rolled or its roll has stopped, while workers fail, or while a slot waits. If
-// the replacement can't start, the worker goes on, and it is tried again, later and later.
-// None of that is a failure: it counts neither for Burst nor for MaxRestarts, and nobody who
-// waits for the set to be ready waits for it. In the Cause and the Deaths of a status it is
-// "recycle", with the limit that was reached.
+// Its replacement serves before it drains, so that no fewer than Count accept. At most Surge
+// slots have that done at a time, and it waits while the group is rolled or its roll has
+// stopped, while workers fail, and while a slot waits. If the replacement can't start, the
+// worker goes on, and that is tried again, later and later.
+//
+// To be recycled is no failure: it counts neither for Burst nor for MaxRestarts, nor does a
+// replacement that can't start count for that one; and who waits for the set to be ready does
+// not wait for it. In the Cause of a worker, an Event and a Death it is "recycle", with the
+// limit that was reached as the Reason.
 type Recycle struct {
 	// MaxAge is how long a worker serves, counted from the start of its process. At least
 	// 1 s; 0 is for ever.
@@ -49,8 +51,8 @@ type Recycle struct {
 	// better far above what a worker begins with; 0 is any amount.
 	MaxMemory int64
 	// PSS counts what processes share once among them all, not for each of them. The kernel
-	// has to walk through all pages of the process for that: about 50 ms for 1 GiB, in
-	// which the process may have to wait for memory. Other users' processes are root's to
+	// has to walk through all pages of the process for that: 20 to 50 ms for 512 MiB,
+	// in which the process may have to wait for memory. Other users' processes are root's to
 	// ask.
 	PSS bool
 	// Jitter is by which part of them, at most, each worker's MaxAge and MaxRequests are
@@ -207,6 +209,10 @@ func (s *Set) dismiss(in *incarnation) {
 		in.group.slot(in.slot).failures = 0
 	}
 }
+
+// missed reports whether somebody else has to take the place of one that has ended, and
+// that was not decided here.
+func (in *incarnation) missed() bool { return !in.dismissed && !in.needless }
 
 // stay lets the worker of a slot go on that was to be recycled: its replacement, in, has
 // come to nothing. Nobody misses that one.

@@ -132,7 +132,7 @@ func (b *book) observe(c workerset.Change) {
 	if !live.Draining.IsZero() {
 		g.Drain.observe(w.Since.Sub(live.Draining))
 	}
-	if c.Restart {
+	if c.Restart || w.Cause == string(wire.CauseRecycle) {
 		g.Restarts[causeOf(w.Cause)]++
 	}
 	delete(b.Workers, id)

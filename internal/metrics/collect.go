@@ -27,7 +27,7 @@ var (
 
 	workers  = desc("workers", "Worker processes, by what they do and the generation that they belong to.", "group", "state", "generation")
 	wanted   = desc("workers_wanted", "How many workers a group is to have.", "group")
-	restarts = desc("worker_restarts_total", "Workers that had to be replaced because they ended or asked to, and not for a roll, by cause.", "group", "cause")
+	restarts = desc("worker_restarts_total", "Workers that had to be replaced because they ended, asked to or had reached a limit, and not for a roll, by cause.", "group", "cause")
 	failures = desc("worker_failures_total", "Failures of workers, also of those that could go on.", "group")
 	starts   = desc("worker_start_duration_seconds", "Time from a worker's start until it could serve.", "group")
 	drains   = desc("worker_drain_duration_seconds", "Time from the beginning of a worker's drain until its end.", "group")

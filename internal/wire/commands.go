@@ -90,7 +90,7 @@ const (
 // Causes are all that there are, but a worker may call one by a name of its own.
 var Causes = []Cause{
 	CauseRetire, CauseDone, CauseError, CausePanic, CauseHandlerPanic, CauseSignal, CauseExit,
-	CauseStartExit, CauseStartTimeout, CauseSpawn, CauseChannel, CauseCrash, CauseHung,
+	CauseStartExit, CauseStartTimeout, CauseSpawn, CauseChannel, CauseCrash, CauseHung, CauseRecycle,
 }
 
 // Failure reports whether the cause is one. The others are exits that were asked
