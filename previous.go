@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/handover-go/handover/internal/image"
 	"github.com/handover-go/handover/upgrader"
@@ -61,7 +62,6 @@ type back struct {
 	Recipe recipe `json:"recipe"`
 }
 
-// takeBack reads what envBack says, before anything looks at the configuration.
 // goesBack is what this process was started for, if it is the parent of a generation that
 // is gone back to. It is read before anything looks at the configuration.
 var goesBack = func() *back {
@@ -109,6 +109,17 @@ var parentsSource = take(envSource)
 // which the kernel takes 128 KiB (execve(2)).
 const maxSource = 64 << 10
 
+// maxWhy is how much of a reason, which may be a worker's own words, travels beside it.
+// Each of its bytes may become six in JSON.
+const maxWhy = 2 << 10
+
+func shortened(why string) string {
+	if len(why) <= maxWhy {
+		return why
+	}
+	return strings.ToValidUTF8(why[:maxWhy], "") + "…"
+}
+
 // target is how to go back to a generation.
 func (p *previous) target(b back) (upgrader.Target, error) {
 	t := upgrader.Target{Path: "/proc/self/exe", Name: fmt.Sprintf("the binary of generation %d", p.Generation)}
@@ -119,7 +130,7 @@ func (p *previous) target(b back) (upgrader.Target, error) {
 		}
 		t.Path = path
 	}
-	b.Recipe = p.recipe
+	b.Recipe, b.Reason = p.recipe, shortened(b.Reason)
 	v, err := json.Marshal(b)
 	t.Env = []string{envBack + "=" + string(v)}
 	return t, err

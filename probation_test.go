@@ -110,3 +110,29 @@ func TestOutcome(t *testing.T) {
 		}
 	}
 }
+
+// TestBackFits: what a parent is started with to go back is short enough for execve(2),
+// whatever the worker that has failed had to say about it.
+func TestBackFits(t *testing.T) {
+	p := previous{recipe: recipe{Generation: 1, Source: []byte(strings.Repeat("s", maxSource)), Programs: map[string]pinned{}}}
+	path := "/" + strings.Repeat("p", 300)
+	for _, group := range []string{"web", "admin", "mail", "agent"} {
+		p.Programs[group] = pinned{Path: path, Name: path, Dir: path}
+	}
+	for _, why := range []string{"no luck", strings.Repeat("<", 64<<10), strings.Repeat("\x00", 64<<10), strings.Repeat("é", 64<<10)} {
+		target, err := p.target(back{Failed: 2, Reason: why})
+		if err != nil || len(target.Env) != 1 {
+			t.Fatalf("%v, %v", target.Env, err)
+		}
+		if n := len(target.Env[0]); n >= 128<<10 {
+			t.Errorf("%d bytes are more than one variable may have", n)
+		}
+		var got back
+		if err := json.Unmarshal([]byte(strings.TrimPrefix(target.Env[0], envBack+"=")), &got); err != nil {
+			t.Fatal(err)
+		}
+		if got.Failed != 2 || !strings.HasPrefix(why, strings.TrimSuffix(got.Reason, "…")) || len(got.Reason) < min(len(why), maxWhy) {
+			t.Errorf("%d, %.20q… of %d bytes", got.Failed, got.Reason, len(got.Reason))
+		}
+	}
+}

@@ -55,7 +55,9 @@ func releaseApp() worker.App {
 	switch releaseOf(0) {
 	case "fails later", "fails later, one socket less":
 		return func(ctx context.Context, w *worker.Worker) error {
-			time.AfterFunc(300*time.Millisecond, func() { w.Fail(errors.New("the cache is full")) })
+			// With more to say than fits into an environment variable.
+			why := errors.New("the cache is full of " + strings.Repeat("<", 40<<10))
+			time.AfterFunc(300*time.Millisecond, func() { w.Fail(why) })
 			return demo.App(ctx, w)
 		}
 	case "sick":
