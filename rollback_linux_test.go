@@ -5,10 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -60,6 +63,15 @@ func releaseApp() worker.App {
 			time.AfterFunc(300*time.Millisecond, func() { w.Fail(why) })
 			return demo.App(ctx, w)
 		}
+	case "waits":
+		return func(ctx context.Context, w *worker.Worker) error {
+			f, err := os.Open(os.Getenv("TEST_FIFO")) // until somebody writes
+			if err != nil {
+				return err
+			}
+			f.Close()
+			return demo.App(ctx, w)
+		}
 	case "sick":
 		return func(ctx context.Context, w *worker.Worker) error {
 			return w.Serve(ctx, "http", &http.Server{Handler: http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
@@ -90,6 +102,13 @@ func (s *service) deploy(release string) {
 		}
 		return os.WriteFile(tmp, append(b, releaseMark+release...), 0o755)
 	})
+}
+
+// settle waits until the anchor is one of the parent's program: a signal that reaches it in
+// the moment of the exec may be lost.
+func (s *service) settle() {
+	s.t.Helper()
+	s.await(has(fmt.Sprintf("is one of the parent's program\" pid=%d parent=%d", s.pid, s.parent())))
 }
 
 // runs checks which release all of the service's workers execute.
@@ -183,6 +202,49 @@ func TestRollbackSockets(t *testing.T) {
 	}
 	check(t, l)
 	s.stop()
+}
+
+// TestRollbackUnixSocket: a unix socket that the release did without, and that the next one
+// has again, keeps its file, although the probation ends while that one is being started.
+// A service that stops leaves none.
+func TestRollbackUnixSocket(t *testing.T) {
+	dir := t.TempDir()
+	admin, fifo := filepath.Join(dir, "admin"), filepath.Join(dir, "fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, c := startWatched(t, "TEST_PROBATION=2s", "TEST_FIFO="+fifo, "TEST_LISTEN=http=tcp://127.0.0.1:0,admin=unix://"+admin)
+	s.deploy("one socket less")
+	s.upgrade()
+	s.settle()
+	s.deploy("waits")
+	from := s.mark()
+	result := make(chan control.Event, 1)
+	go func() { last, _ := told(t, c.Upgrade); result <- last }()
+	if _, err := s.waitFrom(from, has(`msg="socket closed, it is not in this generation's configuration"`)); err != nil {
+		t.Fatal(err)
+	}
+	open, err := os.OpenFile(fifo, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer open.Close()
+	if last := <-result; last.Result != control.Done || last.Generation != 3 {
+		t.Errorf("%+v", last)
+	}
+	if conn, err := net.Dial("unix", admin); err != nil {
+		t.Error(err)
+	} else {
+		conn.Close()
+	}
+	s.settle()
+	s.deploy("one socket less")
+	s.upgrade()
+	s.settle()
+	s.stop()
+	if _, err := os.Lstat(admin); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("left behind: %v", err)
+	}
 }
 
 // TestRollbackByHand: whoever wants to, goes back, but only once; what is on disk is
