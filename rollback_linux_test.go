@@ -175,6 +175,7 @@ func TestRollback(t *testing.T) {
 				}
 			}
 			check(t, l)
+			s.settle()
 			s.stop()
 		})
 	}
@@ -201,6 +202,7 @@ func TestRollbackSockets(t *testing.T) {
 		t.Fatal(err)
 	}
 	check(t, l)
+	s.settle()
 	s.stop()
 }
 
@@ -262,8 +264,10 @@ func TestRollbackByHand(t *testing.T) {
 	s.runs("second")
 	// What has not proven itself yet is passed over.
 	s.deploy("third")
+	s.settle()
 	s.upgrade()
 	s.deploy("fourth")
+	s.settle()
 	s.upgrade()
 	if err := os.Remove(s.bin); err != nil {
 		t.Fatal(err)
@@ -281,6 +285,7 @@ func TestRollbackByHand(t *testing.T) {
 	}
 	s.runs("fifth")
 	check(t, l)
+	s.settle()
 	s.stop()
 }
 
@@ -311,9 +316,11 @@ func TestRollbackFails(t *testing.T) {
 	s.runs("sick")
 	open()
 	s.deploy("good")
+	s.settle()
 	s.upgrade()
 	s.runs("good")
 	check(t, l)
+	s.settle()
 	s.stop()
 }
 
