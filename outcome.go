@@ -54,7 +54,7 @@ func (u *upgrades) watched(until time.Time) {
 	}
 }
 
-// finish is the last word about the upgrade that has led to this generation.
+// finish is the last word about the upgrade that has led to this generation. There is one.
 func (u *upgrades) finish(ev control.Event) {
 	ev.Generation = u.p.up.Generation()
 	undone := ev
@@ -64,13 +64,14 @@ func (u *upgrades) finish(ev control.Event) {
 	}
 	if u.last != nil && !u.last.Result.Final() {
 		u.last.Result, u.last.Reason, u.last.Until = ev.Result, ev.Reason, time.Time{}
-		if u.p.back != nil && u.p.back.Failed != 0 {
+		if u.p.back.fails() {
 			u.last.Result, u.last.Reason = undone.Result, undone.Reason
 		}
 	}
 	u.proven = u.proven || ev.Result == control.Done
 	watches := u.watches
 	u.watches = nil
+	close(u.over)
 	u.mu.Unlock()
 	u.p.supervisor.look()
 	for _, w := range watches {
@@ -132,7 +133,7 @@ func (u *upgrades) rolling() *control.Outcome {
 	o := &control.Outcome{Time: time.Now(), Generation: u.p.up.Generation() + 1, Result: control.Rolling}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if b := u.current[0].back; b != nil && b.Failed != 0 {
+	if b := wayOf(u.current); b.fails() {
 		o.Generation, o.Reason = b.Failed, b.Reason
 	}
 	return o
@@ -143,7 +144,7 @@ func (u *upgrades) rolling() *control.Outcome {
 // Without a file it is the successor's own binary; the file is the caller's to close.
 func (u *upgrades) handOn() (*recipe, *os.File) {
 	u.mu.Lock()
-	way, prev, proven := u.current[0].back, u.previous, u.proven
+	way, prev, proven := wayOf(u.current), u.previous, u.proven
 	u.mu.Unlock()
 	made := u.p.made
 	switch {

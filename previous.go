@@ -62,6 +62,9 @@ type back struct {
 	Recipe recipe `json:"recipe"`
 }
 
+// fails reports whether it is one from a generation that has failed.
+func (b *back) fails() bool { return b != nil && b.Failed != 0 }
+
 // goesBack is what this process was started for, if it is the parent of a generation that
 // is gone back to. It is read before anything looks at the configuration.
 var goesBack = func() *back {

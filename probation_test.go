@@ -3,6 +3,7 @@ package handover
 import (
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"net"
 	"strings"
 	"testing"
@@ -55,6 +56,60 @@ func TestTally(t *testing.T) {
 		}
 		if (c.want == "") != (got == "") || !strings.Contains(got, c.want) {
 			t.Errorf("%s: %q, not %q", name, got, c.want)
+		}
+	}
+}
+
+// TestProbationEnds: what fails after the probation is neither counted nor kept.
+func TestProbationEnds(t *testing.T) {
+	crash := workerset.Worker{Group: "web", Slot: 1, ID: 1, State: "exited", Cause: "crash"}
+	p := probation{failed: make(chan string, 1)}
+	p.saw(crash)
+	if why := <-p.failed; !strings.Contains(why, "crash") {
+		t.Errorf("on probation: %q", why)
+	}
+	p.end()
+	p.saw(crash)
+	if len(p.failed) != 0 || len(p.tally.failed) != 0 {
+		t.Errorf("afterwards: %d, %v", len(p.failed), p.tally.failed)
+	}
+}
+
+// TestWayBackFails: whoever watches a generation that has failed is told that there is no way
+// back, whoever else has asked for it, and that is the last outcome, whatever came between.
+func TestWayBackFails(t *testing.T) {
+	auto, hand := ask{back: &back{Failed: 2, Reason: "sick"}}, ask{back: &back{Reason: "asked"}}
+	for name, c := range map[string]struct {
+		asks []ask
+		want control.Outcome
+		told control.Result
+	}{
+		"by itself":          {[]ask{auto}, control.Outcome{Generation: 2, Result: control.Stopped, Reason: "sick; and going back failed: there is no generation to go back to"}, control.Stopped},
+		"and somebody asked": {[]ask{hand, auto, hand}, control.Outcome{Generation: 2, Result: control.Stopped, Reason: "sick; and going back failed: there is no generation to go back to"}, control.Stopped},
+		"somebody asked":     {[]ask{hand}, control.Outcome{Generation: 1, Result: control.Failed, Reason: "there is no generation to go back to"}, ""},
+	} {
+		p := &parent{up: &upgrader.Upgrader{}, supervisor: &supervisor{news: make(chan struct{}, 1)}, log: slog.New(slog.DiscardHandler)}
+		u := newUpgrades(p)
+		u.last = &control.Outcome{Generation: 3, Result: control.Failed, Reason: "another upgrade"}
+		f, other := watching(t)
+		w, err := control.ResumeWatcher(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		u.watches, u.waiting = []watch{{watcher: w}}, c.asks
+		if !u.next() || u.upgrade(t.Context()) == nil {
+			t.Fatalf("%s: there was a way back", name)
+		}
+		u.last.Time = time.Time{}
+		if *u.last != c.want {
+			t.Errorf("%s: %+v", name, *u.last)
+		}
+		w.End(control.Event{}) // does nothing if it was told
+		var ev control.Event
+		for dec := json.NewDecoder(other); ev.Result == "" && dec.Decode(&ev) == nil; {
+		}
+		if ev.Result != c.told {
+			t.Errorf("%s: it was told %+v", name, ev)
 		}
 	}
 }

@@ -72,7 +72,7 @@ func releaseApp() worker.App {
 			f.Close()
 			return demo.App(ctx, w)
 		}
-	case "sick":
+	case "sick", "sick, one socket less":
 		return func(ctx context.Context, w *worker.Worker) error {
 			return w.Serve(ctx, "http", &http.Server{Handler: http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 				rw.Header().Set("X-Request-Id", r.Header.Get("X-Request-Id"))
@@ -300,9 +300,10 @@ func TestRollbackFails(t *testing.T) {
 		}
 	}
 	open()
-	s, c := startWatched(t, "TEST_PROBATION=30s", "TEST_GATE="+gate, "TEST_HEALTH=http:/healthz")
-	l := s.loadOf(10, map[load.Kind]int{load.New: 3})
-	s.deploy("sick")
+	s, c := startWatched(t, "TEST_PROBATION=30s", "TEST_GATE="+gate, "TEST_HEALTH=http:/healthz",
+		"TEST_LISTEN=http=tcp://127.0.0.1:0,admin=tcp://127.0.0.1:0")
+	l := s.loadAt(s.addrOf("http"), 10, map[load.Kind]int{load.New: 3})
+	s.deploy("sick, one socket less")
 	from := s.mark()
 	go func() { // once it serves, nobody else comes up
 		if _, err := s.waitFrom(from, has(`msg="generation serves"`)); err == nil {
@@ -313,7 +314,11 @@ func TestRollbackFails(t *testing.T) {
 	if last.Result != control.Stopped || !strings.Contains(last.Reason, "and going back failed: ") || !strings.Contains(last.Reason, "no such file") {
 		t.Errorf("%+v\n%s", last, steps)
 	}
-	s.runs("sick")
+	s.runs("sick, one socket less")
+	// Nobody is to wait for what does not come.
+	if _, err := s.waitFrom(from, has(`msg="socket closed, it is not in this generation's configuration"`)); err != nil {
+		t.Error(err)
+	}
 	open()
 	s.deploy("good")
 	s.settle()
