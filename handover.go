@@ -15,6 +15,7 @@
 package handover
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -105,10 +106,13 @@ type Config struct {
 	// ProbationFailures is how many failures are allowed, of workers that die, fail or hang
 	// and of answers about their Health. Default 1; negative: not one.
 	ProbationFailures int
-	// Health, if set, is "http:PATH", which workers with sockets are asked for every second
-	// while they are on probation; any status below 400 means that they are well.
+	// Health, if set, is "http:PATH", which workers are asked for every second while they
+	// are on probation, on the first of their sockets that accepts connections, a program's
+	// over TCP; any status below 400 means that they are well. Workers without such a socket
+	// are not asked.
 	Health string
-	// Source is the text that this was made of, if it was, at most 64 KiB: what a
+	// Source is the text that this was made of, if it was, at most 64 KiB without a zero
+	// byte: what a
 	// configuration file says. It is kept for the way back: see the function Source.
 	Source []byte
 	// PIDFile, if set, holds the parent's pid. The anchor's pid, where there is
@@ -209,11 +213,14 @@ func (c Config) withDefaults() (Config, error) {
 	if err := c.Ready.Validate(); err != nil {
 		return bad("%w", err)
 	}
-	if r, err := workerset.ParseReadiness(c.Health); err != nil || c.Health != "" && r.By != workerset.ReadyHTTP {
-		return bad("health %q: write it as http:/PATH", c.Health)
+	if err := c.validateHealth(); err != nil {
+		return bad("%w", err)
 	}
 	if len(c.Source) > maxSource {
 		return bad("a source of %d bytes: at most %d are possible", len(c.Source), maxSource)
+	}
+	if bytes.IndexByte(c.Source, 0) >= 0 {
+		return bad("a source with a zero byte: it has to be a text")
 	}
 	for typ, h := range c.Handlers {
 		if typ == "" || h == nil {

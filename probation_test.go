@@ -191,3 +191,31 @@ func TestBackFits(t *testing.T) {
 		}
 	}
 }
+
+// TestValidateProbation: what is asked for that can't be done.
+func TestValidateProbation(t *testing.T) {
+	tcp, unix, udp := "http=tcp://:80", "http=unix:///run/s", "dns=udp://:53"
+	program := []string{"./server"}
+	nobody := "no group has a socket to be asked on"
+	for name, c := range map[string]struct {
+		cfg  Config
+		want string // a part of the error; "": it is good
+	}{
+		"workers":             {Config{Health: "http:/h", Listen: []string{udp, unix}}, ""},
+		"programs":            {Config{Health: "http:/h", Listen: []string{udp, tcp}, Command: program}, ""},
+		"no path":             {Config{Health: "/h", Listen: []string{tcp}}, "write it as http:/PATH"},
+		"packets":             {Config{Health: "http:/h", Listen: []string{udp}}, nobody},
+		"programs, unix":      {Config{Health: "http:/h", Listen: []string{unix}, Command: program}, nobody},
+		"one group of two":    {Config{Health: "http:/h", Listen: []string{tcp, udp}, Groups: []Group{{Name: "a", Sockets: []string{"dns"}}, {Name: "b", Sockets: []string{"http"}}}}, ""},
+		"each its own":        {Config{Health: "http:/h", Listen: []string{"w-1=tcp://:1"}, Groups: []Group{{Name: "w", Workers: 1, Sockets: []string{"w-{slot}"}}}}, ""},
+		"an agent":            {Config{Health: "http:/h", Groups: []Group{{Name: "a", Agent: true}}}, nobody},
+		"source":              {Config{Source: []byte("name = 1\n")}, ""},
+		"long source":         {Config{Source: make([]byte, maxSource+1)}, "at most 65536"},
+		"source that is none": {Config{Source: []byte("a\x00b")}, "zero byte"},
+	} {
+		err := c.cfg.Validate()
+		if (err == nil) != (c.want == "") || err != nil && (!errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
