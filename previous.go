@@ -19,7 +19,7 @@ import (
 // them, the arguments and the environment. It is versioned by adding fields only.
 type recipe struct {
 	Generation int    `json:"generation"`
-	Source     []byte `json:"source,omitempty"` // Config.Source
+	Source     []byte `json:"source"` // Config.Source; null: there was none, which is not an empty one
 	// Programs are what groups execute, by name, as it was found then.
 	Programs map[string]pinned `json:"programs,omitempty"`
 }

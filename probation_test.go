@@ -166,6 +166,26 @@ func TestOutcome(t *testing.T) {
 	}
 }
 
+// TestEmptySource: who goes back to a generation whose configuration file was empty does not
+// read what is in it by now.
+func TestEmptySource(t *testing.T) {
+	defer func() { goesBack = nil }()
+	for name, want := range map[string][]byte{"none": nil, "empty": {}, "some": []byte("workers = 2\n")} {
+		target, err := (&previous{recipe: recipe{Generation: 1, Source: want}}).target(back{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		goesBack = &back{}
+		if err := json.Unmarshal([]byte(strings.TrimPrefix(target.Env[0], envBack+"=")), goesBack); err != nil {
+			t.Fatal(err)
+		}
+		got, err := Source("/nowhere")
+		if (err != nil) != (want == nil) || string(got) != string(want) {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+	}
+}
+
 // TestBackFits: what a parent is started with to go back is short enough for execve(2),
 // whatever the worker that has failed had to say about it.
 func TestBackFits(t *testing.T) {
