@@ -93,7 +93,8 @@ type Config struct {
 	Heartbeat, HungAfter time.Duration
 	// MaxRestarts, if set, is how many workers may have to be replaced within a
 	// minute because they ended or failed; with one more the service drains and ends
-	// with 1. By default it never gives up.
+	// with 1. By default it never gives up, and not on probation, as long as there is a
+	// generation to go back to.
 	MaxRestarts int
 	// UpgradeTimeout bounds an upgrade up to its commit. Default 60 s.
 	UpgradeTimeout time.Duration

@@ -99,6 +99,19 @@ func (u *upgrades) failsProbation(why string) {
 	u.want(ask{back: &back{Failed: generation, Reason: why}})
 }
 
+// leadsBack reports whether workers that fail are a reason to go back, and so none to give
+// the service up.
+func (u *upgrades) leadsBack() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	select {
+	case <-u.over:
+		return false
+	default:
+		return u.p.probation != nil && u.previous != nil
+	}
+}
+
 // lead carries out an upgrade to the current binary, or on the way back.
 func (u *upgrades) lead(ctx context.Context, way *back) error {
 	if way == nil {

@@ -114,7 +114,7 @@ func (o *runOptions) flags(cmd *cobra.Command, cfg *handover.Config) {
 	f.StringVar(&o.ready, "ready", "auto", "how it is known that a worker is ready: `notify|channel|http:PATH|TIME|auto`; auto: it says so, and of a program that says nothing after 1s")
 	f.DurationVar(&cfg.Heartbeat, "heartbeat", 5*time.Second, "how often workers say that they live")
 	f.DurationVar(&cfg.HungAfter, "hung-after", 30*time.Second, "a worker that has said so and is silent for so long is killed; negative: never")
-	f.IntVar(&cfg.MaxRestarts, "max-restarts", 0, "give up, with exit code 1, when more workers than that have to be replaced within a minute; 0: never")
+	f.IntVar(&cfg.MaxRestarts, "max-restarts", 0, "give up, with exit code 1, when more workers than that have to be replaced within a minute, unless there is a way back; 0: never")
 	f.StringVar(&o.drainSignal, "drain-signal", "TERM", "`SIGNAL` that asks a program to drain, unless it speaks on the channel")
 	f.StringVar(&o.reopenSignal, "reopen-signal", "none", "`SIGNAL` for such a program when USR1 asks to reopen logs")
 	f.StringVar(&o.node, "node-channel", "auto", "whether a program gets NODE_CHANNEL_FD: `auto|yes|no|cluster`; auto: if it is named node, or its first line says so; cluster: and it is a worker of Node's cluster, whose listen(port) gets the socket of that port")
