@@ -15,18 +15,20 @@ import (
 
 func (p *parent) yield(ctx context.Context) (upgrader.Legacy, error) {
 	fault.Point(fault.OldPrepared)
+	// First: the copy of a binary may take its time, and nobody decides afterwards.
+	previous, exe := p.upgrades.handOn()
 	p.supervisor.gives.Store(true)
 	if p.server != nil {
 		p.server.Pause()
 	}
 	e, err := p.set.Yield(ctx)
 	if err != nil {
+		exe.Close() // or nothing, if there is none
 		p.supervisor.gives.Store(false)
 		p.answer()
 		return upgrader.Legacy{}, err
 	}
 	l := upgrader.Legacy{Files: p.upgrades.give()}
-	previous, exe := p.upgrades.handOn()
 	if exe != nil {
 		l.Files = append(l.Files, upgrader.NamedFile{Name: filePrevious, File: exe})
 	}
