@@ -193,6 +193,26 @@ func (g Group) validate() error {
 	return nil
 }
 
+// validateHealth refuses a Health that nobody can be asked for.
+func (c Config) validateHealth() error {
+	if r, err := workerset.ParseReadiness(c.Health); err != nil || c.Health != "" && r.By != workerset.ReadyHTTP {
+		return fmt.Errorf("health %q: write it as http:/PATH", c.Health)
+	}
+	specs, err := listen.ParseAll(c.Listen)
+	if c.Health == "" || err != nil {
+		return err
+	}
+	for _, g := range c.groups(1) {
+		for _, s := range specs {
+			has := g.Sockets == nil || slices.Contains(workerset.Expand(g.Sockets, 1), s.Name)
+			if has && !s.Packet() && (len(g.Command) == 0 || s.Kind() == "tcp") {
+				return nil
+			}
+		}
+	}
+	return fmt.Errorf("health %q: no group has a socket to be asked on: one that accepts connections, for a program over TCP", c.Health)
+}
+
 // workers is what the worker set makes of a group, without program and queues.
 func (g Group) workers() (workerset.Group, error) {
 	wg := workerset.Group{

@@ -106,7 +106,8 @@ type Config struct {
 	Per   time.Duration
 	// MaxRestarts, if set, is how many workers of a group may have to be replaced within
 	// RestartWindow, default one minute, because they ended or failed; with one more the
-	// service drains and ends with 1. By default it never gives up.
+	// service drains and ends with 1. By default it never gives up, and not on probation, as
+	// long as there is a generation to go back to.
 	MaxRestarts   int
 	RestartWindow time.Duration
 	// UpgradeTimeout bounds an upgrade up to its commit. Default 60 s.
@@ -120,8 +121,10 @@ type Config struct {
 	// ProbationFailures is how many failures are allowed, of workers that die, fail or hang
 	// and of answers about their Health. Default 1; negative: not one.
 	ProbationFailures int
-	// Health, if set, is "http:PATH", which workers with sockets are asked for every second
-	// while they are on probation; any status below 400 means that they are well.
+	// Health, if set, is "http:PATH", which workers are asked for every second while they
+	// are on probation, on the first of their sockets that accepts connections, a program's
+	// over TCP; any status below 400 means that they are well. Workers without such a socket
+	// are not asked.
 	Health string
 	// PIDFile, if set, holds the parent's pid. The anchor's pid, where there is
 	// an anchor, does the same and never changes.

@@ -57,7 +57,7 @@ func (u *upgrades) watched(until time.Time) {
 	}
 }
 
-// finish is the last word about the upgrade that has led to this generation.
+// finish is the last word about the upgrade that has led to this generation. There is one.
 func (u *upgrades) finish(ev control.Event) {
 	ev.Generation = u.p.up.Generation()
 	undone := ev
@@ -67,7 +67,7 @@ func (u *upgrades) finish(ev control.Event) {
 	}
 	if u.last != nil && !u.last.Result.Final() {
 		u.last.Result, u.last.Reason, u.last.Until = ev.Result, ev.Reason, time.Time{}
-		if u.p.back != nil && u.p.back.Failed != 0 {
+		if u.p.back.fails() {
 			u.last.Result, u.last.Reason = undone.Result, undone.Reason
 		}
 		u.p.upgraded(*u.last, "")
@@ -76,6 +76,7 @@ func (u *upgrades) finish(ev control.Event) {
 	u.proven = u.proven || ev.Result == control.Done
 	watches := u.watches
 	u.watches = nil
+	close(u.over)
 	u.mu.Unlock()
 	u.p.supervisor.look()
 	for _, w := range watches {
@@ -101,6 +102,19 @@ func (u *upgrades) failsProbation(why string) {
 	u.p.log.Error("this generation has failed its probation and is gone back from", "previous", p.Generation, "reason", why)
 	u.rolled(fmt.Sprintf("generation %d has failed its probation: %s", generation, why))
 	u.want(ask{back: &back{Failed: generation, Reason: why}})
+}
+
+// leadsBack reports whether workers that fail are a reason to go back, and so none to give
+// the service up.
+func (u *upgrades) leadsBack() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	select {
+	case <-u.over:
+		return false
+	default:
+		return u.p.probation != nil && u.previous != nil
+	}
 }
 
 // lead carries out an upgrade to the current binary, or on the way back.
@@ -137,7 +151,7 @@ func (u *upgrades) rolling() *control.Outcome {
 	o := &control.Outcome{Time: time.Now(), Began: u.began, Generation: u.p.up.Generation() + 1, Result: control.Rolling}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if b := u.current[0].back; b != nil && b.Failed != 0 {
+	if b := wayOf(u.current); b.fails() {
 		o.Generation, o.Reason = b.Failed, b.Reason
 	}
 	return o
@@ -167,7 +181,7 @@ func (u *upgrades) overtaken() *control.Outcome {
 // Without a file it is the successor's own binary; the file is the caller's to close.
 func (u *upgrades) handOn() (*recipe, *os.File) {
 	u.mu.Lock()
-	way, prev, proven := u.current[0].back, u.previous, u.proven
+	way, prev, proven := wayOf(u.current), u.previous, u.proven
 	u.mu.Unlock()
 	made := u.p.made
 	switch {

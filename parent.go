@@ -207,8 +207,12 @@ func (p *parent) roll(ctx context.Context, dropped []*upgrader.Socket) {
 	default:
 		return
 	}
-	// The way back leads to them, too.
-	if len(dropped) == 0 || p.set.Drained(ctx) != nil || !p.probation.passes(ctx) {
+	if len(dropped) == 0 || p.set.Drained(ctx) != nil {
+		return
+	}
+	select {
+	case <-p.upgrades.over: // the way back leads to them, too
+	case <-ctx.Done():
 		return
 	}
 	for _, s := range dropped {

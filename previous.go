@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/handover-go/handover/internal/image"
 	"github.com/handover-go/handover/upgrader"
@@ -18,7 +19,7 @@ import (
 // them, the arguments and the environment. It is versioned by adding fields only.
 type recipe struct {
 	Generation int    `json:"generation"`
-	Source     []byte `json:"source,omitempty"` // Config.Source
+	Source     []byte `json:"source"` // Config.Source; null: there was none, which is not an empty one
 	// Programs are what groups execute, by name, as it was found then.
 	Programs map[string]location `json:"programs,omitempty"`
 }
@@ -61,7 +62,9 @@ type back struct {
 	Recipe recipe `json:"recipe"`
 }
 
-// takeBack reads what envBack says, before anything looks at the configuration.
+// fails reports whether it is one from a generation that has failed.
+func (b *back) fails() bool { return b != nil && b.Failed != 0 }
+
 // goesBack is what this process was started for, if it is the parent of a generation that
 // is gone back to. It is read before anything looks at the configuration.
 var goesBack = func() *back {
@@ -108,6 +111,17 @@ var parentsSource = take(envSource)
 // which the kernel takes 128 KiB (execve(2)).
 const MaxSource = 64 << 10
 
+// maxWhy is how much of a reason, which may be a worker's own words, travels beside it.
+// Each of its bytes may become six in JSON.
+const maxWhy = 2 << 10
+
+func shortened(why string) string {
+	if len(why) <= maxWhy {
+		return why
+	}
+	return strings.ToValidUTF8(why[:maxWhy], "") + "…"
+}
+
 // target is how to go back to a generation.
 func (p *previous) target(b back) (upgrader.Target, error) {
 	t := upgrader.Target{Path: "/proc/self/exe", Name: fmt.Sprintf("the binary of generation %d", p.Generation)}
@@ -118,7 +132,7 @@ func (p *previous) target(b back) (upgrader.Target, error) {
 		}
 		t.Path = path
 	}
-	b.Recipe = p.recipe
+	b.Recipe, b.Reason = p.recipe, shortened(b.Reason)
 	v, err := json.Marshal(b)
 	t.Env = []string{envBack + "=" + string(v)}
 	return t, err

@@ -68,11 +68,10 @@ type probation struct {
 	time   time.Duration // after its workers have replaced the others
 	served chan error    // gets the result of that
 	failed chan string   // gets why it has failed
-	passed chan struct{} // closed when it has not
-	until  time.Time     // belongs to upgrades.mu
 
 	mu    sync.Mutex
 	tally tally
+	over  bool // nothing is counted any more
 }
 
 // newProbation is that of this generation, or nil if it has none: it is the first, or one
@@ -85,19 +84,30 @@ func (p *parent) newProbation() *probation {
 	}
 	return &probation{
 		p: p, time: t, tally: tally{allowed: max(0, allowed)},
-		served: make(chan error, 1), failed: make(chan string, 1), passed: make(chan struct{}),
+		served: make(chan error, 1), failed: make(chan string, 1),
 	}
 }
 
 // saw is told of every change of a worker's state. It does not wait.
 func (t *probation) saw(w workerset.Worker) {
-	if t == nil {
-		return
+	if t != nil {
+		t.count(func(c *tally) string { return c.saw(w) })
 	}
+}
+
+func (t *probation) count(what func(*tally) (why string)) {
 	t.mu.Lock()
-	why := t.tally.saw(w)
-	t.mu.Unlock()
-	t.fails(why)
+	defer t.mu.Unlock()
+	if !t.over {
+		t.fails(what(&t.tally))
+	}
+}
+
+// end forgets what was counted: this generation may live long.
+func (t *probation) end() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.over, t.tally = true, tally{}
 }
 
 func (t *probation) fails(why string) {
@@ -112,6 +122,7 @@ func (t *probation) fails(why string) {
 
 // run waits for the verdict, and acts on it, unless ctx ends before.
 func (t *probation) run(ctx context.Context) {
+	defer t.end()
 	ctx, cancel := context.WithCancel(ctx)
 	var asking sync.WaitGroup
 	defer asking.Wait()
@@ -135,27 +146,12 @@ func (t *probation) run(ctx context.Context) {
 		case <-over:
 			over = nil
 			if len(t.failed) == 0 {
-				close(t.passed)
 				t.p.upgrades.finish(control.Event{Result: control.Done})
 				return
 			}
 		case <-ctx.Done():
 			return
 		}
-	}
-}
-
-// passes waits until a probation, if there is one, has been passed. Another end is not
-// waited for: it is this process's, too, or that of ctx.
-func (t *probation) passes(ctx context.Context) bool {
-	if t == nil {
-		return true
-	}
-	select {
-	case <-t.passed:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }
 
@@ -171,10 +167,7 @@ func (t *probation) ask(ctx context.Context) {
 			return
 		}
 		if err != nil {
-			t.mu.Lock()
-			why := t.tally.unhealthy(err)
-			t.mu.Unlock()
-			t.fails(why)
+			t.count(func(c *tally) string { return c.unhealthy(err) })
 		}
 		select {
 		case <-time.After(healthEvery):

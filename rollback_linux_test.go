@@ -5,10 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -55,10 +58,21 @@ func releaseApp() worker.App {
 	switch releaseOf(0) {
 	case "fails later", "fails later, one socket less":
 		return func(ctx context.Context, w *worker.Worker) error {
-			time.AfterFunc(300*time.Millisecond, func() { w.Fail(errors.New("the cache is full")) })
+			// With more to say than fits into an environment variable.
+			why := errors.New("the cache is full of " + strings.Repeat("<", 40<<10))
+			time.AfterFunc(300*time.Millisecond, func() { w.Fail(why) })
 			return demo.App(ctx, w)
 		}
-	case "sick":
+	case "waits":
+		return func(ctx context.Context, w *worker.Worker) error {
+			f, err := os.Open(os.Getenv("TEST_FIFO")) // until somebody writes
+			if err != nil {
+				return err
+			}
+			f.Close()
+			return demo.App(ctx, w)
+		}
+	case "sick", "sick, one socket less":
 		return func(ctx context.Context, w *worker.Worker) error {
 			return w.Serve(ctx, "http", &http.Server{Handler: http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 				rw.Header().Set("X-Request-Id", r.Header.Get("X-Request-Id"))
@@ -88,6 +102,13 @@ func (s *service) deploy(release string) {
 		}
 		return os.WriteFile(tmp, append(b, releaseMark+release...), 0o755)
 	})
+}
+
+// settle waits until the anchor is one of the parent's program: a signal that reaches it in
+// the moment of the exec may be lost.
+func (s *service) settle() {
+	s.t.Helper()
+	s.await(has(fmt.Sprintf("is one of the parent's program\" pid=%d parent=%d", s.pid, s.parent())))
 }
 
 // runs checks which release all of the service's workers execute.
@@ -154,6 +175,7 @@ func TestRollback(t *testing.T) {
 				}
 			}
 			check(t, l)
+			s.settle()
 			s.stop()
 		})
 	}
@@ -180,26 +202,72 @@ func TestRollbackSockets(t *testing.T) {
 		t.Fatal(err)
 	}
 	check(t, l)
+	s.settle()
 	s.stop()
+}
+
+// TestRollbackUnixSocket: a unix socket that the release did without, and that the next one
+// has again, keeps its file, although the probation ends while that one is being started.
+// A service that stops leaves none.
+func TestRollbackUnixSocket(t *testing.T) {
+	dir := t.TempDir()
+	admin, fifo := filepath.Join(dir, "admin"), filepath.Join(dir, "fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, c := startWatched(t, "TEST_PROBATION=2s", "TEST_FIFO="+fifo, "TEST_LISTEN=http=tcp://127.0.0.1:0,admin=unix://"+admin)
+	s.deploy("one socket less")
+	s.upgrade()
+	s.settle()
+	s.deploy("waits")
+	from := s.mark()
+	result := make(chan control.Event, 1)
+	go func() { last, _ := told(t, c.Upgrade); result <- last }()
+	if _, err := s.waitFrom(from, has(`msg="socket closed, it is not in this generation's configuration"`)); err != nil {
+		t.Fatal(err)
+	}
+	open, err := os.OpenFile(fifo, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer open.Close()
+	if last := <-result; last.Result != control.Done || last.Generation != 3 {
+		t.Errorf("%+v", last)
+	}
+	if conn, err := net.Dial("unix", admin); err != nil {
+		t.Error(err)
+	} else {
+		conn.Close()
+	}
+	s.settle()
+	s.deploy("one socket less")
+	s.upgrade()
+	s.settle()
+	s.stop()
+	if _, err := os.Lstat(admin); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("left behind: %v", err)
+	}
 }
 
 // TestRollbackByHand: whoever wants to, goes back, but only once; what is on disk is
 // upgraded to again. What has not proven itself is not what is gone back to.
 func TestRollbackByHand(t *testing.T) {
-	s, c := startWatched(t, "TEST_PROBATION=500ms")
+	s, c := startWatched(t, "TEST_PROBATION=5s")
 	l := s.load(10)
 	if last, _ := told(t, c.Rollback); last.Result != control.Failed || !strings.Contains(last.Reason, "no generation to go back to") {
 		t.Errorf("in the first generation: %+v", last)
 	}
 	s.deploy("second")
-	if last, steps := told(t, c.Upgrade); last.Result != control.Done || !strings.Contains(steps, "is watched for 500ms") {
+	if last, steps := told(t, c.Upgrade); last.Result != control.Done || !strings.Contains(steps, "is watched for 5s") {
 		t.Errorf("%+v\n%s", last, steps)
 	}
 	s.runs("second")
 	// What has not proven itself yet is passed over.
 	s.deploy("third")
+	s.settle()
 	s.upgrade()
 	s.deploy("fourth")
+	s.settle()
 	s.upgrade()
 	if err := os.Remove(s.bin); err != nil {
 		t.Fatal(err)
@@ -217,6 +285,7 @@ func TestRollbackByHand(t *testing.T) {
 	}
 	s.runs("fifth")
 	check(t, l)
+	s.settle()
 	s.stop()
 }
 
@@ -231,9 +300,10 @@ func TestRollbackFails(t *testing.T) {
 		}
 	}
 	open()
-	s, c := startWatched(t, "TEST_PROBATION=30s", "TEST_GATE="+gate, "TEST_HEALTH=http:/healthz")
-	l := s.loadOf(10, map[load.Kind]int{load.New: 3})
-	s.deploy("sick")
+	s, c := startWatched(t, "TEST_PROBATION=30s", "TEST_GATE="+gate, "TEST_HEALTH=http:/healthz",
+		"TEST_LISTEN=http=tcp://127.0.0.1:0,admin=tcp://127.0.0.1:0")
+	l := s.loadAt(s.addrOf("http"), 10, map[load.Kind]int{load.New: 3})
+	s.deploy("sick, one socket less")
 	from := s.mark()
 	go func() { // once it serves, nobody else comes up
 		if _, err := s.waitFrom(from, has(`msg="generation serves"`)); err == nil {
@@ -244,12 +314,18 @@ func TestRollbackFails(t *testing.T) {
 	if last.Result != control.Stopped || !strings.Contains(last.Reason, "and going back failed: ") || !strings.Contains(last.Reason, "no such file") {
 		t.Errorf("%+v\n%s", last, steps)
 	}
-	s.runs("sick")
+	s.runs("sick, one socket less")
+	// Nobody is to wait for what does not come.
+	if _, err := s.waitFrom(from, has(`msg="socket closed, it is not in this generation's configuration"`)); err != nil {
+		t.Error(err)
+	}
 	open()
 	s.deploy("good")
+	s.settle()
 	s.upgrade()
 	s.runs("good")
 	check(t, l)
+	s.settle()
 	s.stop()
 }
 

@@ -16,11 +16,14 @@ import (
 
 func (p *parent) yield(ctx context.Context) (upgrader.Legacy, error) {
 	fault.Point(fault.OldPrepared)
+	// First: the copy of a binary may take its time, and nobody decides afterwards.
+	previous, exe := p.upgrades.handOn()
 	p.supervisor.gives.Store(true)
 	p.pause()
 	p.wishes.hold()
 	e, err := p.set.Yield(ctx)
 	if err != nil {
+		exe.Close() // or nothing, if there is none
 		p.supervisor.gives.Store(false)
 		p.wishes.release()
 		p.answer()
@@ -28,7 +31,6 @@ func (p *parent) yield(ctx context.Context) (upgrader.Legacy, error) {
 	}
 	files, wishes := p.wishes.give()
 	l := upgrader.Legacy{Files: slices.Concat(files, p.upgrades.give(), p.giveRecords())}
-	previous, exe := p.upgrades.handOn()
 	if exe != nil {
 		l.Files = append(l.Files, upgrader.NamedFile{Name: filePrevious, File: exe})
 	}

@@ -152,6 +152,8 @@ func (v view) text() string {
 	case v.upgrading:
 		fmt.Fprintf(&b, "; upgrade to generation %d under way", v.Generation+1)
 	case l == nil || l.Result == control.Rolling:
+	case l.Result == control.Probation:
+		fmt.Fprintf(&b, "; on probation until %s", l.Until.Format(time.DateTime))
 	case l.Result == control.Done:
 		fmt.Fprintf(&b, "; upgraded %s", l.Time.Format(time.DateTime))
 	default:

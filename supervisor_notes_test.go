@@ -46,6 +46,9 @@ func TestSupervisorText(t *testing.T) {
 		{with(seen(2, "serving", "serving"), func(v *view) { v.last = &control.Outcome{Result: control.Done, Time: at} }),
 			"generation 2: 2 of 2 workers serve; upgraded 2026-11-29 12:03:04"},
 		{with(seen(2, "serving", "serving"), func(v *view) {
+			v.last = &control.Outcome{Result: control.Probation, Generation: 2, Until: at}
+		}), "generation 2: 2 of 2 workers serve; on probation until 2026-11-29 12:03:04"},
+		{with(seen(2, "serving", "serving"), func(v *view) {
 			v.last = &control.Outcome{Result: control.Failed, Generation: 3, Time: at, Reason: "no tables"}
 		}), "generation 2: 2 of 2 workers serve; upgrade to generation 3 failed 2026-11-29 12:03:04: no tables"},
 		{with(seen(2, "serving", "serving"), func(v *view) {

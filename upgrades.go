@@ -49,10 +49,12 @@ type upgrades struct {
 	proven   bool      // this generation is what a later one goes back to
 	began    time.Time // the upgrade that is under way
 	ended    bool      // nothing is carried out any more
+
+	over chan struct{} // closed with the last word about the upgrade that has led to this generation
 }
 
 func newUpgrades(p *parent) *upgrades {
-	return &upgrades{p: p, poke: make(chan struct{}, 1)}
+	return &upgrades{p: p, poke: make(chan struct{}, 1), over: make(chan struct{})}
 }
 
 // want adds a wish. It does not wait.
@@ -130,11 +132,22 @@ func (u *upgrades) next() bool {
 	return n > 0
 }
 
+// wayOf is the way back that wishes lead to, or nil. If one of them comes from a generation
+// that has failed, that is what there is to say of it.
+func wayOf(asks []ask) (way *back) {
+	for _, a := range asks {
+		if way == nil || a.back.fails() {
+			way = a.back
+		}
+	}
+	return way
+}
+
 // upgrade carries out one for all who wait.
 func (u *upgrades) upgrade(ctx context.Context) error {
 	p := u.p
 	generation := p.up.Generation() + 1
-	way := u.current[0].back
+	way := wayOf(u.current)
 	u.begin()
 	p.log.Info("upgrade begins", "new_generation", generation)
 	if way != nil {
@@ -163,14 +176,15 @@ func (u *upgrades) upgrade(ctx context.Context) error {
 	}
 	ev := failure(err)
 	ev.Generation = generation
-	if way == nil || way.Failed == 0 { // else finish has the last word
-		p.metrics.UpgradeFails()
-		u.last = &control.Outcome{Time: time.Now(), Began: u.began, Generation: generation, Result: control.Failed, Reason: ev.Reason}
-		p.upgraded(*u.last, ev.Output)
-	}
-	u.mu.Unlock()
-	if way != nil && way.Failed != 0 {
+	if way.fails() {
+		ev.Generation = way.Failed
 		ev.Result, ev.Reason = control.Stopped, fmt.Sprintf("%s; and going back failed: %s", way.Reason, ev.Reason)
+	}
+	u.last = &control.Outcome{Time: time.Now(), Began: u.began, Generation: ev.Generation, Result: ev.Result, Reason: ev.Reason}
+	p.metrics.UpgradeFails()
+	p.upgraded(*u.last, ev.Output)
+	u.mu.Unlock()
+	if way.fails() {
 		u.finish(ev)
 	}
 	logged := false
@@ -289,7 +303,7 @@ func (u *upgrades) give() (files []upgrader.NamedFile) {
 		u.given = append(u.given, w)
 	}
 	before := watchNow
-	if len(u.current) > 0 && u.current[0].back != nil {
+	if wayOf(u.current) != nil {
 		before = watchUndone
 	}
 	for _, w := range u.watches {

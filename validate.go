@@ -1,6 +1,7 @@
 package handover
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -53,11 +54,14 @@ func (c Config) withDefaults() (Config, error) {
 			bad(d.field, "%s %v: must not be negative", d.what, d.Duration)
 		}
 	}
-	if r, err := workerset.ParseReadiness(c.Health); err != nil || c.Health != "" && r.By != workerset.ReadyHTTP {
-		bad("Health", "health %q: write it as http:/PATH", c.Health)
+	if err := c.validateHealth(); err != nil {
+		bad("Health", "%w", err)
 	}
 	if len(c.Source) > MaxSource {
 		bad("Source", "a source of %d bytes: at most %d are possible", len(c.Source), MaxSource)
+	}
+	if bytes.IndexByte(c.Source, 0) >= 0 {
+		bad("Source", "a source with a zero byte: it has to be a text")
 	}
 	if err := c.validateStatus(); err != nil {
 		bad("StatusListen", "%w", err)

@@ -217,7 +217,8 @@ func (u *Upgrader) end() {
 		}
 		s.Close()
 	}
-	for _, s := range u.Dropped() {
+	u.Dropped() // the rest of them
+	for _, s := range u.dropped {
 		s.Close()
 	}
 	u.passed.Close()

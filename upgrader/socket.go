@@ -26,6 +26,7 @@ type Socket struct {
 	// A unix socket's file, to remove just this one.
 	file    os.FileInfo
 	retired bool // Close removes it
+	lent    bool // but not now: a process that is being started has it, too
 	bound   bool // by this process, not inherited
 	// A supervisor has bound it, and this service has it by its name: whatever
 	// address is asked for, and the file stays the supervisor's.
@@ -175,14 +176,34 @@ func (s *Socket) Close() error {
 	if s.fd < 0 {
 		return nil
 	}
-	if s.retired && s.file != nil {
-		if st, err := os.Lstat(s.spec.Addr); err == nil && os.SameFile(st, s.file) {
-			os.Remove(s.spec.Addr)
-		}
+	if s.retired && !s.lent {
+		s.unlink()
 	}
 	fd := s.fd
 	s.fd = -1
 	return unix.Close(fd)
+}
+
+// unlink removes the file, once. The caller holds mu.
+func (s *Socket) unlink() {
+	if s.file == nil {
+		return
+	}
+	if st, err := os.Lstat(s.spec.Addr); err == nil && os.SameFile(st, s.file) {
+		os.Remove(s.spec.Addr)
+	}
+	s.file = nil
+}
+
+// lend keeps the file as long as a process may come that serves on. If that has not, and
+// the socket was closed meanwhile, the file goes then.
+func (s *Socket) lend(on bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lent = on
+	if !on && s.fd < 0 && s.retired {
+		s.unlink()
+	}
 }
 
 // retire makes Close remove a unix socket's file, if it is still this socket's:

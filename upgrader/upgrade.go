@@ -74,6 +74,9 @@ func (u *Upgrader) begin() error {
 		return ErrNotReady
 	}
 	u.phase = phaseUpgrading
+	for _, s := range u.dropped {
+		s.lend(true)
+	}
 	u.idle = make(chan struct{})
 	return nil
 }
@@ -86,6 +89,10 @@ func (u *Upgrader) finish(replaced bool) {
 		u.phase = phaseReplaced
 		u.successor = u.attempt.proc
 		close(u.replaced)
+	} else {
+		for _, s := range u.dropped {
+			s.lend(false)
+		}
 	}
 	u.attempt = nil
 	close(u.idle)

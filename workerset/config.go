@@ -195,6 +195,10 @@ type Config struct {
 	// the set stops, and Run returns ErrTooManyRestarts.
 	MaxRestarts   int
 	RestartWindow time.Duration
+	// Forbear, if set, is asked before MaxRestarts ends the set: as long as it returns true
+	// the set goes on, since something else is done about the failures. It is called from
+	// the set's loop: it must not block and not call the set.
+	Forbear func() bool
 	// Started, if set, is called from the set's loop for every worker that the set has
 	// started and that may serve from now on: one of a Program with a path, which
 	// serves when it likes, when it is started, others not before the Commit. It must

@@ -133,7 +133,7 @@ func (s *Set) restarted(in *incarnation) {
 	}
 	now := time.Now()
 	g.recent = slices.DeleteFunc(append(g.recent, now), func(t time.Time) bool { return now.Sub(t) > g.RestartWindow })
-	if len(g.recent) > g.MaxRestarts {
+	if len(g.recent) > g.MaxRestarts && (s.cfg.Forbear == nil || !s.cfg.Forbear()) {
 		s.fatal = fmt.Errorf("%w: %d of group %q within %v, the last one, %s: %s: %s",
 			ErrTooManyRestarts, len(g.recent), g.Name, g.RestartWindow, in.name(), in.cause, in.reason)
 		s.log.Error("giving up", "error", s.fatal)

@@ -100,6 +100,9 @@ func notify(text string) {
 // that name.
 func serveForeign(file string) {
 	ln, err := net.FileListener(os.NewFile(3, "http"))
+	if err != nil { // something else comes first
+		ln, err = net.FileListener(os.NewFile(4, "http"))
+	}
 	if err != nil {
 		panic(err)
 	}

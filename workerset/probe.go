@@ -30,7 +30,7 @@ func (s *Set) probe(in *incarnation) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	in.probing = cancel
-	dial := s.dialer(in)
+	dial := s.dialer(in, in.as.socketsOf(in.slot)[0])
 	path := in.as.Ready.Path
 	s.wg.Go(func() {
 		for {
@@ -50,24 +50,24 @@ func (s *Set) probe(in *incarnation) {
 // dial makes a connection.
 type dial func(context.Context) (net.Conn, error)
 
-// dialer makes connections to one worker.
-func (s *Set) dialer(in *incarnation) dial {
+// dialer makes connections to one worker, of one of its sockets.
+func (s *Set) dialer(in *incarnation, socket string) dial {
 	if in.foreign() {
-		fd := s.cfg.Sockets[in.as.socketsOf(in.slot)[0]]
+		fd := s.cfg.Sockets[socket]
 		return func(ctx context.Context) (net.Conn, error) { return dialProcess(ctx, fd, in.proc.Pid) }
 	}
-	return func(context.Context) (net.Conn, error) { return s.connect(in) }
+	return func(context.Context) (net.Conn, error) { return s.connect(in, socket) }
 }
 
 // connect makes a connection to a library worker, by its channel.
-func (s *Set) connect(in *incarnation) (net.Conn, error) {
+func (s *Set) connect(in *incarnation, socket string) (net.Conn, error) {
 	ours, theirs, err := wire.Pair()
 	if err != nil {
 		return nil, err
 	}
 	defer ours.Close()
 	defer theirs.Close()
-	if err := in.out.Urge(wire.Connect{Cmd: wire.CmdConnect, Socket: in.as.socketsOf(in.slot)[0]}, theirs); err != nil {
+	if err := in.out.Urge(wire.Connect{Cmd: wire.CmdConnect, Socket: socket}, theirs); err != nil {
 		return nil, err
 	}
 	return net.FileConn(ours)

@@ -106,7 +106,7 @@ var Keys = []*Key{
 		service: func(s svc) any { return &s.Burst }, group: func(g grp) any { return &g.Burst }},
 	{Name: "per", Default: "60s", Usage: "the time that --burst is about",
 		service: func(s svc) any { return &s.Per }, group: func(g grp) any { return &g.Per }},
-	{Name: "max-restarts", Default: "0", zero: true, Usage: "give up, with exit code 1, when more workers than that have to be replaced within --restart-window; 0: never",
+	{Name: "max-restarts", Default: "0", zero: true, Usage: "give up, with exit code 1, when more workers than that have to be replaced within --restart-window, unless there is a way back; 0: never",
 		service: func(s svc) any { return &s.MaxRestarts }, group: func(g grp) any { return &g.MaxRestarts }},
 	{Name: "restart-window", Default: "60s", Usage: "the time that --max-restarts is about",
 		service: func(s svc) any { return &s.RestartWindow }, group: func(g grp) any { return &g.RestartWindow }},
