@@ -223,7 +223,7 @@ func TestReadBad(t *testing.T) {
 		"garbage":     {"\x00\x01", true, "own"},
 		"half":        {`{"v":1,"logs":[{"group":"web","lines":[{"n":1}`, true, "own"},
 		"wrong types": {`{"v":1,"last":"x"}`, true, "own"},
-		"huge":        {`{"v":1,"logs":[{"lines":[{"n":1,"text":"` + strings.Repeat("x", maxState), true, "own"},
+		"huge":        {`{"v":1,"logs":[{"lines":[{"n":1,"text":"` + strings.Repeat("x", maxState) + `"}]}]}`, true, "own"},
 		"empty":       {`{}`, false, "own"},
 		"no sense":    {`{"last":-4,"logs":[{"lines":[{"n":0,"text":"a"},{"n":3,"text":"b"},{"n":3,"text":"c"}]},{"lines":[{"n":4,"text":"d"}]}]}`, false, "b own"},
 	} {
@@ -299,8 +299,9 @@ func TestSlow(t *testing.T) {
 	for i := range n {
 		b.Add(t0, worker(i), "stdout", strings.Repeat("x", size))
 	}
+	b.Add(t0, worker(1), "stdout", "x") // there would be room for this one
 	lines, missed, err := f.Next(t.Context())
-	if err != nil || len(lines) != maxQueue/(size+lineBytes) || len(lines)+missed != n+MaxWorker/(size+lineBytes) {
+	if err != nil || len(lines) != maxQueue/(size+lineBytes) || len(lines)+missed != n+1+MaxWorker/(size+lineBytes) {
 		t.Fatalf("%d lines, %d missed, %v", len(lines), missed, err)
 	}
 	for i, l := range lines {
