@@ -39,6 +39,7 @@ type terminal struct {
 	master *os.File
 	fd     int
 	cmd    *exec.Cmd
+	before unix.Termios // before the command began
 }
 
 // inTerminal runs the command in a terminal of that size.
@@ -65,6 +66,7 @@ func inTerminal(t *testing.T, width, height uint16, args ...string) *terminal {
 		t.Fatal(err)
 	}
 	defer slave.Close()
+	term.before = term.mode()
 	term.cmd = &exec.Cmd{
 		Path: "/proc/self/exe", Args: append([]string{"handover"}, args...), Env: append(os.Environ(), "TERM=xterm", "GORACE=atexit_sleep_ms=0"),
 		Stdin: slave, Stdout: slave, Stderr: slave, SysProcAttr: &syscall.SysProcAttr{Setsid: true, Setctty: true},
@@ -137,12 +139,11 @@ func TestWatchTerminal(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			term := inTerminal(t, 80, 20, "status", "--watch", "--control", path)
-			before := term.mode()
 			shown := term.await(enterScreen, "\x1b[H", "q ends", "\x1b[1mshop\x1b[0m: generation ", "\x1b[J")
 			if !strings.Contains(shown, "more lines") {
 				t.Errorf("20 lines are not enough, and yet: %q", shown)
 			}
-			if term.mode() == before {
+			if term.mode() == term.before {
 				t.Error("keys are not given as they are typed")
 			}
 			term.await("\x1b[H", "shop\x1b[0m: generation ", "\x1b[J") // again
@@ -161,8 +162,8 @@ func TestWatchTerminal(t *testing.T) {
 			if err := term.cmd.Wait(); err != nil {
 				t.Error(err)
 			}
-			if term.mode() != before {
-				t.Errorf("the terminal was %+v, and is %+v", before, term.mode())
+			if term.mode() != term.before {
+				t.Errorf("the terminal was %+v, and is %+v", term.before, term.mode())
 			}
 		})
 	}
