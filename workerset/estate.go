@@ -91,16 +91,15 @@ type workerState struct {
 	Killed     bool       `json:"killed,omitempty"`
 	Let        string     `json:"let,omitempty"`
 	Drain      time.Time  `json:"drain,omitzero"` // since when it drains
-	// Printed is, by stream, what was read of an unfinished line.
-	Printed map[string][]byte `json:"printed,omitempty"`
 	// Of a program with a path, which may not be able to say it itself.
-	Program bool   `json:"program,omitempty"`
-	Greeted bool   `json:"greeted,omitempty"`
-	Asked   bool   `json:"asked,omitempty"` // was sent the drain signal
-	State   string `json:"state,omitempty"` // lifecycle's name
-	Beats   bool   `json:"beats,omitempty"`
-	HungMS  int64  `json:"hungAfter,omitempty"`
-	Text    string `json:"text,omitempty"` // its STATUS
+	Program bool              `json:"program,omitempty"`
+	Greeted bool              `json:"greeted,omitempty"`
+	Asked   bool              `json:"asked,omitempty"` // was sent the drain signal
+	State   string            `json:"state,omitempty"` // lifecycle's name
+	Beats   bool              `json:"beats,omitempty"`
+	HungMS  int64             `json:"hungAfter,omitempty"`
+	Text    string            `json:"text,omitempty"`    // its STATUS
+	Printed map[string][]byte `json:"printed,omitempty"` // by stream: of an unfinished line; of other workers, too
 	// DrainSignal is the one that such a program expects, whatever its group executes now.
 	DrainSignal int `json:"drainSignal,omitempty"`
 	// Announced is what Config.Events was told.

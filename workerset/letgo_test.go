@@ -20,10 +20,10 @@ func TestLet(t *testing.T) {
 		side.Sockets = []string{}
 		c.Groups = append(c.Groups, side)
 	}).serve()
-	gone := func(h *harness, let string, generation int) workerset.Worker {
+	gone := func(h *harness, group, let string, generation int) workerset.Worker {
 		t.Helper()
 		c, _ := h.wait(0, func(c workerset.Change) bool {
-			return c.Worker.State == "exited" && c.Worker.Let == let && c.Worker.Generation == generation
+			return c.Worker.State == "exited" && c.Worker.Group == group && c.Worker.Let == let && c.Worker.Generation == generation
 		})
 		if c.Worker.Drain.IsZero() || c.Worker.Drain.Before(c.Worker.Started) || c.Worker.Cause != "" || c.Worker.Terminated || c.Worker.Killed {
 			t.Errorf("%+v", c.Worker)
@@ -33,14 +33,14 @@ func TestLet(t *testing.T) {
 	if err := h.set.Scale(h.ctx(), "web", 1); err != nil {
 		t.Fatal(err)
 	}
-	if w := gone(h, "scale", 1); w.Slot != 2 {
+	if w := gone(h, "web", "scale", 1); w.Slot != 2 {
 		t.Errorf("%+v", w)
 	}
 	if err := h.set.Restart(h.ctx()); err != nil {
 		t.Fatal(err)
 	}
-	gone(h, "restart", 1)
-	gone(h, "restart", 1)
+	gone(h, "web", "restart", 1)
+	gone(h, "side", "restart", 1)
 	pid, _ := strconv.Atoi(h.get("/fail"))
 	if w := h.exited(pid); w.Cause != "error" {
 		t.Errorf("%+v", w)
@@ -61,10 +61,10 @@ func TestLet(t *testing.T) {
 	if _, err := end(); err != nil {
 		t.Error(err)
 	}
-	gone(next, "upgrade", 1)
-	gone(next, "dropped", 1)
+	gone(next, "web", "upgrade", 1)
+	gone(next, "side", "dropped", 1)
 	next.stop()
-	if w := gone(next, "stop", 2); w.Restarts != 1 {
+	if w := gone(next, "web", "stop", 2); w.Restarts != 1 {
 		t.Errorf("%+v", w)
 	}
 }

@@ -291,13 +291,6 @@ func (w Worker) Accepts() bool {
 	return w.State == "serving" || w.State == "degraded" || w.State == "condemned"
 }
 
-// Conn is a connection that is open.
-type Conn struct {
-	Peer  string `json:"peer,omitempty"` // the client's address, if it has one
-	State string `json:"state"`          // new, idle, active, hijacked; or open, if that is all that is known
-	AgeMS int64  `json:"age"`            // in milliseconds, when it was asked
-}
-
 // Change is one step in a worker's life.
 type Change struct {
 	Worker Worker

@@ -24,6 +24,13 @@ type Usage struct {
 // pages, at about 100 MB a millisecond.
 const cheapPSS = 256 << 20
 
+// Conn is a connection that is open.
+type Conn struct {
+	Peer  string `json:"peer,omitempty"` // the client's address, if it has one
+	State string `json:"state"`          // new, idle, active, hijacked; or open, if that is all that is known
+	AgeMS int64  `json:"age"`            // in milliseconds, when it was asked
+}
+
 // Meter measures what workers use. The zero value is good, and its method may be called
 // from any goroutine.
 type Meter struct {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/handover-go/handover/internal/golden"
+	"github.com/handover-go/handover/internal/image"
 	"github.com/handover-go/handover/workerset"
 )
 
@@ -23,9 +24,12 @@ var (
 				Group: "web", Slot: 1, ID: 2, Generation: 4, Pid: 4712, State: "exited", Since: at(9), Started: at(8), Stale: true,
 				Cause: "error", Reason: "lost the database", Exit: "exit status 1", Active: 5, Idle: 3, Hijacked: 1, Served: 120, MovedIn: 7, MovedOut: 6, Cut: 2,
 				Status: "Serving 5 clients", Dump: "panic: no luck",
+				Let: "upgrade", Drain: at(9), Deadline: at(10), Terminated: true, Killed: true, Kept: true, Restarts: 3,
+				Conns: []workerset.Conn{{Peer: "192.0.2.1:4711", State: "active", AgeMS: 1500}}, Usage: &workerset.Usage{CPU: 1.25, RSS: 4096, PSS: 2048},
 			}, {Group: "web", Slot: 2, ID: 1, Generation: 4, Pid: 4713, State: "serving", Since: at(9), Started: at(8)}},
 		}},
-		Upgrade: &Outcome{Time: at(8), Generation: 4, Result: Stopped, Reason: "worker web/2: exit status 3"},
+		Build: image.Build{Path: "/usr/bin/shop", ID: "abc", Version: "v1.2.3", Revision: "0123+", Go: "go1.26.0"}, Warnings: []string{"/usr/bin/shop is not what runs"},
+		Upgrade: &Outcome{Time: at(8), Began: at(7), Generation: 4, Result: Stopped, Reason: "worker web/2: exit status 3"},
 	}
 	events = []Event{
 		{Time: at(8), Generation: 5, Text: "generation 5 begins"},

@@ -201,7 +201,7 @@ func TestReadBad(t *testing.T) {
 		"half":        {`{"v":1,"entries":[{"n":1,"death":{}},{"n`, true, 1},
 		"other JSON":  {`[1,2]`, true, 1},
 		"wrong types": {`{"v":1,"entries":[{"n":"one"}]}`, true, 1},
-		"huge":        {`{"v":1,"entries":[{"n":1,"death":{"dump":"` + strings.Repeat("d", maxState), true, 1},
+		"huge":        {`{"v":1,"entries":[{"n":1,"death":{"dump":"` + strings.Repeat("d", maxState) + `"}}]}`, true, 1},
 		"empty":       {`{}`, false, 1},
 		"no sense":    {`{"v":1,"last":-5,"entries":[{"n":0,"death":{}},{"n":2},{"n":3,"death":{}},{"n":3,"death":{}},{"n":1,"death":{}}]}`, false, 2},
 		"many":        {many.String(), false, MaxEntries},

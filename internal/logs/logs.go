@@ -59,16 +59,21 @@ type log struct {
 	size   int
 }
 
-// Add takes in a line that a worker has printed.
+// Add takes in a line that a worker has printed, without its end, on its stdout or stderr.
 func (b *Book) Add(at time.Time, w Worker, stream, text string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.last++
-	line := Line{N: b.last, Time: at, Worker: w, Stream: stream, Text: strings.ToValidUTF8(text[:min(len(text), MaxWorker/2)], "?")}
+	line := Line{N: b.last, Time: at.UTC().Round(time.Millisecond), Worker: w, Stream: stream, Text: bounded(text)}
 	b.put(b.of(w), line)
 	for f := range b.followers {
 		f.add(line)
 	}
+}
+
+// bounded is a text that is not too long, and is one.
+func bounded(text string) string {
+	return strings.ToValidUTF8(text[:min(len(text), MaxWorker/2)], "?")
 }
 
 // of is the log of a worker. What somebody prints that the dead one has started is among

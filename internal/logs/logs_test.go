@@ -184,8 +184,8 @@ func TestRandom(t *testing.T) {
 // someState has all that there may be.
 func someState() state {
 	return state{Version: version, Last: 9, Logs: []logState{
-		{Worker: worker(1), Dead: true, Lines: []lineState{{N: 3, Time: t0, Stream: "stderr", Text: "panic"}}},
-		{Worker: worker(2), Lines: []lineState{{N: 2, Time: t0, Stream: "stdout", Text: "hello"}, {N: 5, Time: t0, Stream: "stdout", Text: "world"}}},
+		{Worker: worker(1), Dead: true, N: []int{3}, MS: []int64{t0.UnixMilli()}, Streams: "e", Text: "panic\n"},
+		{Worker: worker(2), N: []int{2, 5}, MS: []int64{t0.UnixMilli(), t0.UnixMilli()}, Streams: "oo", Text: "hello\nworld\n"},
 	}}
 }
 
@@ -221,11 +221,12 @@ func TestReadBad(t *testing.T) {
 	}{
 		"nothing":     {"", true, "own"},
 		"garbage":     {"\x00\x01", true, "own"},
-		"half":        {`{"v":1,"logs":[{"group":"web","lines":[{"n":1}`, true, "own"},
+		"half":        {`{"v":1,"logs":[{"group":"web","n":[1]`, true, "own"},
 		"wrong types": {`{"v":1,"last":"x"}`, true, "own"},
-		"huge":        {`{"v":1,"logs":[{"lines":[{"n":1,"text":"` + strings.Repeat("x", maxState), true, "own"},
+		"huge":        {`{"v":1,"logs":[{"n":[1],"ms":[1],"streams":"o","text":"` + strings.Repeat("x", maxState) + `"}]}`, true, "own"},
 		"empty":       {`{}`, false, "own"},
-		"no sense":    {`{"last":-4,"logs":[{"lines":[{"n":0,"text":"a"},{"n":3,"text":"b"},{"n":3,"text":"c"}]},{"lines":[{"n":4,"text":"d"}]}]}`, false, "b own"},
+		"no sense":    {`{"last":-4,"logs":[{"n":[0,3,3,4],"ms":[1,1,1,1],"streams":"ooox","text":"a\nb\nc\nd\n"},{"n":[4],"ms":[1],"streams":"o","text":"e"}]}`, false, "b own"},
+		"too short":   {`{"logs":[{"n":[1,2,3],"ms":[1,1],"streams":"ooo","text":"a\nb\nc\n"},{"id":1,"n":[4],"ms":[1],"streams":"","text":"d"},{"id":2,"text":"e\n"}]}`, false, "a b own"},
 	} {
 		var b Book
 		b.Add(t0, worker(1), "stdout", "own")
@@ -248,7 +249,7 @@ func TestFormat(t *testing.T) {
 func TestLaterFormat(t *testing.T) {
 	t.Parallel()
 	line := golden.Lines(t, "logs.json")[0]
-	for _, line := range [][]byte{line, golden.Later(line, "v", "last", "group", "lines", "n")} {
+	for _, line := range [][]byte{line, golden.Later(line, "v", "last", "group", "streams", "n")} {
 		if got := golden.Read[state](t, line); !reflect.DeepEqual(got, someState()) {
 			t.Errorf("%s means\n%+v", line, got)
 		}
@@ -299,8 +300,9 @@ func TestSlow(t *testing.T) {
 	for i := range n {
 		b.Add(t0, worker(i), "stdout", strings.Repeat("x", size))
 	}
+	b.Add(t0, worker(1), "stdout", "x") // there would be room for this one
 	lines, missed, err := f.Next(t.Context())
-	if err != nil || len(lines) != maxQueue/(size+lineBytes) || len(lines)+missed != n+MaxWorker/(size+lineBytes) {
+	if err != nil || len(lines) != maxQueue/(size+lineBytes) || len(lines)+missed != n+1+MaxWorker/(size+lineBytes) {
 		t.Fatalf("%d lines, %d missed, %v", len(lines), missed, err)
 	}
 	for i, l := range lines {
