@@ -89,7 +89,7 @@ func TestWayBackFails(t *testing.T) {
 		"and somebody asked": {[]ask{hand, auto, hand}, control.Outcome{Generation: 2, Result: control.Stopped, Reason: "sick; and going back failed: there is no generation to go back to"}, control.Stopped},
 		"somebody asked":     {[]ask{hand}, control.Outcome{Generation: 1, Result: control.Failed, Reason: "there is no generation to go back to"}, ""},
 	} {
-		p := &parent{up: &upgrader.Upgrader{}, supervisor: &supervisor{news: make(chan struct{}, 1)}, log: slog.New(slog.DiscardHandler)}
+		p := &parent{up: &upgrader.Upgrader{}, metrics: metrics.New(), supervisor: &supervisor{news: make(chan struct{}, 1)}, log: slog.New(slog.DiscardHandler)}
 		u := newUpgrades(p)
 		u.last = &control.Outcome{Generation: 3, Result: control.Failed, Reason: "another upgrade"}
 		f, other := watching(t)
@@ -101,7 +101,7 @@ func TestWayBackFails(t *testing.T) {
 		if !u.next() || u.upgrade(t.Context()) == nil {
 			t.Fatalf("%s: there was a way back", name)
 		}
-		u.last.Time = time.Time{}
+		u.last.Time, u.last.Began = time.Time{}, time.Time{}
 		if *u.last != c.want {
 			t.Errorf("%s: %+v", name, *u.last)
 		}
