@@ -20,6 +20,7 @@ func TestImports(t *testing.T) {
 		"internal/listen":       "",
 		"internal/wire":         "",
 		"internal/launch":       "",
+		"internal/image":        "",
 		"internal/router":       "internal/wire",
 		"message":               "internal/wire",
 		"state":                 "message",

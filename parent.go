@@ -206,7 +206,8 @@ func (p *parent) roll(ctx context.Context, dropped []*upgrader.Socket) {
 	default:
 		return
 	}
-	if len(dropped) == 0 || p.set.Drained(ctx) != nil {
+	// The way back leads to them, too.
+	if len(dropped) == 0 || p.set.Drained(ctx) != nil || !p.probation.passes(ctx) {
 		return
 	}
 	for _, s := range dropped {

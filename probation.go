@@ -68,6 +68,7 @@ type probation struct {
 	time   time.Duration // after its workers have replaced the others
 	served chan error    // gets the result of that
 	failed chan string   // gets why it has failed
+	passed chan struct{} // closed when it has not
 	until  time.Time     // belongs to upgrades.mu
 
 	mu    sync.Mutex
@@ -84,7 +85,7 @@ func (p *parent) newProbation() *probation {
 	}
 	return &probation{
 		p: p, time: t, tally: tally{allowed: max(0, allowed)},
-		served: make(chan error, 1), failed: make(chan string, 1),
+		served: make(chan error, 1), failed: make(chan string, 1), passed: make(chan struct{}),
 	}
 }
 
@@ -134,12 +135,27 @@ func (t *probation) run(ctx context.Context) {
 		case <-over:
 			over = nil
 			if len(t.failed) == 0 {
+				close(t.passed)
 				t.p.upgrades.finish(control.Event{Result: control.Done})
 				return
 			}
 		case <-ctx.Done():
 			return
 		}
+	}
+}
+
+// passes waits until a probation, if there is one, has been passed. Another end is not
+// waited for: it is this process's, too, or that of ctx.
+func (t *probation) passes(ctx context.Context) bool {
+	if t == nil {
+		return true
+	}
+	select {
+	case <-t.passed:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 

@@ -70,11 +70,15 @@ func serviceMain() {
 	}
 	workers, _ := strconv.Atoi(os.Getenv("TEST_WORKERS"))
 	timeout, _ := time.ParseDuration(os.Getenv("TEST_UPGRADE_TIMEOUT"))
+	probation, _ := time.ParseDuration(os.Getenv("TEST_PROBATION"))
 	delay, _ := time.ParseDuration(os.Getenv("TEST_STOP_DELAY"))
 	drainTimeout, _ := time.ParseDuration(os.Getenv("TEST_DRAIN_TIMEOUT"))
 	listen := []string{"http=tcp://127.0.0.1:0"}
 	if l := os.Getenv("TEST_LISTEN"); l != "" {
 		listen = strings.Split(l, ",")
+	}
+	if lessSockets() {
+		listen = listen[:1]
 	}
 	ready, err := workerset.ParseReadiness(os.Getenv("TEST_READY"))
 	if err != nil {
@@ -105,6 +109,8 @@ func serviceMain() {
 		PIDFile:        os.Getenv("TEST_PIDFILE"),
 		Control:        os.Getenv("TEST_CONTROL"),
 		UpgradeTimeout: timeout,
+		Probation:      probation,
+		Health:         os.Getenv("TEST_HEALTH"),
 		StopDelay:      delay,
 		DrainTimeout:   drainTimeout,
 		Logger:         log,
@@ -117,6 +123,12 @@ func serviceMain() {
 	handover.Main(cfg, testApp)
 }
 
+// lessSockets: the release does without the last socket.
+var lessSockets = func() bool { return false }
+
+// releases is what is wrong with this release of the service, where there are several.
+var releases = func() worker.App { return nil }
+
 // testApp is the built-in app, or one that does not come up.
 func testApp(ctx context.Context, w *worker.Worker) error {
 	if gate := os.Getenv("TEST_GATE"); gate != "" {
@@ -125,6 +137,9 @@ func testApp(ctx context.Context, w *worker.Worker) error {
 			return err
 		}
 		f.Close()
+	}
+	if app := releases(); app != nil {
+		return app(ctx, w)
 	}
 	switch os.Getenv("TEST_APP") {
 	case "plain":
@@ -435,8 +450,14 @@ func (s *service) load(rate float64) *load.Load {
 
 func (s *service) loadOf(rate float64, clients map[load.Kind]int) *load.Load {
 	s.t.Helper()
+	return s.loadAt(s.addr, rate, clients)
+}
+
+// loadAt is loadOf another of the service's sockets.
+func (s *service) loadAt(addr string, rate float64, clients map[load.Kind]int) *load.Load {
+	s.t.Helper()
 	l, err := load.Start(s.t.Context(), load.Config{
-		Addr: s.addr, Rate: rate, WaitReady: 20 * time.Second,
+		Addr: addr, Rate: rate, WaitReady: 20 * time.Second,
 		Clients: clients, SlowMS: 100, StreamMS: 100, UploadMS: 100,
 	})
 	if err != nil {

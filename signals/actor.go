@@ -27,6 +27,9 @@ const backlog = 64
 // the context's cause after ctx is done. interrupt never blocks. Both may be
 // called from any goroutine. The contexts of the actions are derived from ctx.
 //
+// SIGPIPE is caught with them, and means nothing: a log whose reader has gone, such as
+// journald while it is restarted, must not end the process (os/signal, "SIGPIPE").
+//
 // The signals stay caught after execute has returned (see the package's
 // documentation), until ctx is done. Then the goroutine that Actor started ends,
 // too. A process that ends after its group needs to do nothing.
@@ -39,6 +42,7 @@ func Actor(ctx context.Context, m Map, opts ...Option) (execute func() error, in
 	for sig := range m { // Notify without any signal would catch all
 		signal.Notify(a.signals, sig)
 	}
+	signal.Notify(a.pipe, syscall.SIGPIPE)
 	go a.watch(ctx)
 	return a.run, func(error) { poke(a.interrupt) }
 }
@@ -54,6 +58,7 @@ type actor struct {
 	marker  syscall.Signal // 0: no flush
 
 	signals   chan os.Signal
+	pipe      chan os.Signal // nobody reads it
 	execute   chan struct{}
 	interrupt chan struct{}
 	finished  chan error // what the running action returned
@@ -77,6 +82,7 @@ func newActor(m Map, opts ...Option) *actor {
 		log:       slog.Default(),
 		atOnce:    exit,
 		signals:   make(chan os.Signal, backlog),
+		pipe:      make(chan os.Signal, 1),
 		execute:   make(chan struct{}, 1),
 		interrupt: make(chan struct{}, 1),
 		finished:  make(chan error, 1),
@@ -114,6 +120,7 @@ func (a *actor) watch(ctx context.Context) {
 			switch {
 			case released:
 				signal.Stop(a.signals)
+				signal.Stop(a.pipe)
 				a.end()
 				return
 			case a.stopping:

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/oklog/run"
+	"golang.org/x/sys/unix"
 )
 
 // upgrade is an action that tells that it was run.
@@ -38,6 +39,21 @@ var scenarios = map[string]func(){
 		server(&g)
 		event("ready")
 		end(g.Run())
+	},
+	// A program that goes on to print when nobody reads.
+	"pipe": func() {
+		r, w, err := os.Pipe()
+		if err == nil {
+			err = unix.Dup2(int(w.Fd()), 2)
+		}
+		if err != nil {
+			panic(err)
+		}
+		Actor(context.Background(), Map{syscall.SIGTERM: Stop})
+		r.Close()
+		if _, err = os.Stderr.WriteString("a line of the log\n"); errors.Is(err, syscall.EPIPE) {
+			event("nobody reads")
+		}
 	},
 	// A program whose server drains until its stdin is closed.
 	"slow": func() {
@@ -194,6 +210,12 @@ func TestBeforeExecute(t *testing.T) {
 		fmt.Fprintln(p.in)
 		p.expect("end: signals: stopped by SIGTERM, stop true")
 	})
+}
+
+// TestPipe: a log without a reader does not end the process.
+func TestPipe(t *testing.T) {
+	t.Parallel()
+	start(t, "pipe", nil, nil).expect("nobody reads")
 }
 
 func TestRelease(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -239,11 +240,10 @@ func (a *attempt) stopSending() { _ = a.conn.SetWriteDeadline(time.Now()) }
 
 func (u *Upgrader) sendSockets(c *wire.Conn) error {
 	u.mu.Lock()
-	list := make([]*Socket, 0, len(u.sockets))
-	for _, s := range u.sockets {
-		list = append(list, s)
-	}
+	// For those that this process does without, the new one may have a use.
+	list := slices.AppendSeq(slices.Clone(u.dropped), maps.Values(u.sockets))
 	u.mu.Unlock()
+	list = slices.DeleteFunc(list, func(s *Socket) bool { return s.Fd() < 0 })
 	for {
 		n := min(len(list), maxPerMessage)
 		m := message{
@@ -253,6 +253,9 @@ func (u *Upgrader) sendSockets(c *wire.Conn) error {
 		var files []*os.File
 		for _, s := range list[:n] {
 			f, err := s.dup()
+			if err != nil && s.Fd() < 0 {
+				continue // closed meanwhile
+			}
 			if err != nil {
 				closeAll(files)
 				return err

@@ -240,7 +240,7 @@ func (u *Upgrader) inheritFile(spec listen.Spec) (*os.File, error) {
 
 // Dropped takes over the sockets and files that the predecessor had and that this
 // process did not open. Whoever calls it closes them, when nobody serves them any
-// more; otherwise Ready does. To close one once this process decides removes a unix
+// more; otherwise Ready does. Until then the next process can have it. To close one once this process decides removes a unix
 // socket's file.
 func (u *Upgrader) Dropped() []*Socket {
 	u.mu.Lock()

@@ -226,15 +226,21 @@ func TestMessagesOverReplacements(t *testing.T) {
 	t.Parallel()
 	h := talkers(t, 1, nil).serve()
 	const n = 3000
-	done := make(chan results, 1)
+	// Each worker lives for a moment only, and on a busy machine does little in it.
+	ctx, cancel := context.WithTimeout(t.Context(), 4*patience)
+	defer cancel()
+	var r results
+	done := make(chan error, 1)
 	go func() {
-		done <- h.send(message.Slot("other", 1), order{To: "web/1", Type: "note", Data: []byte("1"), Times: n})
+		done <- h.set.Messages().Request(ctx, message.Slot("other", 1), "send", order{To: "web/1", Type: "note", Data: []byte("1"), Times: n}, &r)
 	}()
 	kills, last := 0, 0
-	var r results
 	for running := true; running; {
 		select {
-		case r = <-done:
+		case err := <-done:
+			if err != nil {
+				t.Fatal(err)
+			}
 			running = false
 			continue
 		default:

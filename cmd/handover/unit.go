@@ -139,6 +139,11 @@ func (o *unitOptions) files(cmd *cobra.Command, cfg *handover.Config, run *runOp
 			s.Reads = append(s.Reads, program...)
 		}
 	}
+	for _, path := range append(s.Reads, o.dir) {
+		if strings.HasPrefix(path, "/tmp/") || strings.HasPrefix(path, "/var/tmp/") {
+			fmt.Fprintf(os.Stderr, "handover: warning: %s will not be there: the service has a /tmp and a /var/tmp of its own (PrivateTmp=); put it elsewhere\n", path)
+		}
+	}
 	s.Reload = []string{o.handover, "upgrade", "--wait", "serve", "--name", cfg.Name}
 	if f.Changed("control") {
 		s.Reload = []string{o.handover, "upgrade", "--wait", "serve", "--control", cfg.Control}
