@@ -35,7 +35,7 @@ import (
 // library user would write it.
 const serviceName = "service"
 
-var mains = map[string]func(){serviceName: serviceMain, plainName: plainMain, hammerName: hammerMain}
+var mains = map[string]func(){serviceName: serviceMain, plainName: plainMain, hammerName: hammerMain, askerName: askerMain}
 
 func TestMain(m *testing.M) {
 	if main := mains[filepath.Base(os.Args[0])]; main != nil {
@@ -108,6 +108,7 @@ func serviceMain() {
 		Workers:        workers,
 		PIDFile:        os.Getenv("TEST_PIDFILE"),
 		Control:        os.Getenv("TEST_CONTROL"),
+		ControlGroup:   os.Getenv("TEST_CONTROL_GROUP"),
 		UpgradeTimeout: timeout,
 		Probation:      probation,
 		Health:         os.Getenv("TEST_HEALTH"),
