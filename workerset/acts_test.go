@@ -158,6 +158,7 @@ func TestRestartWorkerStops(t *testing.T) {
 		t.Error(err)
 	}
 	// Who asks anew does not wait for the slot's time.
+	h.state(7, "exited")
 	say("serve")
 	if err := h.set.RestartWorker(h.ctx(), web(2)); err != nil {
 		t.Error(err)
@@ -177,6 +178,9 @@ func TestDrainWorker(t *testing.T) {
 	h.state(old.ID, "draining")
 	if now := h.at(1); now.Pid == old.Pid {
 		t.Error("the old one serves")
+	}
+	if err := h.set.RestartWorker(h.ctx(), workerset.Which{Pid: old.Pid}); err != nil { // it has said that it drains
+		t.Fatal(err)
 	}
 	h.unanswered(call)
 	go drain(workerset.Which{Pid: old.Pid}) // which it does already
