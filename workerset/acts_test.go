@@ -44,8 +44,9 @@ func (h *harness) others(slot int, before []workerset.Worker) {
 // it may.
 func (h *harness) unanswered(call <-chan error) {
 	h.t.Helper()
-	h.status()
-	h.status() // the set's loop has gone round in between
+	for range 50 { // the set's loop goes round, and whoever it has answered has his turn
+		h.status()
+	}
 	select {
 	case err := <-call:
 		h.t.Fatalf("it has returned %v\n%s", err, h.story())
