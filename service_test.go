@@ -108,7 +108,7 @@ func serviceMain() {
 		Workers:        workers,
 		PIDFile:        os.Getenv("TEST_PIDFILE"),
 		Control:        os.Getenv("TEST_CONTROL"),
-		ControlGroup:   os.Getenv("TEST_CONTROL_GROUP"),
+		ControlGroup:   controlGroup(),
 		UpgradeTimeout: timeout,
 		Probation:      probation,
 		Health:         os.Getenv("TEST_HEALTH"),
@@ -129,6 +129,12 @@ var lessSockets = func() bool { return false }
 
 // releases is what is wrong with this release of the service, where there are several.
 var releases = func() worker.App { return nil }
+
+// controlGroup is what a file says.
+func controlGroup() string {
+	b, _ := os.ReadFile(os.Getenv("TEST_CONTROL_GROUP"))
+	return string(b)
+}
 
 // testApp is the built-in app, or one that does not come up.
 func testApp(ctx context.Context, w *worker.Worker) error {
