@@ -13,6 +13,7 @@ import (
 
 	"github.com/handover-go/handover/internal/anchor"
 	"github.com/handover-go/handover/internal/control"
+	"github.com/handover-go/handover/internal/listen"
 	"github.com/handover-go/handover/upgrader"
 	"github.com/handover-go/handover/workerset"
 )
@@ -46,6 +47,8 @@ func (p *parent) openControl() error {
 		err = p.share()
 	}
 	switch {
+	case errors.Is(err, listen.ErrNoSocket):
+		return fmt.Errorf("control socket %s: %w: move it away, or say another path", path, listen.ErrNoSocket)
 	case errors.Is(err, syscall.EADDRINUSE):
 		return fmt.Errorf("control socket %s: %w: another service of this name? Give one of them another name, or another control socket", path, syscall.EADDRINUSE)
 	case err != nil:

@@ -35,7 +35,7 @@ import (
 // library user would write it.
 const serviceName = "service"
 
-var mains = map[string]func(){serviceName: serviceMain, plainName: plainMain, hammerName: hammerMain}
+var mains = map[string]func(){serviceName: serviceMain, plainName: plainMain, hammerName: hammerMain, askerName: askerMain}
 
 func TestMain(m *testing.M) {
 	if main := mains[filepath.Base(os.Args[0])]; main != nil {
@@ -108,6 +108,7 @@ func serviceMain() {
 		Workers:        workers,
 		PIDFile:        os.Getenv("TEST_PIDFILE"),
 		Control:        os.Getenv("TEST_CONTROL"),
+		ControlGroup:   controlGroup(),
 		UpgradeTimeout: timeout,
 		Probation:      probation,
 		Health:         os.Getenv("TEST_HEALTH"),
@@ -130,6 +131,12 @@ var lessSockets = func() bool { return false }
 
 // releases is what is wrong with this release of the service, where there are several.
 var releases = func() worker.App { return nil }
+
+// controlGroup is what a file says.
+func controlGroup() string {
+	b, _ := os.ReadFile(os.Getenv("TEST_CONTROL_GROUP"))
+	return string(b)
+}
 
 // testApp is the built-in app, or one that does not come up.
 func testApp(ctx context.Context, w *worker.Worker) error {

@@ -42,7 +42,7 @@ func (s *stops) want(w control.Wish, watcher *control.Watcher) {
 		s.answer(watcher, nil)
 		return
 	}
-	text := fmt.Sprintf("%s: %d left", plural(alive, "worker drains", "workers drain"), alive)
+	text := plural(alive, "worker drains", "workers drain")
 	switch {
 	case w.Now:
 		text = plural(alive, "worker is killed", "workers are killed")

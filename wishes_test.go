@@ -148,7 +148,7 @@ func TestWishesAtEachStep(t *testing.T) {
 			f := startFaulty(t, step)
 			worker := status(t, f.control).Groups[0].Workers[1].Pid
 			halt(t, worker)
-			drain := askFor(limited(t), f.control, control.Wish{Verb: control.Drain, Worker: fmt.Sprint(worker)})
+			drain := askFor(limited(t), f.control, control.Wish{Verb: control.Drain, Worker: "web/2"})
 			is(t, f.control, worker, "draining")
 			wishes := []*asked{drain,
 				askFor(limited(t), f.control, control.Wish{Verb: control.Scale, Group: "web", Count: 3}),
@@ -177,6 +177,10 @@ func TestWishesAtEachStep(t *testing.T) {
 					t.Errorf("%+v: %v", w.wish, w.err)
 				}
 			}
+			// By the time of the answer that name is another's, who is left alone.
+			if n := strings.Count(strings.Join(drain.texts, "\n"), "worker web/2, pid "); told && n != 1 {
+				t.Errorf("asked for %d times: %q", n, drain.texts)
+			}
 			st := status(t, f.control)
 			if told && st.Groups[0].Count != 3 {
 				t.Errorf("scaled to %d", st.Groups[0].Count)
@@ -184,6 +188,24 @@ func TestWishesAtEachStep(t *testing.T) {
 			askFor(limited(t), f.control, control.Wish{Verb: control.Scale, Count: 2}).is(t, control.Done)
 			f.settle()
 			askFor(limited(t), f.control, control.Wish{Verb: control.Stop}).is(t, control.Done)
+			f.ended(0)
+		})
+	}
+}
+
+// TestStopByControlAtEachStep: whoever decides in the end stops the service, and says so.
+func TestStopByControlAtEachStep(t *testing.T) {
+	for _, step := range fault.Steps {
+		t.Run(step, func(t *testing.T) {
+			t.Parallel() // most of it is waiting
+			f := startFaulty(t, step)
+			h := holdFor(t, f.addr, time.Second)
+			f.upgradeTo(syscall.SIGSTOP)
+			pid := f.stopped()
+			stop := askFor(limited(t), f.control, control.Wish{Verb: control.Stop})
+			_ = syscall.Kill(pid, syscall.SIGCONT)
+			stop.is(t, control.Done)
+			h.answeredBy(t, "generation=1 ")
 			f.ended(0)
 		})
 	}

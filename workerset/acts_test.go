@@ -44,8 +44,9 @@ func (h *harness) others(slot int, before []workerset.Worker) {
 // it may.
 func (h *harness) unanswered(call <-chan error) {
 	h.t.Helper()
-	h.status()
-	h.status() // the set's loop has gone round in between
+	for range 50 { // the set's loop goes round, and whoever it has answered has his turn
+		h.status()
+	}
 	select {
 	case err := <-call:
 		h.t.Fatalf("it has returned %v\n%s", err, h.story())
@@ -158,6 +159,7 @@ func TestRestartWorkerStops(t *testing.T) {
 		t.Error(err)
 	}
 	// Who asks anew does not wait for the slot's time.
+	h.state(7, "exited")
 	say("serve")
 	if err := h.set.RestartWorker(h.ctx(), web(2)); err != nil {
 		t.Error(err)
@@ -177,6 +179,9 @@ func TestDrainWorker(t *testing.T) {
 	h.state(old.ID, "draining")
 	if now := h.at(1); now.Pid == old.Pid {
 		t.Error("the old one serves")
+	}
+	if err := h.set.RestartWorker(h.ctx(), workerset.Which{Pid: old.Pid}); err != nil { // it has said that it drains
+		t.Fatal(err)
 	}
 	h.unanswered(call)
 	go drain(workerset.Which{Pid: old.Pid}) // which it does already

@@ -59,3 +59,24 @@ func commands(root *cobra.Command) (all []*cobra.Command) {
 func anyAddress(line string) string {
 	return regexp.MustCompile(`\b(tcp|udp|unix|http)://[^ '"\n]*|(\$WORK|/run|/etc|/srv|/usr)/[^ '"\n]*`).ReplaceAllString(line, "…")
 }
+
+// TestControlDoc: what docs/control.md types is what the script does.
+func TestControlDoc(t *testing.T) {
+	doc, err := os.ReadFile(filepath.Join("..", "..", "docs", "control.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	script, err := os.ReadFile(filepath.Join("testdata", "script", "control.txtar"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := regexp.MustCompile(`(?m)^curl .*$`).FindAllString(string(doc), -1)
+	if len(lines) < 10 {
+		t.Errorf("%d lines of curl", len(lines))
+	}
+	for _, line := range lines {
+		if !strings.Contains(string(script), "\nexec "+line+"\n") {
+			t.Errorf("no script runs %s", line)
+		}
+	}
+}

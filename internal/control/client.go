@@ -63,6 +63,11 @@ func (c *Client) do(ctx context.Context, method, path string) (*http.Response, e
 			return nil, err
 		}
 		resp, err := c.http.Do(req)
+		if errors.Is(err, syscall.EPIPE) && busy < busyTries && ctx.Err() == nil {
+			// Turned away before it could ask: nobody has heard it.
+			busy++
+			continue
+		}
 		switch {
 		case errors.Is(err, syscall.ENOENT), errors.Is(err, syscall.ECONNREFUSED):
 			return nil, fmt.Errorf("%w at %s", ErrNoService, c.path)

@@ -13,12 +13,14 @@
 //	                   one, which has a Result; ?wait= says when that is: serve, or
 //	                   probation, which is the default
 //	POST /v1/rollback  the same, of the way back to the previous generation
+//	POST /v1/restart, scale, drain, kill, stop, reopen
+//	                   streams of Events, too: see Wish, and docs/control.md
 //
 // What is asked with GET may also be asked by everybody who reaches an address of the
 // network, if the service has one for that (NewPublicServer).
 //
-// Only the service's user and root may connect: the socket's mode is 0600, and the
-// peer's user is looked at. The socket is inherited over upgrades like every other,
+// Only the service's user and root may act, and connect, too, unless a group may read: the
+// socket's mode is 0600 or 0660, and the peer's user is looked at. The socket is inherited over upgrades like every other,
 // so that there is always somebody who answers; an upgrade that is being watched
 // takes its watchers' connections along to the next parent.
 //

@@ -62,8 +62,9 @@ func (s Spec) bind() (bound, error) {
 
 // Why a unix socket's address is in use.
 var (
-	errLive     = errors.New("another process listens there")
-	errNoSocket = errors.New("there is a file that is no socket")
+	errLive = errors.New("another process listens there")
+	// ErrNoSocket: it is left alone.
+	ErrNoSocket = errors.New("there is a file that is no socket")
 )
 
 // removeStale removes a socket file that no process has bound any more, of
@@ -76,7 +77,7 @@ func removeStale(path string) (bool, error) {
 	case err != nil:
 		return errors.Is(err, fs.ErrNotExist), nil // gone by itself
 	case st.Mode().Type() != fs.ModeSocket:
-		return false, errNoSocket
+		return false, ErrNoSocket
 	}
 	// Whoever asks as a datagram socket is told whether there is a socket without
 	// being a client of it: a live one of another kind refuses with EPROTOTYPE
