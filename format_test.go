@@ -1,6 +1,7 @@
 package handover
 
 import (
+	"context"
 	"encoding/json"
 	"log/slog"
 	"maps"
@@ -8,17 +9,23 @@ import (
 	"os"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/handover-go/handover/internal/control"
 	"github.com/handover-go/handover/internal/golden"
+	"github.com/handover-go/handover/internal/metrics"
 	"github.com/handover-go/handover/internal/wire"
 	"github.com/handover-go/handover/upgrader"
+	"github.com/handover-go/handover/workerset"
 )
 
 // estate is the state of workers on its way, in which this package looks at nothing.
 const estate = `{"v":2,"groups":{"web":{"count":3,"configured":1,"restarts":5,"failures":2}},"workers":{"web/1/2/4/4711":{"ready":"2024-05-06T07:08:09Z"}}}`
+
+// counted is what internal/metrics hands on, in which this package looks at nothing either.
+const counted = `{"v":1,"upgrades":{"done":7}}`
 
 var rolling = control.Outcome{Time: time.Date(2024, 5, 6, 8, 0, 0, 0, time.UTC), Generation: 5, Result: control.Rolling}
 
@@ -76,7 +83,7 @@ func TestFormat(t *testing.T) {
 		f.File.Close()
 	}
 	golden.Check(t, "parent.jsonl", [][]byte{
-		golden.JSON(t, parentState{Version: 1, Set: json.RawMessage(estate), Upgrade: &rolling, Previous: &before, Wishes: given}),
+		golden.JSON(t, parentState{Version: 1, Set: json.RawMessage(estate), Upgrade: &rolling, Previous: &before, Wishes: given, Metrics: json.RawMessage(counted)}),
 		golden.JSON(t, names),
 	})
 }
@@ -88,7 +95,7 @@ func TestReadFormats(t *testing.T) {
 	for version, state := range map[string][]byte{
 		"first": former, "today": lines[0], "later": golden.Later(lines[0], "set", "upgrade", "result", "verb", "found"),
 	} {
-		p := &parent{log: slog.New(slog.DiscardHandler)}
+		p := &parent{log: slog.New(slog.DiscardHandler), metrics: metrics.New()}
 		p.upgrades = newUpgrades(p)
 		exe, other := watching(t)
 		other.Close()
@@ -114,6 +121,10 @@ func TestReadFormats(t *testing.T) {
 		}
 		if len(e.Files) != 1 || e.Files["channel:web/1/2/4/4711"] == nil {
 			t.Errorf("%s: %v", version, e.Files)
+		}
+		counts, err := p.metrics.Give(t.Context(), noSet{})
+		if err != nil || strings.Contains(string(counts), `"done":7`) != (version != "first") {
+			t.Errorf("%s: %s, %v", version, counts, err)
 		}
 		watches := p.upgrades.watches
 		if len(watches) != watchers || len(p.upgrades.waiting) != 1 {
@@ -147,6 +158,14 @@ func TestReadFormats(t *testing.T) {
 			}
 		}
 	}
+}
+
+// noSet has ended.
+type noSet struct{}
+
+func (noSet) Refresh(context.Context) {}
+func (noSet) Status(context.Context) (workerset.Status, error) {
+	return workerset.Status{}, workerset.ErrEnded
 }
 
 // TestReadByFormer: to the first version all of the state was the workers'. It finds

@@ -175,9 +175,9 @@ func TestLogRecords(t *testing.T) {
 	for _, r := range records {
 		dirs[r.message] = append(dirs[r.message], filepath.Dir(r.at.Filename))
 	}
-	s := startService(t, 2)
-	s.upgrade()
+	s := startService(t, 2, noProbation)
 	s.killWorker()
+	s.upgrade()
 	from := s.mark()
 	if _, _, err := askAt(s.addr).ask("GET", "/fail", ""); err != nil {
 		t.Fatal(err)

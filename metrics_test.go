@@ -164,6 +164,21 @@ func (s samples) is(t *testing.T, want samples) {
 	}
 }
 
+// drained waits until so many workers have.
+func drained(t *testing.T, path string, want float64) {
+	t.Helper()
+	until(t, 20*time.Second, func() string {
+		all, err := askAt(path).scrape()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := all["worker_drain_duration_seconds{web}_count"]; n != want {
+			return fmt.Sprintf("%v workers have drained", n)
+		}
+		return ""
+	})
+}
+
 // TestMetricsCount: each connection is counted once, whatever becomes of its worker.
 func TestMetricsCount(t *testing.T) {
 	s, path := controlled(t, 2, noProbation)
@@ -187,17 +202,7 @@ func TestMetricsCount(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.upgrade()
-	// Now the old workers are gone, too, of whom the last that is heard may be their end.
-	until(t, 20*time.Second, func() string {
-		all, err := askAt(path).scrape()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if n := all["worker_drain_duration_seconds{web}_count"]; n != 5 {
-			return fmt.Sprintf("%v workers have drained", n)
-		}
-		return ""
-	})
+	drained(t, path, 5) // the last that is heard of a worker may be its end
 	stop().is(t, samples{
 		"connections_accepted_total{web}": 31, "connections_cut_total{web}": 0, "generation{}": 3,
 		"worker_restarts_total{error,web}": 1, "worker_failures_total{web}": 1, "worker_start_duration_seconds{web}_count": 7,
@@ -224,6 +229,7 @@ func TestMetricsUnderLoad(t *testing.T) {
 		t.Errorf("%+v", ev)
 	}
 	s.install()
+	drained(t, path, 6) // so that one of the others is killed
 	at, peers := s.killWorker()
 	if _, err := s.waitFrom(from, has(`msg="worker serves"`)); err != nil {
 		t.Fatal(err)
