@@ -61,7 +61,6 @@ type back struct {
 	Recipe recipe `json:"recipe"`
 }
 
-// takeBack reads what envBack says, before anything looks at the configuration.
 // goesBack is what this process was started for, if it is the parent of a generation that
 // is gone back to. It is read before anything looks at the configuration.
 var goesBack = func() *back {
