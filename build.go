@@ -87,9 +87,8 @@ func (p *parent) group(g Group, specs []listen.Spec) (workerset.Group, error) {
 		return wg, err
 	}
 	wg.Program = &program
-	if len(g.Command) > 0 {
-		p.pin(g.Name, program)
-	} else if p.cfg.Source != nil {
+	p.pin(g.Name, program)
+	if len(g.Command) == 0 && p.cfg.Source != nil {
 		wg.Env = append(wg.Env[:len(wg.Env):len(wg.Env)], envSource+"="+string(p.cfg.Source))
 	}
 	wg.Queues = map[string]workerset.Queue{}
@@ -157,15 +156,19 @@ func prepare(s *upgrader.Socket, programs []ProgramConfig) error {
 // programOf is what a group executes: on the way back, what it did in the generation that is
 // gone back to.
 func (p *parent) programOf(g Group) (workerset.Program, error) {
-	if p.back != nil {
-		if pin, ok := p.back.Recipe.Programs[g.Name]; ok && len(g.Command) > 0 {
-			if _, err := exec.LookPath(pin.Path); err != nil {
-				return workerset.Program{}, fmt.Errorf("program of generation %d: %w", p.back.Recipe.Generation, err)
-			}
-			return g.programAt(pin), nil
+	if p.back == nil {
+		return p.cfg.program(g)
+	}
+	pin, ok := p.back.Recipe.Programs[g.Name]
+	if !ok || (pin.Path == "") != (len(g.Command) == 0) {
+		return p.cfg.program(g)
+	}
+	if pin.Path != "" {
+		if _, err := exec.LookPath(pin.Path); err != nil {
+			return workerset.Program{}, p.cfg.fieldError(g, "Command", "program of generation %d: %w", p.back.Recipe.Generation, err)
 		}
 	}
-	return p.cfg.program(g)
+	return g.programAt(pin), nil
 }
 
 // program is what a group's workers execute in this generation: the command as it is
@@ -180,7 +183,7 @@ func (c Config) program(g Group) (workerset.Program, error) {
 		return bad("Dir", "working directory: %w", err)
 	}
 	if len(g.Command) == 0 {
-		return workerset.Program{Dir: dir}, nil
+		return g.programAt(location{Dir: dir}), nil
 	}
 	name := g.Command[0]
 	if strings.Contains(name, "/") {
@@ -201,7 +204,11 @@ func (c Config) program(g Group) (workerset.Program, error) {
 	return g.programAt(location{Path: path, Name: found, Dir: dir}), nil
 }
 
+// programAt is the program that was found there, or this one.
 func (g Group) programAt(p location) workerset.Program {
+	if p.Path == "" {
+		return workerset.Program{Dir: p.Dir}
+	}
 	return workerset.Program{
 		Path: p.Path, Name: p.Name, Args: g.Command[1:], Dir: p.Dir,
 		Umask: g.Program.Umask, Limits: g.Program.Limits,

@@ -10,7 +10,7 @@ import (
 
 const checkLong = `Check what 'handover run' with the same flags, file and environment would do, without
 doing it: that the configuration is right, that the program can be found and executed, and
-that users and directories exist. Nothing is opened, started or changed.
+that users and directories exist. No socket is opened, nothing is started or changed.
 
 What is in effect is printed as a configuration file, with all defaults: handover run -f of
 it does the same.

@@ -59,11 +59,6 @@ func (f *runFlags) values() map[string][]string {
 	return values
 }
 
-// given reports whether a flag was.
-func (f *runFlags) given(name string) bool {
-	return f.set.Lookup(name).Value.(*flagValue).values != nil
-}
-
 // flagValue is a flag's values, in the order in which they were given. That they are right is
 // for configfile to say.
 type flagValue struct {

@@ -9,12 +9,15 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/handover-go/handover"
+	"github.com/handover-go/handover/internal/configfile"
 	"github.com/handover-go/handover/internal/listen"
 	"github.com/handover-go/handover/internal/unit"
 )
@@ -80,9 +83,6 @@ func unitCommand() *cobra.Command {
 
 // files makes the units, or says which flag can't be.
 func (o *unitOptions) files(run *runFlags, args []string) ([]unit.File, error) {
-	if run.given("pid-file") || run.given("single") || run.given("no-anchor") {
-		return nil, errors.New("--pid-file, --single and --no-anchor: systemd knows the pid, and the service's units are for a parent and workers")
-	}
 	if o.watchdog < 0 {
 		return nil, fmt.Errorf("--watchdog %v: must not be negative", o.watchdog)
 	}
@@ -94,9 +94,8 @@ func (o *unitOptions) files(run *runFlags, args []string) ([]unit.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	file := strings.Join(run.values()["file"], "")
-	if file != "" && !filepath.IsAbs(file) {
-		return nil, fmt.Errorf("--file %s: must be an absolute path", file)
+	if err := o.fits(cfg); err != nil {
+		return nil, err
 	}
 	if strings.ContainsAny(cfg.Name, " \t%\"'\\") {
 		return nil, fmt.Errorf("--name %q: can't be the name of a unit", cfg.Name)
@@ -135,9 +134,7 @@ func (o *unitOptions) files(run *runFlags, args []string) ([]unit.File, error) {
 			s.Reads = append(s.Reads, program...)
 		}
 	}
-	if file != "" {
-		s.Reads = append(s.Reads, file)
-	}
+	s.Reads = append(s.Reads, reads(cfg)...)
 	for _, path := range append(s.Reads, o.dir) {
 		if strings.HasPrefix(path, "/tmp/") || strings.HasPrefix(path, "/var/tmp/") {
 			fmt.Fprintf(os.Stderr, "handover: warning: %s will not be there: the service has a /tmp and a /var/tmp of its own (PrivateTmp=); put it elsewhere\n", path)
@@ -157,6 +154,36 @@ func (o *unitOptions) files(run *runFlags, args []string) ([]unit.File, error) {
 	s.StartTime = cfg.StartTimeout + 30*time.Second
 	s.StopTime = cfg.StopDelay + cfg.DrainTimeout + 10*time.Second
 	return s.Files(), nil
+}
+
+// fits says what of the settings can't be in a unit.
+func (o *unitOptions) fits(cfg *configfile.Result) error {
+	other := cfg.User != "" || slices.ContainsFunc(cfg.Groups, func(g handover.Group) bool { return g.User != "" })
+	switch {
+	case cfg.PIDFile != "" || cfg.Single || cfg.NoAnchor:
+		return errors.New("--pid-file, --single and --no-anchor: systemd knows the pid, and the service's units are for a parent and workers")
+	case cfg.File != "" && !filepath.IsAbs(cfg.File):
+		return fmt.Errorf("--file %s: must be an absolute path", cfg.File)
+	case other && o.user == "":
+		return errors.New("workers that run as somebody else can be started by root only: --user root")
+	}
+	return nil
+}
+
+// reads are the paths that a file names, and its own.
+func reads(cfg *configfile.Result) (paths []string) {
+	if cfg.File == "" {
+		return nil
+	}
+	paths = []string{cfg.File, cfg.Dir}
+	for _, g := range append(cfg.Groups, handover.Group{Command: cfg.Command}) {
+		for _, path := range append(g.Command, g.Dir) {
+			if filepath.IsAbs(path) {
+				paths = append(paths, path)
+			}
+		}
+	}
+	return paths
 }
 
 // runFlags are what was given of the flags of run.

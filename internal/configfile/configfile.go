@@ -52,6 +52,7 @@ func (in Input) Path() string {
 // Result is settings, and where they were said.
 type Result struct {
 	Settings
+	File    string // that was read, or ""
 	service scope
 	groups  []scope
 }
@@ -62,7 +63,7 @@ const DefaultListen = "http=tcp://127.0.0.1:8080"
 // Parse makes settings, with all defaults filled in, and validates them. An error is Errors:
 // all of a kind at once.
 func Parse(in Input) (*Result, error) {
-	r := &Result{service: scope{said: map[string]said{}}}
+	r := &Result{File: in.File, service: scope{said: map[string]said{}}}
 	errs := r.readFile(in)
 	errs = append(errs, r.readEnviron(in.Environ)...)
 	for _, k := range Keys {
