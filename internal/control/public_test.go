@@ -8,14 +8,14 @@ import (
 	"testing"
 )
 
-// TestLimited: so many at a time, who has gone leaves room, and who waits is ended by Close.
-func TestLimited(t *testing.T) {
+// TestQueued: so many at a time, who has gone leaves room, and who waits is ended by Close.
+func TestQueued(t *testing.T) {
 	t.Parallel()
 	ln, err := net.Listen("unix", socket(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := limit(ln, 2)
+	l := queue(ln, 2)
 	conns, ended := make(chan net.Conn), make(chan error)
 	go func() {
 		for {
@@ -35,7 +35,7 @@ func TestLimited(t *testing.T) {
 		defer c.Close()
 	}
 	first, second := <-conns, <-conns
-	if n := len(l.(*limited).free); n != 2 {
+	if n := len(l.(*queued).free); n != 2 {
 		t.Errorf("%d are counted", n)
 	}
 	first.Close()
@@ -48,7 +48,7 @@ func TestLimited(t *testing.T) {
 	}
 	second.Close()
 	third.Close()
-	if n := len(l.(*limited).free); n != 0 {
+	if n := len(l.(*queued).free); n != 0 {
 		t.Errorf("%d are counted when all have gone", n)
 	}
 }
