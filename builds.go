@@ -43,8 +43,8 @@ func (b *builds) running() image.Build {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.own == nil {
-		own, _ := image.Read(launch.Self) // what can't be read is not said
-		if goesBack == nil {              // else it is a copy without a name
+		own, _ := image.Read(launch.Self)   // what can't be read is not said
+		if own.Path = ""; goesBack == nil { // else it is a copy without a name
 			own.Path, _ = os.Executable()
 		}
 		b.own = &own
