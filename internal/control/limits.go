@@ -18,9 +18,9 @@ const (
 	maxHeader   = 16 << 10        // bytes
 	maxConns    = 256             // at a time, streams among them
 	maxStreams  = 64              // at a time
-	// goneTime is how long one that is turned away may take to send its request, so that
-	// it reads the answer rather than an error.
-	goneTime = 20 * time.Millisecond
+	// goneTime is how long one that is turned away may take to send its request: a client
+	// that has asked nothing yet expects no answer.
+	goneTime = 200 * time.Millisecond
 )
 
 // retryBusy is what who has been turned away is told, in seconds (Retry-After). "0" is
@@ -52,14 +52,14 @@ func (l *limited) Accept() (net.Conn, error) {
 	}
 }
 
-// turnAway answers without looking at the request.
+// turnAway answers without looking what the request is.
 func turnAway(c *net.UnixConn) {
 	defer c.Close()
 	body := fmt.Sprintf(`{"error":"%d connections are open already: close some"}`+"\n", maxConns)
+	_ = c.SetReadDeadline(time.Now().Add(goneTime))
+	_, _ = c.Read(make([]byte, maxHeader))
 	_ = c.SetDeadline(time.Now().Add(goneTime))
 	_, _ = fmt.Fprintf(c, "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: %d\r\nRetry-After: %s\r\nConnection: close\r\n\r\n%s", len(body), retryBusy, body)
-	_ = c.CloseWrite()
-	_, _ = io.CopyN(io.Discard, c, maxHeader)
 }
 
 // conn is one that counts.
