@@ -16,4 +16,4 @@ MAN ?= man
 .PHONY: man
 man:
 	mkdir -p $(MAN)
-	go run ./cmd/handover man $(MAN)
+	go test -count 1 -run "TestMan$$" ./cmd/handover -args -man "$(abspath $(MAN))"

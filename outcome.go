@@ -162,7 +162,7 @@ func (u *upgrades) rolling() *control.Outcome {
 func (u *upgrades) overtaken() *control.Outcome {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if b := u.current[0].back; u.last == nil || u.last.Result.Final() || b != nil && b.Failed != 0 {
+	if u.last == nil || u.last.Result.Final() || wayOf(u.current).fails() {
 		return nil
 	}
 	o := *u.last

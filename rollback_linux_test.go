@@ -108,7 +108,7 @@ func (s *service) deploy(release string) {
 // the moment of the exec may be lost.
 func (s *service) settle() {
 	s.t.Helper()
-	s.await(has(fmt.Sprintf("is one of the parent's program\" pid=%d parent=%d", s.pid, s.parent())))
+	s.await(has("is one of the parent's program", fmt.Sprintf(" pid=%d parent=%d", s.pid, s.parent())))
 }
 
 // runs checks which release all of the service's workers execute.

@@ -281,7 +281,7 @@ func (s *site) upgrades() {
 // moment of its exec can be lost, or end it (docs/decisions.md).
 func (s *site) settles() {
 	s.t.Helper()
-	contains(s.t, s.log, fmt.Sprintf("is one of the parent's program\" pid=%d parent=%d\n", s.status().Anchor, s.status().Pid))
+	contains(s.t, s.log, fmt.Sprintf("is one of the parent's program\" service=shop pid=%d parent=%d\n", s.status().Anchor, s.status().Pid))
 }
 
 // hup waits until the signal that send sends has led to another generation.

@@ -243,7 +243,8 @@ func notForWorkers(kv string) bool {
 		"FDSTORE", "TABLEFLIP_HAS_PARENT_7DIU3", "NODE_CHANNEL_FD", "NODE_UNIQUE_ID":
 		return true
 	}
-	return strings.HasPrefix(k, envOurs)
+	// By this one, which is no flag's, an upgrade that has failed finds what it had started.
+	return strings.HasPrefix(k, envOurs) && k != "HANDOVER_ATTEMPT"
 }
 
 // envOurs begins the names of the toolkit's variables, and of those that are flags of its
