@@ -281,7 +281,8 @@ func (s *site) upgrades() {
 // moment of its exec can be lost, or end it (docs/decisions.md).
 func (s *site) settles() {
 	s.t.Helper()
-	contains(s.t, s.log, fmt.Sprintf("is one of the parent's program\" service=shop pid=%d parent=%d\n", s.status().Anchor, s.status().Pid))
+	st := s.status()
+	contains(s.t, s.log, fmt.Sprintf("is one of the parent's program\" service=%s pid=%d parent=%d\n", st.Service, st.Anchor, st.Pid))
 }
 
 // hup waits until the signal that send sends has led to another generation.

@@ -91,8 +91,11 @@ func (r Recycle) fault(program bool) (field string, err error) {
 	return "", nil
 }
 
-// Or takes from other what r does not say.
+// Or takes from other what r does not say; with nothing but a Jitter it says never.
 func (r Recycle) Or(other Recycle) Recycle {
+	if r.Jitter != 0 && r == (Recycle{Jitter: r.Jitter}) {
+		return r
+	}
 	r.MaxAge, r.MaxRequests = cmp.Or(r.MaxAge, other.MaxAge), cmp.Or(r.MaxRequests, other.MaxRequests)
 	if r.MaxMemory == 0 {
 		r.MaxMemory, r.PSS = other.MaxMemory, r.PSS || other.PSS
