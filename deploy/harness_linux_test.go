@@ -282,7 +282,7 @@ func (s *site) upgrades() {
 func (s *site) settles() {
 	s.t.Helper()
 	st := s.status()
-	contains(s.t, s.log, fmt.Sprintf("is one of the parent's program\" service=%s pid=%d parent=%d\n", st.Service, st.Anchor, st.Pid))
+	contains(s.t, s.log, fmt.Sprintf(" pid=%d parent=%d\n", st.Anchor, st.Pid)) // "the anchor is one of …"
 }
 
 // hup waits until the signal that send sends has led to another generation.
