@@ -62,7 +62,10 @@ func TestChaos(t *testing.T) {
 		wg.Go(func() {
 			r := rand.New(rand.NewPCG(1, uint64(i)))
 			for range 20 {
-				if err := act(r); err != nil && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, workerset.ErrRollStopped) || ctx.Err() != nil {
+				// Who asks while the set is given away is told so.
+				err := act(r)
+				expected := errors.Is(err, context.DeadlineExceeded) || errors.Is(err, workerset.ErrRollStopped) || errors.Is(err, workerset.ErrGivenAway)
+				if err != nil && !expected || ctx.Err() != nil {
 					t.Errorf("%d: %v", i, err)
 				}
 			}
