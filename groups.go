@@ -73,6 +73,8 @@ type Group struct {
 	KeepFailed bool
 	// Silent: what they print is not passed on.
 	Silent bool
+	// Health, as in the Config, or "none". Agents have none.
+	Health string
 	// KeepOutput, as in the Config.
 	KeepOutput bool
 	// StartTimeout, DrainTimeout, Ready, Heartbeat and HungAfter: as in the Config.
@@ -121,6 +123,7 @@ func (c Config) groups(n int) []Group {
 		g.HungAfter = cmp.Or(g.HungAfter, c.HungAfter)
 		if !g.Agent {
 			g.Ready = cmp.Or(g.Ready, c.Ready)
+			g.Health = cmp.Or(g.Health, c.Health)
 			g.Recycle = g.Recycle.Or(c.Recycle)
 		}
 	}
@@ -193,24 +196,56 @@ func (g Group) validate() error {
 	return nil
 }
 
-// validateHealth refuses a Health that nobody can be asked for.
-func (c Config) validateHealth() error {
-	if r, err := workerset.ParseReadiness(c.Health); err != nil || c.Health != "" && r.By != workerset.ReadyHTTP {
-		return fmt.Errorf("health %q: write it as http:/PATH", c.Health)
-	}
-	specs, err := listen.ParseAll(c.Listen)
-	if c.Health == "" || err != nil { // which is said of the addresses
-		return nil
-	}
+// noHealth is a Group's Health that is not to be asked for.
+const noHealth = "none"
+
+// healthPaths are what workers are asked for, by group.
+func (c Config) healthPaths() map[string]string {
+	paths := map[string]string{}
 	for _, g := range c.groups(1) {
-		for _, s := range specs {
-			has := g.Sockets == nil || slices.Contains(workerset.Expand(g.Sockets, 1), s.Name)
-			if has && !s.Packet() && (len(g.Command) == 0 || s.Kind() == "tcp") {
-				return nil
-			}
+		if path, ok := strings.CutPrefix(g.Health, "http:"); ok {
+			paths[g.Name] = path
 		}
 	}
-	return fmt.Errorf("health %q: no group has a socket to be asked on: one that accepts connections, for a program over TCP", c.Health)
+	return paths
+}
+
+// validateHealth refuses a Health that can't be one, or that nobody can be asked for.
+func (c Config) validateHealth() (errs []error) {
+	bad := func(group, format string, args ...any) {
+		errs = append(errs, &FieldError{Group: group, Field: "Health", Err: fmt.Errorf(format, args...)})
+	}
+	check := func(group, health string) {
+		if r, err := workerset.ParseReadiness(health); err != nil || health != "" && r.By != workerset.ReadyHTTP {
+			bad(group, "health %q: write it as http:/PATH", health)
+		}
+	}
+	check("", c.Health)
+	for _, g := range c.Groups {
+		if g.Health != noHealth {
+			check(g.Name, g.Health)
+		}
+	}
+	specs, err := listen.ParseAll(c.Listen)
+	if err != nil || len(errs) > 0 {
+		return errs // what is wrong with the addresses is said of them
+	}
+	nobody := "health %q: there is no socket to be asked on: one that accepts connections, for a program over TCP"
+	asked := false
+	for i, g := range c.groups(1) {
+		can := g.Health != "" && g.Health != noHealth && slices.ContainsFunc(specs, func(s listen.Spec) bool {
+			has := g.Sockets == nil || slices.Contains(workerset.Expand(g.Sockets, 1), s.Name)
+			return has && !s.Packet() && (len(g.Command) == 0 || s.Kind() == "tcp")
+		})
+		asked = asked || can
+		if own := i < len(c.Groups) && c.Groups[i].Health != "" && g.Health != noHealth; own && !can {
+			bad(g.Name, nobody, g.Health)
+		}
+	}
+	if c.Health != "" && !asked && len(errs) == 0 {
+		bad("", nobody, c.Health)
+	}
+	return errs
 }
 
 // workers is what the worker set makes of a group, without program and queues.

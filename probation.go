@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
@@ -137,7 +136,7 @@ func (t *probation) run(ctx context.Context) {
 			}
 			over = time.After(t.time)
 			t.p.upgrades.watched(time.Now().Add(t.time))
-			if t.p.cfg.Health != "" {
+			if len(t.p.cfg.healthPaths()) > 0 {
 				asking.Go(func() { t.ask(ctx) })
 			}
 		case why := <-t.failed:
@@ -160,9 +159,9 @@ const healthEvery = time.Second
 
 // ask asks the workers for their health until ctx ends.
 func (t *probation) ask(ctx context.Context) {
-	path := strings.TrimPrefix(t.p.cfg.Health, "http:")
+	paths := t.p.cfg.healthPaths()
 	for {
-		err := t.p.set.Healthy(ctx, path)
+		err := t.p.set.Healthy(ctx, paths)
 		if ctx.Err() != nil {
 			return
 		}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"maps"
 	"net"
 	"strings"
 	"testing"
@@ -212,11 +213,24 @@ func TestBackFits(t *testing.T) {
 	}
 }
 
+// TestHealthPaths: each group is asked for its own path, or for none.
+func TestHealthPaths(t *testing.T) {
+	c := Config{Health: "http:/h", Groups: []Group{
+		{Name: "as all"}, {Name: "own", Health: "http:/own?x=1"}, {Name: "not", Health: "none"}, {Name: "agent", Agent: true},
+	}}
+	if got, want := c.healthPaths(), map[string]string{"as all": "/h", "own": "/own?x=1"}; !maps.Equal(got, want) {
+		t.Errorf("%v, not %v", got, want)
+	}
+	if got := (Config{}).healthPaths(); len(got) != 0 {
+		t.Errorf("%v", got)
+	}
+}
+
 // TestValidateProbation: what is asked for that can't be done.
 func TestValidateProbation(t *testing.T) {
 	tcp, unix, udp := "http=tcp://:80", "http=unix:///run/s", "dns=udp://:53"
 	program := []string{"./server"}
-	nobody := "no group has a socket to be asked on"
+	nobody := "there is no socket to be asked on"
 	for name, c := range map[string]struct {
 		cfg  Config
 		want string // a part of the error; "": it is good
@@ -228,6 +242,10 @@ func TestValidateProbation(t *testing.T) {
 		"programs, unix":      {Config{Health: "http:/h", Listen: []string{unix}, Command: program}, nobody},
 		"one group of two":    {Config{Health: "http:/h", Listen: []string{tcp, udp}, Groups: []Group{{Name: "a", Sockets: []string{"dns"}}, {Name: "b", Sockets: []string{"http"}}}}, ""},
 		"each its own":        {Config{Health: "http:/h", Listen: []string{"w-1=tcp://:1"}, Groups: []Group{{Name: "w", Workers: 1, Sockets: []string{"w-{slot}"}}}}, ""},
+		"not one of them":     {Config{Health: "http:/h", Listen: []string{tcp}, Groups: []Group{{Name: "a", Health: "none"}}}, nobody},
+		"one by itself":       {Config{Listen: []string{tcp, udp}, Groups: []Group{{Name: "a", Health: "http:/a"}, {Name: "b"}}}, ""},
+		"one that can't":      {Config{Listen: []string{tcp, udp}, Groups: []Group{{Name: "a", Sockets: []string{"dns"}, Health: "http:/a"}}}, nobody},
+		"one without a path":  {Config{Listen: []string{tcp}, Groups: []Group{{Name: "a", Health: "yes"}}}, "write it as http:/PATH"},
 		"an agent":            {Config{Health: "http:/h", Groups: []Group{{Name: "a", Agent: true}}}, nobody},
 		"source":              {Config{Source: []byte("name = 1\n")}, ""},
 		"long source":         {Config{Source: make([]byte, MaxSource+1)}, "at most 65536"},

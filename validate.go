@@ -54,9 +54,7 @@ func (c Config) withDefaults() (Config, error) {
 			bad(d.field, "%s %v: must not be negative", d.what, d.Duration)
 		}
 	}
-	if err := c.validateHealth(); err != nil {
-		bad("Health", "%w", err)
-	}
+	errs = append(errs, c.validateHealth()...)
 	if len(c.Source) > MaxSource {
 		bad("Source", "a source of %d bytes: at most %d are possible", len(c.Source), MaxSource)
 	}

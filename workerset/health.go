@@ -12,23 +12,24 @@ import (
 // that accept from one socket gets a connection is for them to know.
 const healthTries = 20
 
-// Healthy asks every worker of this generation that accepts for a path over HTTP, on the
-// first of its sockets that accepts connections, for a program over TCP, and returns what
-// was wrong with the first that has not answered with a status below 400. One without such
-// a socket is not asked. Of programs that share a socket it may happen that one is never
+// Healthy asks every worker of this generation that accepts for its group's path over HTTP,
+// on the first of its sockets that accepts connections, for a program over TCP, and returns
+// what was wrong with the first that has not answered with a status below 400. One without
+// such a socket, or of a group without a path, is not asked. Of programs that share a socket it may happen that one is never
 // met; it is not blamed for that. While the set is given away nobody is blamed.
-func (s *Set) Healthy(ctx context.Context, path string) error {
+func (s *Set) Healthy(ctx context.Context, paths map[string]string) error {
 	type patient struct {
-		name string
-		pid  int
-		dial dial
+		name, path string
+		pid        int
+		dial       dial
 	}
 	var list []patient
 	err := s.do(ctx, func() {
 		for _, g := range s.groups {
+			path := paths[g.Name]
 			for _, in := range g.members {
-				if socket := s.askable(in); socket != "" && in.state.Accepts() && !in.stale {
-					list = append(list, patient{in.name(), in.pid(), s.dialer(in, socket)})
+				if socket := s.askable(in); path != "" && socket != "" && in.state.Accepts() && !in.stale {
+					list = append(list, patient{in.name(), path, in.pid(), s.dialer(in, socket)})
 				}
 			}
 		}
@@ -39,7 +40,7 @@ func (s *Set) Healthy(ctx context.Context, path string) error {
 	for _, p := range list {
 		err := errSibling
 		for n := 0; n < healthTries && errors.Is(err, errSibling); n++ {
-			err = getOnce(ctx, p.dial, path)
+			err = getOnce(ctx, p.dial, p.path)
 		}
 		if err != nil && !errors.Is(err, errSibling) && s.answers(ctx, p.pid) {
 			return fmt.Errorf("worker %s, pid %d: %w", p.name, p.pid, err)

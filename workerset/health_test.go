@@ -30,7 +30,7 @@ func TestHealthy(t *testing.T) {
 		c.Groups[0].Sockets = []string{"dns", "http"}
 	}
 	asks := func(h *harness, path string) string {
-		if err := h.set.Healthy(h.ctx(), path); err != nil {
+		if err := h.set.Healthy(h.ctx(), map[string]string{"web": path}); err != nil {
 			return err.Error()
 		}
 		return ""
@@ -41,6 +41,9 @@ func TestHealthy(t *testing.T) {
 	}
 	if got := asks(h, "/ready"); !strings.Contains(got, "worker web/1") || !strings.Contains(got, "/ready answers 503") {
 		t.Error(got)
+	}
+	if err := h.set.Healthy(h.ctx(), map[string]string{"other": "/ready"}); err != nil {
+		t.Errorf("asked of another group: %v", err)
 	}
 	e := h.yield()
 	if got := asks(h, "/"); got != "" {
@@ -77,7 +80,7 @@ func TestHealthyUnix(t *testing.T) {
 		t.Fatal(err)
 	}
 	h := newForeign(t, "catch;notify READY=1;term;exit 0", func(c *workerset.Config) { c.Sockets["http"] = fd }).serve()
-	if err := h.set.Healthy(h.ctx(), "/"); err != nil {
+	if err := h.set.Healthy(h.ctx(), map[string]string{"web": "/"}); err != nil {
 		t.Error(err)
 	}
 }

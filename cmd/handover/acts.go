@@ -55,11 +55,18 @@ func (a *act) wait(w control.Wish, done string) error {
 
 // check says what can't be meant.
 func (a *act) check(w control.Wish) error {
-	if a.timeout < 0 {
-		return &exit{2, fmt.Errorf("--timeout %v: must not be negative", a.timeout)}
+	if err := a.checkTimeout(); err != nil {
+		return err
 	}
 	if err := w.Validate(); err != nil {
 		return &exit{2, err}
+	}
+	return nil
+}
+
+func (a *act) checkTimeout() error {
+	if a.timeout < 0 {
+		return &exit{2, fmt.Errorf("--timeout %v: must not be negative", a.timeout)}
 	}
 	return nil
 }

@@ -9,6 +9,8 @@ import (
 	"unicode/utf8"
 
 	"golang.org/x/term"
+
+	"github.com/handover-go/handover/internal/console"
 )
 
 // style is how something is printed: for a person at a terminal, or for whoever reads a
@@ -20,12 +22,11 @@ type style struct {
 
 // styleOf looks where something goes to.
 func styleOf(f *os.File) style {
-	fd := int(f.Fd())
-	if !term.IsTerminal(fd) {
+	if !console.IsTerminal(f) {
 		return style{}
 	}
-	s := style{colour: os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"}
-	s.width, _, _ = term.GetSize(fd)
+	s := style{colour: console.Colours(os.Getenv)}
+	s.width, _, _ = term.GetSize(int(f.Fd()))
 	return s
 }
 

@@ -6,8 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -62,47 +60,36 @@ binary on disk again.
 
 // watching is a command that follows an upgrade, or the way back.
 type watching struct {
-	target
-	ask     func(*control.Client, context.Context, control.Wait, func(control.Event)) (control.Event, error)
-	wait    string
-	timeout time.Duration
+	act
+	ask   func(*control.Client, context.Context, control.Wait, func(control.Event)) (control.Event, error)
+	until string // a control.Wait
 }
 
 func (w *watching) command(cmd *cobra.Command) *cobra.Command {
 	cmd.Args = cobra.NoArgs
 	cmd.RunE = func(*cobra.Command, []string) error { return w.run() }
 	w.flags(cmd)
-	cmd.Flags().StringVar(&w.wait, "wait", string(control.WaitProbation), "how long: `serve|probation`")
-	cmd.Flags().DurationVar(&w.timeout, "timeout", 0, "give up waiting, with exit code 4, while it goes on; 0: never")
+	cmd.Flags().StringVar(&w.until, "wait", string(control.WaitProbation), "how long: `serve|probation`")
 	return cmd
 }
 
 func (w *watching) run() error {
-	wait := control.Wait(w.wait)
-	switch {
-	case wait != control.WaitServe && wait != control.WaitProbation:
-		return &exit{2, fmt.Errorf("--wait %q: %s or %s", w.wait, control.WaitServe, control.WaitProbation)}
-	case w.timeout < 0:
-		return &exit{2, fmt.Errorf("--timeout %v: must not be negative", w.timeout)}
+	wait := control.Wait(w.until)
+	if wait != control.WaitServe && wait != control.WaitProbation {
+		return &exit{2, fmt.Errorf("--wait %q: %s or %s", w.until, control.WaitServe, control.WaitProbation)}
+	}
+	if err := w.checkTimeout(); err != nil {
+		return err
 	}
 	client, err := w.client()
 	if err != nil {
 		return err
 	}
-	ctx, cancel := interruptible()
+	ctx, cancel := w.patience()
 	defer cancel()
-	if w.timeout > 0 {
-		ctx, cancel = context.WithTimeout(ctx, w.timeout)
-		defer cancel()
-	}
-	last, err := w.ask(client, ctx, wait, func(ev control.Event) {
-		fmt.Printf("%s  %s\n", ev.Time.Format("15:04:05.000"), ev.Text)
-	})
-	switch {
-	case errors.Is(err, control.ErrNoService), errors.Is(err, syscall.EACCES):
-		return &exit{1, err}
-	case err != nil:
-		return &exit{4, err}
+	last, err := w.ask(client, ctx, wait, func(ev control.Event) { show(ev.Time, ev.Text) })
+	if err != nil {
+		return failed(ctx, err)
 	}
 	return result(last)
 }
@@ -110,7 +97,7 @@ func (w *watching) run() error {
 func result(last control.Event) error {
 	switch last.Result {
 	case control.Done:
-		fmt.Printf("%s  generation %d serves\n", last.Time.Format("15:04:05.000"), last.Generation)
+		show(last.Time, fmt.Sprintf("generation %d serves", last.Generation))
 		return nil
 	case control.Failed:
 		if last.Output != "" {

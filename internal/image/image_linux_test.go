@@ -96,3 +96,19 @@ func TestRuns(t *testing.T) {
 		}
 	}
 }
+
+// BenchmarkCopy is what a copy costs, per byte of the program.
+func BenchmarkCopy(b *testing.B) {
+	st, err := os.Stat(self)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.SetBytes(st.Size())
+	for b.Loop() {
+		f, err := Copy()
+		if err != nil {
+			b.Fatal(err)
+		}
+		f.Close()
+	}
+}
