@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -64,6 +65,9 @@ func (c Config) parent() (code int, err error) {
 	// Nobody reads this one: it keeps a log whose reader has gone, journald or a pipe, from
 	// ending the service (os/signal, "SIGPIPE"). To ignore the signal would be inherited.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+	// A panic is an ABRT: its exit code would be the one of a bad configuration, after which
+	// supervisors start nothing again (runtime, "Environment Variables", GOTRACEBACK).
+	debug.SetTraceback("crash")
 	p := &parent{cfg: c, log: c.Logger.With("service", c.Name), metrics: metrics.New(), released: make(chan struct{}), back: goesBack}
 	p.upgrades, p.wishes, p.stops = newUpgrades(p), newWishes(p), newStops(p)
 	if p.supervisor, err = newSupervisor(p); err != nil {
@@ -120,6 +124,7 @@ func (c Config) parent() (code int, err error) {
 	err = g.Run()
 	inOrder := err == nil || errors.Is(err, signals.ErrStop) || errors.Is(err, context.Canceled)
 	if inOrder {
+		p.forgetSource()
 		p.stops.end(nil)
 	} else {
 		p.stops.end(err)

@@ -50,22 +50,32 @@ func (f *runFlags) settings(program []string) (*configfile.Result, error) {
 		// something else by now, or not be readable for this user.
 		return configfile.Parse(configfile.Input{Environ: os.Environ()})
 	}
-	s, err := f.read(program, os.Environ())
-	if err != nil && os.Getenv("HANDOVER_ROLE") == "anchor" {
+	s, err := f.read(program, os.Environ(), loadConfig)
+	if err == nil {
+		return s, nil
+	}
+	if last := handover.LastSource(); last != nil {
+		s, lastErr := f.read(program, os.Environ(), func(string) ([]byte, error) { return last, nil })
+		if lastErr == nil {
+			newLogger(s.Log).Error("the configuration can't be used: the service goes on with what it had before its parent died", "error", err)
+			return s, nil
+		}
+	}
+	if os.Getenv("HANDOVER_ROLE") == "anchor" {
 		// It executes the new program when the new parent has read the file. It has to go on,
 		// whatever was done to the file since, and all that it needs has a good default.
 		slog.Error("the anchor goes on without the configuration", "error", err)
 		return configfile.Parse(configfile.Input{})
 	}
-	return s, err
+	return nil, err
 }
 
-func (f *runFlags) read(program, environ []string) (*configfile.Result, error) {
+func (f *runFlags) read(program, environ []string, load func(path string) ([]byte, error)) (*configfile.Result, error) {
 	in := configfile.Input{Environ: environ, Flags: f.values(), Command: program}
 	in.Here, _ = os.Getwd() // where it is gone, what is relative to it stays so
 	if path := in.Path(); path != "" {
 		var err error
-		if in.Text, err = loadConfig(path); err != nil {
+		if in.Text, err = load(path); err != nil {
 			return nil, err
 		}
 		in.File, in.Dir = path, filepath.Dir(path)

@@ -90,7 +90,7 @@ func (o *unitOptions) files(run *runFlags, args []string) ([]unit.File, error) {
 	if o.binary != "" {
 		args = append([]string{o.binary}, args...) // for its name, and what may be said of it
 	}
-	cfg, err := run.read(args, nil) // this environment is not the unit's
+	cfg, err := run.read(args, nil, loadConfig) // this environment is not the unit's
 	if err != nil {
 		return nil, err
 	}

@@ -35,12 +35,12 @@ type ending struct {
 	stops  int  // how often the service was asked to stop
 }
 
-// exitConfig is the exit code for a bad configuration, and of a Go program that panics.
-const exitConfig = 2
+// exitPanic is the exit code of a Go program that panics.
+const exitPanic = 2
 
 // unexpected reports whether the service has lost its parent and is not at its end. It
-// is at its end when it was asked to be, when the parent has said so by its exit code, or
-// when it has never served: whoever has just started it is to see why.
+// is at its end when it was asked to be, when a parent that was ready has said so by its
+// exit code, or when it has never served: whoever has just started it is to see why.
 func (e ending) unexpected() bool {
 	switch st := e.status; {
 	case e.stops > 0 || !e.served:
@@ -49,8 +49,8 @@ func (e ending) unexpected() bool {
 		return true
 	case st.Code == 0:
 		return e.lost
-	case st.Code == exitConfig:
-		return e.ready // it has panicked
+	case st.Code == exitPanic:
+		return true
 	default:
 		return !e.ready // it could not come up: not yet
 	}

@@ -39,7 +39,7 @@ func TestUnexpected(t *testing.T) {
 		{unknown, up, true}, {unknown, ending{}, false},
 		{exit(0), up, false}, {exit(0), coming, false}, {exit(0), ending{served: true, lost: true}, true},
 		{exit(1), up, false}, {exit(1), coming, true}, {exit(1), ending{}, false},
-		{exit(2), up, true}, {exit(2), coming, false}, {exit(2), ending{}, false},
+		{exit(2), up, true}, {exit(2), coming, true}, {exit(2), ending{}, false},
 		{exit(143), up, false},
 	} {
 		c.ending.status = c.status

@@ -78,6 +78,9 @@ func take(parent bool) (Passed, error) {
 	for _, d := range list {
 		unix.CloseOnExec(d.Fd)
 	}
+	if fd := list.File(TextName); fd >= 0 {
+		unix.Close(fd)
+	}
 	return list, nil
 }
 

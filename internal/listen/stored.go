@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // StoreName is the name under which a supervisor keeps a socket that this service has
@@ -15,6 +17,34 @@ import (
 func (s Spec) StoreName() string {
 	sum := sha256.Sum256([]byte(s.String()))
 	return fmt.Sprintf("%.200s=%x", s.Name, sum[:8])
+}
+
+// TextName is the name under which a supervisor keeps a text, see Text. No socket has it.
+const TextName = "text="
+
+// Text is what a process of this service that has died had given its supervisor to keep
+// under TextName, of at most so many bytes, and nil if there is nothing. It takes nothing,
+// neither out of the environment nor of the descriptor, and is for use before FromSupervisor,
+// or, with parent, FromParent.
+func Text(limit int, parent bool) []byte {
+	list, err := parse(os.Getenv(EnvFds), os.Getenv(EnvNames), os.Getenv(EnvPid), os.Getpid(), parent)
+	if err != nil {
+		return nil // which who takes them says
+	}
+	fd := list.File(TextName)
+	b := make([]byte, limit+1)
+	n := 0
+	for n < len(b) {
+		m, err := unix.Pread(fd, b[n:], int64(n))
+		if err != nil {
+			return nil
+		}
+		if m == 0 {
+			return b[:n]
+		}
+		n += m
+	}
+	return nil
 }
 
 func isStoreName(name string) bool { return strings.Contains(name, "=") }

@@ -1,0 +1,42 @@
+package handover
+
+import (
+	"github.com/handover-go/handover/internal/listen"
+	"github.com/handover-go/handover/internal/sdnotify"
+)
+
+// This file is about a parent that is started because the one before it has died: what was
+// in its configuration file may be broken by now, and the service goes on nevertheless.
+
+// LastSource is the Config.Source of this service's last parent, in a process that is
+// started because that one has died, if the supervisor has kept it: the anchor does, and
+// systemd since version 254 (FileDescriptorStoreMax= in systemd.service(5)). It is nil in
+// others, and after a stop. Whoever can't use what is in the file by now may go by it, and
+// should say so. Call it before Run.
+func LastSource() []byte {
+	return listen.Text(MaxSource, sdnotify.Anchored())
+}
+
+// keepSource gives the supervisor this generation's source for LastSource. Only the main
+// process may.
+func (p *parent) keepSource() {
+	if !sdnotify.Stores() {
+		return
+	}
+	var err error
+	if p.cfg.Source != nil {
+		err = sdnotify.StoreText(listen.TextName, p.cfg.Source)
+	} else {
+		err = sdnotify.Unstore(listen.TextName)
+	}
+	if err != nil {
+		p.log.Warn("the supervisor does not keep the configuration: a parent that comes after this one's death has to read the file", "error", err)
+	}
+}
+
+// forgetSource: after a stop the file counts.
+func (p *parent) forgetSource() {
+	if sdnotify.Stores() && p.cfg.Source != nil && !isClosed(p.up.Replaced()) {
+		_ = sdnotify.Unstore(listen.TextName) // who does not hear it has ended, or counts the service as stopped
+	}
+}
