@@ -22,18 +22,25 @@ import (
 type target struct{ name, path string }
 
 func (t *target) flags(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&t.name, "name", "", "name of the service (default: the only one that runs)")
-	cmd.Flags().StringVar(&t.path, "control", "", "`PATH` of its control socket")
+	cmd.Flags().StringVar(&t.name, "name", "", "name of the service (default: $HANDOVER_NAME, or the only one that runs)")
+	cmd.Flags().StringVar(&t.path, "control", "", "`PATH` of its control socket (default: $HANDOVER_CONTROL)")
 }
 
 func (t *target) client() (*control.Client, error) {
-	switch {
-	case t.path != "" && t.name != "":
+	name, path := t.name, t.path
+	if path != "" && name != "" {
 		return nil, &exit{2, errors.New("--name and --control: one of them says which service is meant")}
-	case t.path != "":
-		return control.NewClient(t.path), nil
-	case t.name != "":
-		return control.NewClient(control.Locate(t.name)), nil
+	}
+	if path == "" && name == "" { // what the service was told, too
+		name, path = os.Getenv("HANDOVER_NAME"), os.Getenv("HANDOVER_CONTROL")
+	}
+	switch {
+	case path == "none":
+		return nil, &exit{1, errors.New("HANDOVER_CONTROL=none: the service has no control socket")}
+	case path != "":
+		return control.NewClient(path), nil
+	case name != "":
+		return control.NewClient(control.Locate(name)), nil
 	}
 	path, err := control.Find()
 	if err != nil {

@@ -4,11 +4,14 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"runtime"
 	"runtime/debug"
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/handover-go/handover/internal/image"
 )
 
 // versionCommand is "handover version".
@@ -17,19 +20,22 @@ func versionCommand() *cobra.Command {
 		Use:   "version",
 		Short: "Say which version this is, and of which sources",
 		Long: `Say which version this is, which Go has built it, and of which sources: a revision, its
-time, and "modified" where the sources were changed after it.`,
+time, and "modified" where the sources were changed after it. The build's id is the one that
+status shows of a service's builds, and go tool buildid of a file.`,
 		Example: `  handover version`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			info, _ := debug.ReadBuildInfo()
-			fmt.Print(versionText(info))
+			path, _ := os.Executable()
+			build, _ := image.Read(path) // or there is nothing to say of it
+			fmt.Print(versionText(info, build.ID))
 			return nil
 		},
 	}
 }
 
-// versionText is what there is to say of a build; info may be nil.
-func versionText(info *debug.BuildInfo) string {
+// versionText is what there is to say of a build; info may be nil, the id may be "".
+func versionText(info *debug.BuildInfo, id string) string {
 	version, of := "unknown", settings(info)
 	if info != nil {
 		version = info.Main.Version
@@ -42,6 +48,9 @@ func versionText(info *debug.BuildInfo) string {
 			b.WriteString(", modified")
 		}
 		b.WriteByte('\n')
+	}
+	if id != "" {
+		fmt.Fprintf(&b, "build %s\n", id)
 	}
 	return b.String()
 }

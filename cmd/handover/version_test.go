@@ -16,15 +16,16 @@ func TestVersionText(t *testing.T) {
 	}
 	for _, c := range []struct {
 		info *debug.BuildInfo
+		id   string
 		want string
 	}{
-		{nil, "handover unknown" + by},
-		{of("(devel)"), "handover (devel)" + by},
-		{of("v1.2.3", vcs...), "handover v1.2.3" + by + "of git 4a7b 2026-05-06T07:08:09Z\n"},
-		{of("(devel)", append(vcs, debug.BuildSetting{Key: "vcs.modified", Value: "true"})...), "handover (devel)" + by + "of git 4a7b 2026-05-06T07:08:09Z, modified\n"},
-		{of("(devel)", append(vcs, debug.BuildSetting{Key: "vcs.modified", Value: "false"})...), "handover (devel)" + by + "of git 4a7b 2026-05-06T07:08:09Z\n"},
+		{nil, "", "handover unknown" + by},
+		{of("(devel)"), "aB/cd", "handover (devel)" + by + "build aB/cd\n"},
+		{of("v1.2.3", vcs...), "", "handover v1.2.3" + by + "of git 4a7b 2026-05-06T07:08:09Z\n"},
+		{of("(devel)", append(vcs, debug.BuildSetting{Key: "vcs.modified", Value: "true"})...), "", "handover (devel)" + by + "of git 4a7b 2026-05-06T07:08:09Z, modified\n"},
+		{of("(devel)", append(vcs, debug.BuildSetting{Key: "vcs.modified", Value: "false"})...), "", "handover (devel)" + by + "of git 4a7b 2026-05-06T07:08:09Z\n"},
 	} {
-		if got := versionText(c.info); got != c.want {
+		if got := versionText(c.info, c.id); got != c.want {
 			t.Errorf(" got %q\nwant %q", got, c.want)
 		}
 	}

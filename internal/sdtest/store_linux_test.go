@@ -3,7 +3,10 @@ package sdtest_test
 import (
 	"errors"
 	"net"
+	"os"
+	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -54,6 +57,51 @@ func TestSocketsKept(t *testing.T) {
 		if refused > 0 || connected == 0 {
 			t.Errorf("%d connected, %d refused", connected, refused)
 		}
+		s.reload()
+		s.check(s.load(25))
+	})
+}
+
+// TestConfigurationKept: from systemd 254 on it keeps what the service was configured with,
+// too, so that a parent whose file is broken by now comes up when the one before it is
+// killed. After a stop the file counts.
+func TestConfigurationKept(t *testing.T) {
+	sdtest.EachFrom(t, 254, func(t *testing.T, m *sdtest.Machine) {
+		s := newShop(t, m)
+		file := filepath.Join(s.dir, "shop.toml")
+		write := func(text string) {
+			t.Helper()
+			if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		good := s.text("listen = [\"http=tcp://{addr}\"]\n")
+		write(good)
+		s.start(map[string]string{unit: plainUnit("-f {dir}/shop.toml", "FileDescriptorStoreMax=8", "RestartPreventExitStatus=2")})
+		s.reload()
+		write("lisen = []\n")
+		s.refused()
+		for i := range 2 {
+			m.Must(t, "kill", "--signal=KILL", "--kill-who=main", unit)
+			s.until(func() string {
+				if n := s.show("NRestarts"); n != strconv.Itoa(i+1) || s.show("ActiveState") != "active" {
+					return "it was killed, and NRestarts is " + n
+				}
+				return ""
+			})
+			s.status(`"generation 1: 2 of 2 workers serve`)
+		}
+		s.until(func() string {
+			if j := m.Journal(unit); !strings.Contains(j, "goes on with what it had before its parent died") {
+				return "the journal does not say what is in effect: " + j
+			}
+			return ""
+		})
+		if out, code := m.Systemctl("restart", unit); code == 0 {
+			t.Errorf("restarted with a broken file: %s", out)
+		}
+		write(good)
+		m.Must(t, "restart", unit)
 		s.reload()
 		s.check(s.load(25))
 	})
