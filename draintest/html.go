@@ -6,6 +6,7 @@ import (
 	"html/template"
 	"io"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/handover-go/handover/draintest/load"
@@ -25,7 +26,10 @@ var (
 	uPlotJS string
 )
 
-var page = template.Must(template.New("report").Funcs(template.FuncMap{"ms": ms, "number": number}).Parse(pageText))
+// page is parsed when it is needed: most programs that link this package do not.
+var page = sync.OnceValue(func() *template.Template {
+	return template.Must(template.New("report").Funcs(template.FuncMap{"ms": ms, "number": number}).Parse(pageText))
+})
 
 // maxListed is how many failures are listed in the HTML report; the charts have all.
 const maxListed = 200
@@ -56,5 +60,5 @@ func (r *Report) WriteHTML(w io.Writer) error {
 			return fmt.Errorf("draintest: a script of the page would end too early")
 		}
 	}
-	return page.Execute(w, pageData{r, template.CSS(pageCSS), template.CSS(uPlotCSS), template.JS(pageJS), template.JS(uPlotJS)})
+	return page().Execute(w, pageData{r, template.CSS(pageCSS), template.CSS(uPlotCSS), template.JS(pageJS), template.JS(uPlotJS)})
 }

@@ -8,13 +8,16 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // units are in the order of their powers of 1024.
 const units = "KMGT"
 
-// sizeForm is a number and a unit.
-var sizeForm = regexp.MustCompile(`^([0-9]+|[0-9]*\.[0-9]+)(?:([KMGTkmgt])(?:[iI][bB])?)?$`)
+// sizeForm is a number and a unit. It is compiled when it is needed: the anchor does not.
+var sizeForm = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^([0-9]+|[0-9]*\.[0-9]+)(?:([KMGTkmgt])(?:[iI][bB])?)?$`)
+})
 
 // Errors of ParseSize.
 var (
@@ -26,7 +29,7 @@ var (
 // KiB and so on, in any case. Before a unit there may be a fraction; what is left of a byte
 // is dropped.
 func ParseSize(s string) (int64, error) {
-	m := sizeForm.FindStringSubmatch(s)
+	m := sizeForm().FindStringSubmatch(s)
 	if m == nil || m[2] == "" && strings.Contains(m[1], ".") {
 		return 0, errSize
 	}
