@@ -51,6 +51,7 @@ package drain
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -96,6 +97,13 @@ type Config struct {
 	// is certain not to know more of a connection than its socket says. nil: none.
 	Successor Successor
 
+	// TLS has the server serve with TLS: HTTP/2 and HTTP/1.1, as its Protocols say, or
+	// what NextProtos adds. It needs a certificate, in Certificates or by GetCertificate
+	// or GetConfigForClient; what the latter returns has to name its own NextProtos. It
+	// replaces the server's TLSConfig, is not changed, and is cloned by Serve (see
+	// http.Server.ServeTLS). The server has to be an *http.Server. nil: plaintext.
+	TLS *tls.Config
+
 	// Queue is the same where somebody else says by [Drainer.Move] what is to be done.
 	// It is where idle connections of HTTP/1 go to, and come from, that move
 	// between processes: see [Drainer.Move]. It stays the caller's, who may close it
@@ -128,13 +136,17 @@ var ErrConfig = errors.New("drain: bad config")
 // ErrServed is returned by a second call of Serve.
 var ErrServed = errors.New("drain: Serve was called twice: make one Drainer for each call")
 
-// Validate reports, wrapping [ErrConfig], durations that are negative.
+// Validate reports, wrapping [ErrConfig], durations that are negative and TLS without a
+// certificate.
 func (c Config) Validate() error {
 	if c.Timeout < 0 {
 		return fmt.Errorf("%w: Timeout is %v: it must be positive, or 0 for %v", ErrConfig, c.Timeout, DefaultTimeout)
 	}
 	if c.LameDuck < 0 {
 		return fmt.Errorf("%w: LameDuck is %v: it must be positive, or 0 for %v", ErrConfig, c.LameDuck, DefaultLameDuck)
+	}
+	if t := c.TLS; t != nil && len(t.Certificates) == 0 && t.GetCertificate == nil && t.GetConfigForClient == nil {
+		return fmt.Errorf("%w: TLS has no certificate: set Certificates, GetCertificate or GetConfigForClient", ErrConfig)
 	}
 	return nil
 }
@@ -185,6 +197,7 @@ type Drainer struct {
 	started   bool // Serve was called
 	stopped   bool // Stop was called
 	over      bool // connections are not served any more
+	leaving   bool // the sessions say goodbye
 	gate      chan struct{}
 	timeout   time.Duration // that of the drain
 	since     time.Time     // the drain's beginning
@@ -195,6 +208,9 @@ type Drainer struct {
 	movedIn   int // and that were taken from other processes
 	movedOut  int
 	report    Report
+
+	secured *deliveries    // of HTTP/2 with TLS, for the inner server; nil: none
+	leaves  sync.WaitGroup // for the sessions that say goodbye
 
 	inner       *deliveries // nil until something is delivered
 	innerServed <-chan struct{}
@@ -249,8 +265,10 @@ func New(srv Server, ln net.Listener, cfg Config) (*Drainer, error) {
 		if err := d.prepare(srv); err != nil {
 			return nil, err
 		}
-		d.http, d.bare = true, cfg.Queue != nil && bare(ln)
+		d.http, d.bare = true, cfg.Queue != nil && cfg.TLS == nil && bare(ln)
 		d.findQueue(ln)
+	} else if cfg.TLS != nil {
+		return nil, fmt.Errorf("%w: TLS is for an *http.Server, not for a %T: let that do it", ErrConfig, srv)
 	}
 	if u, ok := ln.(interface{ SetUnlinkOnClose(bool) }); ok {
 		u.SetUnlinkOnClose(false)
@@ -309,7 +327,7 @@ func (d *Drainer) DrainQueue(timeout time.Duration) { d.drainNow(timeout, true) 
 
 func (d *Drainer) drainNow(timeout time.Duration, queue bool) {
 	// The service stops, and nobody accepts afterwards.
-	if d.own && isClosed(d.cfg.Successor.Decided()) && !isClosed(d.cfg.Successor.Replaced()) {
+	if next := d.cfg.Successor; next != nil && isClosed(next.Decided()) && !isClosed(next.Replaced()) {
 		queue = true
 	}
 	switch first, started := d.begin(timeout, queue); {
