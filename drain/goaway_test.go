@@ -445,4 +445,3 @@ func TestGoAwayAmongFrames(t *testing.T) {
 		}
 	}
 }
-
