@@ -261,8 +261,8 @@ func New(srv Server, ln net.Listener, cfg Config) (*Drainer, error) {
 		settled:  make(chan struct{}),
 	}
 	d.ln = &listener{Listener: ln, d: d, closed: make(chan struct{}), family: familyOf(ln)}
-	if srv, ok := srv.(*http.Server); ok {
-		if err := d.prepare(srv); err != nil {
+	if hs, ok := srv.(*http.Server); ok {
+		if err := d.prepare(hs); err != nil {
 			return nil, err
 		}
 		d.http, d.bare = true, cfg.Queue != nil && cfg.TLS == nil && bare(ln)
