@@ -2,6 +2,7 @@ package drain
 
 import (
 	"bytes"
+	"net/http"
 	"slices"
 	"testing"
 
@@ -266,5 +267,37 @@ func TestSessionNoAllocation(t *testing.T) {
 	}
 	if !s.streams.none() || s.streams.last() != stream-2 {
 		t.Errorf("%+v", s.streams)
+	}
+}
+
+// The server says that it is idle before it has written the end of its last answer.
+func TestIdleBeforeWritten(t *testing.T) {
+	d, err := New(new(http.Server), newPipes(), quiet(Config{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, ends := wire(func(f *http2.Framer) {
+		f.WriteSettings()
+		f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: []byte("a"), EndHeaders: true, EndStream: true})
+	})
+	s := newSession(&conn{d: d}, discard{}, 0)
+	s.c.phase.Store(idle)
+	s.took(b)
+	s.Write(b[:ends[0]])
+	if s.shut(false) {
+		t.Error("closed before the answer")
+	}
+	s.Write(b[ends[0] : len(b)-1])
+	if s.shut(false) {
+		t.Error("closed inside of the answer")
+	}
+	s.Write(b[len(b)-1:])
+	s.c.phase.Store(busy)
+	if s.shut(false) {
+		t.Error("closed before the server is idle")
+	}
+	s.c.phase.Store(idle)
+	if !s.shut(false) {
+		t.Error("not closed")
 	}
 }
