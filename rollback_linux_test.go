@@ -252,13 +252,13 @@ func TestRollbackUnixSocket(t *testing.T) {
 // TestRollbackByHand: whoever wants to, goes back, but only once; what is on disk is
 // upgraded to again. What has not proven itself is not what is gone back to.
 func TestRollbackByHand(t *testing.T) {
-	s, c := startWatched(t, "TEST_PROBATION=5s")
+	s, c := startWatched(t, "TEST_PROBATION=3s")
 	l := s.load(10)
 	if last, _ := told(t, c.Rollback); last.Result != control.Failed || !strings.Contains(last.Reason, "no generation to go back to") {
 		t.Errorf("in the first generation: %+v", last)
 	}
 	s.deploy("second")
-	if last, steps := told(t, c.Upgrade); last.Result != control.Done || !strings.Contains(steps, "is watched for 5s") {
+	if last, steps := told(t, c.Upgrade); last.Result != control.Done || !strings.Contains(steps, "is watched for 3s") {
 		t.Errorf("%+v\n%s", last, steps)
 	}
 	s.runs("second")
