@@ -57,7 +57,8 @@ func (f *runFlags) settings(program []string) (*configfile.Result, error) {
 	if last := handover.LastSource(); last != nil {
 		s, lastErr := f.read(program, os.Environ(), func(string) ([]byte, error) { return last, nil })
 		if lastErr == nil {
-			newLogger(s.Log).Error("the configuration can't be used: the service goes on with what it had before its parent died", "error", err)
+			log := newLogger(s.Log)
+			log.Error("the configuration can't be used: the service goes on with what it had before its parent died", "error", err)
 			return s, nil
 		}
 	}
