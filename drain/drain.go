@@ -19,6 +19,13 @@
 //     answer. Otherwise, or where it can't move, it is closed after a lame-duck time, in
 //     which a request that is on its way still arrives and is served. The time counts
 //     from the beginning of the drain or, if later, from the end of the last answer.
+//   - HTTP/2, in plaintext or with TLS: the client gets a GOAWAY that refuses nothing, and
+//     a round trip later one that names the last stream that it has opened (RFC 9113,
+//     section 6.8). So whatever it has sent is served, although it may not be able to send
+//     it again, and when the streams have ended, so does the connection. Connections are
+//     told one after the other, a millisecond apart, but within a fifth of the lame-duck
+//     time. A client that does not answer a PING has the lame-duck time, and longer if it
+//     has streams open.
 //   - Hijacked: it is awaited. [Drainer.Draining] tells its owner to say goodbye.
 //   - Left when the timeout has passed: cut, counted and named in the log and in
 //     the [Report].
@@ -35,6 +42,12 @@
 //
 // A connection that has moved is a new one to the next process's server: its ConnState
 // sees StateNew, and ConnContext makes a new context. See [Pin].
+//
+// With Config.TLS the server is served with TLS. HTTP/2 is net/http's then as well, but
+// spoken by a second http.Server with the same configuration, which is what handlers find
+// as [http.ServerContextKey]. A server in whose TLSNextProto there is an implementation of
+// HTTP/2 already (golang.org/x/net/http2.ConfigureServer) keeps that, and its connections
+// have the lame-duck time.
 //
 // Any other [Server] has its Shutdown called when the drain begins: how it treats
 // its connections is its own affair, until the timeout. Embed *http.Server in a
@@ -154,7 +167,7 @@ func (c Config) Validate() error {
 // A Report says what became of the connections that were open when a drain began,
 // or were accepted by calls of accept(2) that were under way.
 type Report struct {
-	Finished   int           // ended by the server or by the client
+	Finished   int           // ended by the server or by the client, or by a drain of HTTP/2
 	ClosedIdle int           // closed by the drain while idle, after the lame-duck time
 	Moved      int           // given to another process
 	Cut        int           // closed by the drain while in use
