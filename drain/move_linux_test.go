@@ -417,7 +417,6 @@ func TestStays(t *testing.T) {
 
 type wrappedListener struct{ net.Listener }
 
-
 // A connection of another listener is refused, as is what is no connection.
 func TestForeignConnection(t *testing.T) {
 	t.Parallel()
