@@ -116,7 +116,7 @@ func (p *parent) group(g Group, specs []listen.Spec) (workerset.Group, error) {
 // of others, share the keys of their session tickets. Other groups have others: who has the
 // keys can pretend to be any client.
 func (p *parent) tickets(g Group) (fd int, err error) {
-	f, err := p.up.File("handover.tickets."+g.Name, tickets.File)
+	f, err := p.up.KeptFile("handover.tickets."+g.Name, tickets.File)
 	if err != nil {
 		return 0, err
 	}

@@ -50,6 +50,7 @@ func TestImports(t *testing.T) {
 		"internal/console":      "",
 		"internal/metrics":      "internal/control internal/lifecycle internal/wire workerset",
 		"internal/sdtest":       "internal/sdnotify",
+		"internal/testca":       "",
 		"internal/unit":         "internal/listen",
 		"internal/anchor/early": "",
 		"internal/program":      "",
@@ -57,7 +58,7 @@ func TestImports(t *testing.T) {
 		"internal/configfile": "internal/listen internal/memory workerset",
 	}
 	everything := map[string]bool{"": true, "cmd/handover": true}
-	tests := map[string]bool{"internal/sdtest": true} // what only tests import
+	tests := map[string]bool{"internal/sdtest": true, "internal/testca": true} // what only tests import
 
 	out, err := exec.Command("go", "list", "-json=ImportPath,Imports", "./...").Output()
 	if err != nil {

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/handover-go/handover/internal/wire"
 	"github.com/handover-go/handover/tickets"
 )
@@ -30,6 +32,9 @@ func (w *Worker) inheritedTickets() error {
 	fd, err := strconv.Atoi(v)
 	if err != nil || fd < 3 {
 		return fmt.Errorf("%s=%q: not a descriptor number", wire.EnvTickets, v)
+	}
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil {
+		return fmt.Errorf("%s=%q: descriptor %d is not open: %w", wire.EnvTickets, v, fd, err)
 	}
 	syscall.CloseOnExec(fd)
 	w.tickets.file = os.NewFile(uintptr(fd), "tickets")
