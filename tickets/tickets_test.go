@@ -307,6 +307,20 @@ func TestRotation(t *testing.T) {
 	}
 }
 
+// TestNewcomers: who has no ticket gets none of a key that is too old.
+func TestNewcomers(t *testing.T) {
+	s := newSite(t)
+	f := newFile(t)
+	now := newClock()
+	k := share(t, f, Config{now: now.now})
+	before := k.ring[0]
+	now.add(DefaultEvery)
+	want(t, "the first time", false, k.TLS("web", s.cfg), s.client(tls.VersionTLS13))
+	if k.ring[0] == before {
+		t.Error("no new key")
+	}
+}
+
 // TestRotatesAlone: also when nobody connects.
 func TestRotatesAlone(t *testing.T) {
 	f := newFile(t)
