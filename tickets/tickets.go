@@ -3,9 +3,9 @@
 // it reaches: one that was started later, of a newer binary, or beside the one that it knew.
 //
 // The keys are in a file without a name, which travels like a socket does. In one process
-// that package upgrader replaces:
+// that package upgrader replaces (the example is the whole of it):
 //
-//	f, err := up.File("tickets", tickets.File)
+//	f, err := up.KeptFile("tickets", tickets.File)
 //	keys, err := tickets.New(f, tickets.Config{})
 //	defer keys.Close()
 //	cfg = keys.TLS("https", cfg) // for http.Server.ServeTLS, credentials.NewTLS, or anything
