@@ -162,10 +162,15 @@ func (a *anchor) start(passed listen.Passed) error {
 func (a *anchor) loop() {
 	idle := time.NewTimer(idleTime)
 	defer idle.Stop()
-	for !a.look() {
-		if a.outdated() {
+	// rested: nothing has happened since memory was given back, so that there is nothing to
+	// look at. A system call would be slow now, for which the runtime would start a thread,
+	// and that brings back a megabyte.
+	rested := false
+	for rested || !a.look() {
+		if !rested && a.outdated() {
 			a.upgrade()
 		}
+		rested = false
 		select {
 		case sig := <-a.signals.stops:
 			a.look() // is there anybody to ask?
@@ -192,6 +197,7 @@ func (a *anchor) loop() {
 			a.clearLeft()
 		case <-idle.C:
 			giveBack()
+			rested = true
 			continue
 		}
 		idle.Reset(idleTime)
