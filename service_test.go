@@ -163,6 +163,8 @@ func testApp(ctx context.Context, w *worker.Worker) error {
 		return nil
 	case "messages":
 		return messagesApp(ctx, w)
+	case "tls":
+		return tlsApp(ctx, w)
 	case "error":
 		return errors.New("cannot open the database")
 	case "exit":
