@@ -102,6 +102,13 @@ type Config struct {
 	// when Done is closed. nil: none move, unless there is a Successor.
 	Queue *Queue
 
+	// MaxConns is how many connections may be open at a time. At the limit none is accepted:
+	// they wait in the kernel's queue, from which other processes that have the socket accept
+	// them. Nor are connections taken from other processes, as long as one of them is below
+	// its limit; if all are at it, they are taken all the same, and accepting goes on when
+	// there are fewer. It is not about DrainQueue and Deliver. 0: there is no limit.
+	MaxConns int
+
 	// Logger gets the beginning and the end of a drain, and what was cut.
 	// nil means slog.Default.
 	Logger *slog.Logger
@@ -128,13 +135,16 @@ var ErrConfig = errors.New("drain: bad config")
 // ErrServed is returned by a second call of Serve.
 var ErrServed = errors.New("drain: Serve was called twice: make one Drainer for each call")
 
-// Validate reports, wrapping [ErrConfig], durations that are negative.
+// Validate reports, wrapping [ErrConfig], durations and limits that are negative.
 func (c Config) Validate() error {
 	if c.Timeout < 0 {
 		return fmt.Errorf("%w: Timeout is %v: it must be positive, or 0 for %v", ErrConfig, c.Timeout, DefaultTimeout)
 	}
 	if c.LameDuck < 0 {
 		return fmt.Errorf("%w: LameDuck is %v: it must be positive, or 0 for %v", ErrConfig, c.LameDuck, DefaultLameDuck)
+	}
+	if c.MaxConns < 0 {
+		return fmt.Errorf("%w: MaxConns is %d: it must be positive, or 0 for no limit", ErrConfig, c.MaxConns)
 	}
 	return nil
 }
@@ -152,13 +162,15 @@ type Report struct {
 
 // Drainer serves a listener until it is drained. Make one with [New].
 type Drainer struct {
-	srv  Server
-	http bool // srv is an *http.Server
-	bare bool // and ln a socket and nothing else: connections can move
-	own  bool // cfg.Queue is this Drainer's to close
-	ln   *listener
-	cfg  Config
-	log  *slog.Logger // with the listener's address
+	srv     Server
+	http    bool     // srv is an *http.Server
+	streams *Streams // the same, if it is that
+	bare    bool     // ln is a socket and nothing else, and the server one whose connections can move
+	kind    moving.Kind
+	own     bool // cfg.Queue is this Drainer's to close
+	ln      *listener
+	cfg     Config
+	log     *slog.Logger // with the listener's address
 
 	serving  chan struct{}
 	accepted chan struct{}
@@ -167,6 +179,7 @@ type Drainer struct {
 	cutting  chan struct{} // closed by Stop
 	done     chan struct{}
 	changed  chan struct{} // has room for one: something that ends a drain may have happened
+	fewer    chan struct{} // the same: there are fewer connections than MaxConns
 
 	begun    atomic.Bool  // draining is closed; for every request to read
 	requests atomic.Int64 // whose handlers were called
@@ -180,6 +193,7 @@ type Drainer struct {
 	receiver    chan struct{} // the same: something may be taken
 	settled     chan struct{} // closed when connections move no more
 	parked      sync.WaitGroup
+	sending     sync.Mutex // streams wait for room one after the other
 
 	mu        sync.Mutex
 	started   bool // Serve was called
@@ -188,12 +202,14 @@ type Drainer struct {
 	gate      chan struct{}
 	timeout   time.Duration // that of the drain
 	since     time.Time     // the drain's beginning
+	last      bool          // nobody accepts after this process; of the drain, as since
 	emptying  bool          // the accept queue is emptied: the drain has begun, and accepts
 	accepting int           // calls of accept(2) that are under way
 	conns     map[*conn]struct{}
 	served    int // connections that were accepted
 	movedIn   int // and that were taken from other processes
 	movedOut  int
+	crowdedAt time.Time // when it was said last
 	report    Report
 
 	inner       *deliveries // nil until something is delivered
@@ -239,6 +255,7 @@ func New(srv Server, ln net.Listener, cfg Config) (*Drainer, error) {
 		cutting:  make(chan struct{}),
 		done:     make(chan struct{}),
 		changed:  make(chan struct{}, 1),
+		fewer:    make(chan struct{}, 1),
 		conns:    make(map[*conn]struct{}),
 		giver:    make(chan struct{}, 1),
 		receiver: make(chan struct{}, 1),
@@ -249,7 +266,14 @@ func New(srv Server, ln net.Listener, cfg Config) (*Drainer, error) {
 		if err := d.prepare(srv); err != nil {
 			return nil, err
 		}
-		d.http, d.bare = true, cfg.Queue != nil && bare(ln)
+		d.http, d.kind, d.bare = true, moving.HTTP, cfg.Queue != nil && bare(ln)
+		d.findQueue(ln)
+	}
+	if s, ok := srv.(*Streams); ok {
+		if err := s.claim(d); err != nil {
+			return nil, err
+		}
+		d.streams, d.kind, d.bare = s, moving.Stream, cfg.Queue != nil && bare(ln)
 		d.findQueue(ln)
 	}
 	if u, ok := ln.(interface{ SetUnlinkOnClose(bool) }); ok {

@@ -92,6 +92,7 @@ func tell(s *configfile.Result, cfg *handover.Config) {
 		return []string{
 			"HANDOVER_NAME=" + cfg.Name, "HANDOVER_LOG=" + s.Log,
 			"HANDOVER_DRAIN_TIMEOUT=" + drain.String(), "HANDOVER_LAME_DUCK=" + cfg.LameDuck.String(),
+			"HANDOVER_MAX_CONNS=" + strconv.Itoa(cfg.MaxConns),
 		}
 	}
 	if len(cfg.Groups) == 0 && len(cfg.Command) == 0 && !cfg.Single {

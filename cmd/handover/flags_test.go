@@ -57,7 +57,7 @@ func TestFlagValues(t *testing.T) {
 // told nothing.
 func TestTell(t *testing.T) {
 	told := func(drain string) []string {
-		return []string{"HANDOVER_NAME=shop", "HANDOVER_LOG=json", "HANDOVER_DRAIN_TIMEOUT=" + drain, "HANDOVER_LAME_DUCK=2s"}
+		return []string{"HANDOVER_NAME=shop", "HANDOVER_LOG=json", "HANDOVER_DRAIN_TIMEOUT=" + drain, "HANDOVER_LAME_DUCK=2s", "HANDOVER_MAX_CONNS=0"}
 	}
 	settings := func(cfg handover.Config) *configfile.Result {
 		cfg.Name, cfg.DrainTimeout, cfg.LameDuck = "shop", 3*time.Second, 2*time.Second
