@@ -56,7 +56,7 @@ func (d *Drainer) situation() situation {
 		begun:    d.begun.Load(),
 		moves:    d.moves(),
 		role:     Role(d.role.Load()),
-		over:     d.broken.Load() || isClosed(d.settled),
+		over:     d.broken.Load(),
 		paused:   time.Until(time.Unix(0, d.pausedUntil.Load())),
 		lameDuck: d.cfg.LameDuck,
 	}

@@ -120,12 +120,12 @@ func (d *Drainer) awaitRoom() bool {
 // nothing about it.
 const answerTime = 5 * time.Millisecond
 
-// tellStreams tells handlers, until connections move no more.
-func (d *Drainer) tellStreams() {
+// tellStreams tells handlers, until the end.
+func (d *Drainer) tellStreams(end <-chan struct{}) {
 	for {
 		w, next := d.situation().say()
 		if w != nothing {
-			d.tellAll(w)
+			d.tellAll(w, end)
 		}
 		var later <-chan time.Time
 		if next > 0 {
@@ -134,7 +134,7 @@ func (d *Drainer) tellStreams() {
 		select {
 		case <-d.giver:
 		case <-later:
-		case <-d.settled:
+		case <-end:
 			return
 		}
 	}
@@ -142,7 +142,7 @@ func (d *Drainer) tellStreams() {
 
 // tellAll tells all handlers that have not been told yet. Those that may move are told one
 // after the other, when there is room: until then they serve their clients.
-func (d *Drainer) tellAll(w word) {
+func (d *Drainer) tellAll(w word, end <-chan struct{}) {
 	for _, c := range d.open() {
 		s := c.stream.Load()
 		if s == nil {
@@ -158,7 +158,7 @@ func (d *Drainer) tellAll(w word) {
 			d.sending.Lock()
 			room := d.awaitRoom()
 			d.sending.Unlock()
-			if !room || isClosed(d.settled) {
+			if !room {
 				return
 			}
 		}
@@ -169,7 +169,7 @@ func (d *Drainer) tellAll(w word) {
 		select {
 		case <-answered:
 		case <-time.After(answerTime):
-		case <-d.settled:
+		case <-end:
 			return
 		}
 	}

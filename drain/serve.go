@@ -95,9 +95,11 @@ func (d *Drainer) drain(served <-chan struct{}, moving *sync.WaitGroup) {
 		d.ln.Listener.Close()
 	}
 
+	var telling sync.WaitGroup
+	end := make(chan struct{})
 	switch {
 	case d.streams != nil:
-		moving.Go(d.tellStreams)
+		telling.Go(func() { d.tellStreams(end) })
 	case d.moves():
 		moving.Go(d.giveAll)
 	}
@@ -113,13 +115,14 @@ func (d *Drainer) drain(served <-chan struct{}, moving *sync.WaitGroup) {
 		}
 		d.settle(moving)
 		d.receiveRest()
-		d.tellAll(nowhere)
 		if d.empty() {
 			break
 		}
 	}
 	d.cut() // if anything is left
 	d.settle(moving)
+	close(end)
+	telling.Wait()
 	d.parked.Wait()
 	if d.http || d.streams != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), grace)

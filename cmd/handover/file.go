@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"github.com/handover-go/handover"
 	"github.com/handover-go/handover/internal/configfile"
