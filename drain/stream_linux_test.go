@@ -113,63 +113,69 @@ func TestStreamMoves(t *testing.T) {
 func TestStreamState(t *testing.T) {
 	t.Parallel()
 	r := newRelay(t, "tcp")
-	states := make(chan []byte)
-	h := func(ctx context.Context, c *Stream) {
-		select {
-		case states <- c.State():
-		case <-time.After(time.Minute):
-		}
-		if _, err := c.Read(make([]byte, 1)); !errors.Is(err, ErrLeave) {
-			return
-		}
-		if ctx.Err() == nil {
-			t.Error("the context goes on")
-		}
-		state := <-states
-		if len(state) > 1 {
+	states := make(chan []byte, 1)
+	generation := func(goes *[]byte) func(context.Context, *Stream) {
+		var leaving atomic.Bool // who has just stopped taking may get its own once more
+		return func(ctx context.Context, c *Stream) {
+			if !leaving.Load() {
+				states <- c.State()
+			}
+			if _, err := c.Read(make([]byte, 1)); !errors.Is(err, ErrLeave) {
+				return
+			}
+			if ctx.Err() == nil {
+				t.Error("the context goes on")
+			}
+			leaving.Store(true)
 			if err := c.Move(make([]byte, MaxState+1)); !errors.Is(err, ErrState) {
 				t.Errorf("too much: %v", err)
 			}
-		}
-		if err := c.Move(state); err != nil {
-			t.Error(err)
-		}
-		if err := c.Move(state); !errors.Is(err, ErrMoved) {
-			t.Errorf("moved twice: %v", err)
-		}
-		if _, err := c.Read(make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
-			t.Errorf("read of what has moved: %v", err)
-		}
-		if _, err := c.Write(make([]byte, 1)); !errors.Is(err, ErrMoved) {
-			t.Errorf("write to what has moved: %v", err)
-		}
-		if err := errors.Join(c.CloseWrite(), c.SetDeadline(time.Now())); !errors.Is(err, ErrMoved) {
-			t.Errorf("CloseWrite, SetDeadline: %v", err)
-		}
-		if err := c.Close(); err != nil {
-			t.Errorf("close: %v", err)
+			if err := c.Move(*goes); err != nil {
+				t.Error(err)
+			}
+			unusable(t, c)
 		}
 	}
-	g := r.streams(h)
+	var goes []byte
+	g := r.streams(generation(&goes))
 	c := dial(t, r.ln.Addr())
 	if s := <-states; s != nil {
 		t.Errorf("new, with a state of %q", s)
 	}
 	for _, size := range []int{-1, 0, 1, moving.MaxHeld, moving.MaxHeld + 1, 1 << 16, MaxState} {
-		var state []byte
+		goes = nil
 		if size >= 0 {
-			state = bytes.Repeat([]byte{byte(size), 'x', 0}, size/3+1)[:size]
+			goes = bytes.Repeat([]byte{byte(size), 'x', 0}, size/3+1)[:size]
 		}
-		next := r.streams(h)
+		next := r.streams(generation(&goes))
 		g.retire()
-		states <- state
-		if got := <-states; got == nil || !bytes.Equal(got, state) {
+		if got := <-states; got == nil || !bytes.Equal(got, goes) {
 			t.Errorf("%d bytes: %d have come", size, len(got))
 		}
 		g.drained(0, 0, 0)
 		g = next
 	}
 	c.Close()
+}
+
+// unusable checks that nothing can be done with a connection any more.
+func unusable(t *testing.T, c *Stream) {
+	t.Helper()
+	if err := c.Move(nil); !errors.Is(err, ErrMoved) {
+		t.Errorf("moved twice: %v", err)
+	}
+	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("read of what has moved: %v", err)
+	}
+	if _, err := c.Write(make([]byte, 1)); !errors.Is(err, ErrMoved) {
+		t.Errorf("write to what has moved: %v", err)
+	}
+	if err := errors.Join(c.CloseWrite(), c.SetDeadline(time.Now())); !errors.Is(err, ErrMoved) {
+		t.Errorf("CloseWrite, SetDeadline: %v", err)
+	}
+	if err := c.Close(); err != nil {
+		t.Errorf("close: %v", err)
+	}
 }
 
 // When the service stops, handlers are told at once, and nothing is queued.
