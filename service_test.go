@@ -161,6 +161,8 @@ func testApp(ctx context.Context, w *worker.Worker) error {
 		}
 		<-shut
 		return nil
+	case "kv":
+		return keyValue(ctx, w)
 	case "messages":
 		return messagesApp(ctx, w)
 	case "error":
