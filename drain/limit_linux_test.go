@@ -8,6 +8,18 @@ import (
 func TestMaxConnsMoves(t *testing.T) {
 	t.Parallel()
 	const n, limit = 40, 5
+	for range 5 { // of a sibling that is held up, some are taken
+		if with := maxConnsMoves(t, n, limit); with <= limit+n/10 {
+			return
+		} else {
+			t.Logf("%d connections are with who wants %d, and a sibling had room", with, limit)
+		}
+	}
+	t.Error("and again and again")
+}
+
+// maxConnsMoves returns how many are with who wants few.
+func maxConnsMoves(t *testing.T, n, limit int) (with int) {
 	r := newRelay(t, "tcp")
 	a := r.streams(tally(t, "a"))
 	clients := make([]*client, n)
@@ -23,12 +35,7 @@ func TestMaxConnsMoves(t *testing.T) {
 	a.retire()
 	a.drained(0, 0, 0)
 	until(t, "all have come", func() bool { s, _ := small.Active(); l, _ := large.Active(); return s+l == n })
-	// Of a sibling that is slow, some may be taken.
-	s, _ := small.Active()
-	t.Log(s, "with the one that has room for", limit)
-	if s > limit+n/5 {
-		t.Errorf("%d connections are with who wants %d, and a sibling had room", s, limit)
-	}
+	with, _ = small.Active()
 	// Now nobody has room: they stay open all the same.
 	large.retire()
 	large.drained(0, 0, 0)
@@ -44,6 +51,7 @@ func TestMaxConnsMoves(t *testing.T) {
 	next := dial(t, r.ln.Addr())
 	next.send("one\n")
 	next.says(`1 "one\n" small`)
+	return with
 }
 
 // While a sibling that has room is slow, what is queued is left for it only so long.
@@ -59,10 +67,8 @@ func TestYield(t *testing.T) {
 	if b.takesNext(&y) {
 		t.Error("it takes what is not there")
 	}
-	b.Move(Stay) // this test does what its receiver would
-	a := r.streams(tally(t, "a"))
-	a.Move(Stay)
-	queued := r.queued()
+	b.Move(Stay)         // this test does what its receiver would
+	queued := r.queued() // b accepts nothing
 	b.role.Store(int32(Take))
 	want := []yield{{1, 0}, {2, 1}, {2, 0}, {4, 3}}
 	for _, w := range want {

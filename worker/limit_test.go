@@ -84,6 +84,18 @@ func TestLimitOfAccepted(t *testing.T) {
 func TestLimitOfMoved(t *testing.T) {
 	t.Parallel()
 	const n, limit = 30, 3
+	for range 5 { // of a worker that the machine holds up, some are taken
+		if with := limitOfMoved(t, n, limit); with <= limit+n/10 {
+			return
+		} else {
+			t.Logf("%d connections are with who wants %d, and there was room", with, limit)
+		}
+	}
+	t.Error("and again and again")
+}
+
+// limitOfMoved returns how many are with the worker that wants few.
+func limitOfMoved(t *testing.T, n, limit int) (with int) {
 	s := newSiblings(t)
 	first := s.start()
 	keepers := make([]keeper, n)
@@ -100,9 +112,7 @@ func TestLimitOfMoved(t *testing.T) {
 		t.Errorf("%d were given away", st.MovedOut)
 	}
 	large.comes("all are there", func() bool { return small.active()+large.active() == n })
-	if a := small.active(); a > limit+n/5 { // some, if the other one is slow
-		t.Errorf("%d connections are with who wants %d, and there was room", a, limit)
-	}
+	with = small.active()
 	large.move(wire.MoveGive)
 	large.drain(patience, true)
 	large.exits("exit status 0")
@@ -112,6 +122,7 @@ func TestLimitOfMoved(t *testing.T) {
 			t.Errorf("connection %d: %v", i, err)
 		}
 	}
+	return with
 }
 
 // line sends one, or the rest of one, and returns who has echoed it.
