@@ -274,21 +274,9 @@ func (l *kvLoad) count(pid string) {
 func TestKeyValueKilled(t *testing.T) {
 	s := startService(t, 2, "TEST_APP=kv", "TEST_LISTEN="+kvListen(t, "tcp"))
 	clients := map[string][]keeper{}
-	who := func(k keeper) (string, error) {
-		_ = k.SetDeadline(time.Now().Add(30 * time.Second))
-		if _, err := io.WriteString(k, "WHO\n"); err != nil {
-			return "", err
-		}
-		line, err := k.r.ReadString('\n')
-		pid := match(line, `^\d+ PID (\d+)\n$`)
-		if err == nil && pid == "" {
-			err = fmt.Errorf("answer %q", line)
-		}
-		return pid, err
-	}
 	for i := 0; i < 20 || len(clients) < 2; i++ {
 		k := connect(t, s.addr)
-		pid, err := who(k)
+		pid, err := k.who()
 		if err != nil || i == 500 {
 			t.Fatalf("%v, after %d connections to %d workers", err, i, len(clients))
 		}
@@ -302,7 +290,7 @@ func TestKeyValueKilled(t *testing.T) {
 		}
 		s.exits(from, pid)
 		for _, k := range lost {
-			if _, err := who(k); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+			if _, err := k.who(); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 				t.Errorf("a connection of the worker that was killed: %v", err)
 			}
 		}
@@ -314,10 +302,81 @@ func TestKeyValueKilled(t *testing.T) {
 	}
 	for pid, kept := range clients {
 		for _, k := range kept {
-			if now, err := who(k); err != nil || now == pid {
+			if now, err := k.who(); err != nil || now == pid {
 				t.Errorf("a connection of the other worker: %v, with %s, which was %s", err, now, pid)
 			}
 		}
+	}
+	s.stop()
+}
+
+// who asks who serves the connection.
+func (k keeper) who() (pid string, err error) {
+	_ = k.SetDeadline(time.Now().Add(30 * time.Second))
+	if _, err := io.WriteString(k, "WHO\n"); err != nil {
+		return "", err
+	}
+	return k.is()
+}
+
+// is reads the answer.
+func (k keeper) is() (pid string, err error) {
+	line, err := k.r.ReadString('\n')
+	if err != nil {
+		return "", err
+	}
+	if pid = match(line, `^\d+ PID (\d+)\n$`); pid == "" {
+		err = fmt.Errorf("answer %q", line)
+	}
+	return pid, err
+}
+
+// TestMaxConns: the limit is that of each worker, before an upgrade and after it, and who finds
+// no room waits.
+func TestMaxConns(t *testing.T) {
+	s := startService(t, 2, "TEST_APP=kv", "TEST_MAX_CONNS=3", "TEST_LISTEN="+kvListen(t, "tcp"))
+	clients := make([]keeper, 6)
+	for i := range clients {
+		clients[i] = connect(t, s.addr)
+	}
+	each := map[string]int{}
+	ask := func() {
+		t.Helper()
+		clear(each)
+		for _, k := range clients {
+			pid, err := k.who()
+			if err != nil {
+				t.Fatal(err)
+			}
+			each[pid]++
+		}
+	}
+	ask()
+	for pid, n := range each {
+		if n != 3 {
+			t.Errorf("%d connections with %s, want 3", n, pid)
+		}
+	}
+	last := connect(t, s.addr)
+	if _, err := io.WriteString(last, "WHO\n"); err != nil {
+		t.Fatal(err)
+	}
+	for range 20 {
+		ask()
+	}
+	_ = last.SetReadDeadline(time.Now().Add(time.Millisecond))
+	if pid, err := last.is(); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("%s serves one too many, %v", pid, err)
+	}
+	clients[0].Close()
+	_ = last.SetReadDeadline(time.Now().Add(30 * time.Second))
+	if _, err := last.is(); err != nil {
+		t.Error(err)
+	}
+	clients[0] = last
+	for range 2 {
+		s.upgrade()
+		ask()
 	}
 	s.stop()
 }

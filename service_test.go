@@ -98,8 +98,10 @@ func serviceMain() {
 	if os.Getenv("TEST_NODE_CHANNEL") == "cluster" {
 		program.NodeChannel = workerset.NodeCluster
 	}
+	maxConns, _ := strconv.Atoi(os.Getenv("TEST_MAX_CONNS"))
 	cfg := handover.Config{
 		Name:           "service",
+		MaxConns:       maxConns,
 		Command:        strings.Fields(os.Getenv("TEST_COMMAND")),
 		Program:        program,
 		Ready:          ready,

@@ -22,6 +22,7 @@ func (d *Drainer) enter() bool {
 		crowded := d.crowded()
 		if !begun && gate == nil && !crowded {
 			d.accepting++
+			d.unpause()
 			d.roomier()
 		}
 		d.mu.Unlock()

@@ -20,6 +20,8 @@
 //     which a request that is on its way still arrives and is served. The time counts
 //     from the beginning of the drain or, if later, from the end of the last answer.
 //   - Hijacked: it is awaited. [Drainer.Draining] tells its owner to say goodbye.
+//   - Of [Streams]: its handler is told when it can move, with a state of the handler's own,
+//     or that it can't: see [Stream.Move]. It is awaited.
 //   - Left when the timeout has passed: cut, counted and named in the log and in
 //     the [Report].
 //
@@ -35,6 +37,9 @@
 //
 // A connection that has moved is a new one to the next process's server: its ConnState
 // sees StateNew, and ConnContext makes a new context. See [Pin].
+//
+// [Streams] are for connections of your own protocol. Their Shutdown, too, is called when no
+// connection is left.
 //
 // Any other [Server] has its Shutdown called when the drain begins: how it treats
 // its connections is its own affair, until the timeout. Embed *http.Server in a
@@ -90,15 +95,16 @@ type Config struct {
 	LameDuck time.Duration
 
 	// Successor, usually an upgrader.Upgrader, says when another process has taken over.
-	// Idle connections of HTTP/1 go there then, instead of being closed, and come from
-	// the predecessor, as they are; clients do not notice. The listener has to be the
+	// Idle connections of HTTP/1, and Streams, go there then, instead of being closed, and
+	// come from the predecessor, as they are; clients do not notice. The listener has to be the
 	// successor's own (upgrader.Upgrader.Listen) and not wrapped, for these are all that
 	// is certain not to know more of a connection than its socket says. nil: none.
 	Successor Successor
 
 	// Queue is the same where somebody else says by [Drainer.Move] what is to be done.
-	// It is where idle connections of HTTP/1 go to, and come from, that move
-	// between processes: see [Drainer.Move]. It stays the caller's, who may close it
+	// It is where idle connections of HTTP/1, and Streams, go to, and come from, that move
+	// between processes: see [Drainer.Move]. A socket has one for all its servers; what is of
+	// another kind is left alone. It stays the caller's, who may close it
 	// when Done is closed. nil: none move, unless there is a Successor.
 	Queue *Queue
 
@@ -210,6 +216,7 @@ type Drainer struct {
 	movedIn   int // and that were taken from other processes
 	movedOut  int
 	crowdedAt time.Time // when it was said last
+	pausing   bool      // the listener's deadline is in the past for want of room
 	report    Report
 
 	inner       *deliveries // nil until something is delivered

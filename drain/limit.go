@@ -26,6 +26,23 @@ func (d *Drainer) crowded() bool {
 	return limit > 0 && !d.emptying && len(d.conns)+d.accepting >= limit
 }
 
+// pause ends a call of accept(2) that is under way when there are too many connections
+// without it. The caller holds mu.
+func (d *Drainer) pause() {
+	if limit := d.cfg.MaxConns; limit > 0 && d.accepting > 0 && len(d.conns) >= limit && !d.emptying && !d.pausing {
+		d.pausing = d.ln.wake()
+	}
+}
+
+// unpause undoes that. A drain, which sets the deadline for good, has not begun. The caller
+// holds mu.
+func (d *Drainer) unpause() {
+	if d.pausing {
+		d.pausing = false
+		_ = d.ln.Listener.(interface{ SetDeadline(time.Time) error }).SetDeadline(time.Time{})
+	}
+}
+
 // roomier wakes who waits for there to be fewer connections. The caller holds mu.
 func (d *Drainer) roomier() {
 	if d.cfg.MaxConns > 0 && !d.crowded() {

@@ -32,6 +32,9 @@ func maxConnsMoves(t *testing.T, n, limit int) (with int) {
 	small := r.streams(tally(t, "small"))
 	r.conf.MaxConns = n - limit
 	large := r.streams(tally(t, "large"))
+	for _, g := range []*running{small, large} {
+		g.Move(Share) // without limits, each would get half of them
+	}
 	a.retire()
 	a.drained(0, 0, 0)
 	until(t, "all have come", func() bool { s, _ := small.Active(); l, _ := large.Active(); return s+l == n })
@@ -85,4 +88,29 @@ func TestYield(t *testing.T) {
 	c.Close()
 	until(t, "there is room", func() bool { return b.takesNext(&y) && y == yield{} })
 	queued.Close()
+}
+
+// A call of accept(2) that is under way when what has moved takes the last room ends.
+func TestMaxConnsWhileAccepting(t *testing.T) {
+	t.Parallel()
+	r := newRelay(t, "tcp")
+	a := r.streams(tally(t, "a"))
+	c := dial(t, r.ln.Addr())
+	c.send("one\n")
+	c.says(`1 "one\n" a`)
+	r.conf.MaxConns = 1
+	b := r.streams(tally(t, "b"))
+	until(t, "it accepts", func() bool { b.mu.Lock(); defer b.mu.Unlock(); return b.accepting == 1 })
+	a.retire()
+	a.drained(0, 0, 0)
+	until(t, "it does not accept", func() bool { b.mu.Lock(); defer b.mu.Unlock(); return b.accepting == 0 && len(b.conns) == 1 })
+	next := dial(t, r.ln.Addr())
+	next.send("one\n")
+	c.send("two\n")
+	c.says(`2 "two\n" b`)
+	if b.Served() != 0 {
+		t.Error("one too many was accepted")
+	}
+	c.Close()
+	next.says(`1 "one\n" b`)
 }

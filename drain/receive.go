@@ -192,6 +192,7 @@ func (d *Drainer) receiveOne(m moving.Message, fd int) {
 		d.count(nc, cut)
 	} else {
 		d.conns[c] = struct{}{}
+		d.pause()
 		if d.movedIn++; d.served+d.movedIn == 1 {
 			close(d.accepted)
 		}

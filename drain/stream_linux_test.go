@@ -188,7 +188,7 @@ func TestStreamStop(t *testing.T) {
 	c.send("one\nhalf")
 	c.says(`1 "one\n" a`)
 	until(t, "half has been read", func() bool { return a.quietStreams(1) })
-	a.DrainQueue(time.Minute)
+	a.DrainQueue(time.Hour)
 	c.says(`1 "half" goodbye`)
 	c.closed()
 	a.drained(1, 0, 0)
@@ -345,6 +345,56 @@ func TestStreamNobodyTakes(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Who could not move for want of room is told again when there is some.
+func TestStreamToldAgain(t *testing.T) {
+	t.Parallel()
+	r := newRelay(t, "tcp")
+	told, errs := make(chan bool), make(chan error)
+	a := r.streams(func(ctx context.Context, c *Stream) {
+		for b := make([]byte, 1); ; {
+			if _, err := c.Read(b); !errors.Is(err, ErrLeave) {
+				return
+			}
+			told <- true
+			<-told
+			err := c.Move(nil)
+			if errs <- err; err == nil {
+				return
+			}
+		}
+	})
+	c := dial(t, r.ln.Addr())
+	until(t, "it reads", func() bool { return a.quietStreams(1) })
+	a.retire()
+	<-told
+	q := r.queue() // is full of what neither takes
+	control(t, c.Conn, func(fd int) (err error) {
+		for err == nil {
+			err = q.Send(fd, moving.Message{})
+		}
+		return nil
+	})
+	told <- true
+	if err := <-errs; !errors.Is(err, ErrNotNow) {
+		t.Errorf("the queue is full: %v", err)
+	}
+	for {
+		_, fd, err := q.TryReceive(moving.HTTP)
+		if err != nil {
+			break
+		}
+		unix.Close(fd)
+	}
+	r.streams(func(_ context.Context, c *Stream) { io.WriteString(c, "moved\n") })
+	<-told
+	told <- true
+	if err := <-errs; err != nil {
+		t.Errorf("there is room: %v", err)
+	}
+	c.says("moved")
+	a.drained(0, 0, 0)
 }
 
 // Many move at once, of clients that never stop sending; all that they get is right.
