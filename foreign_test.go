@@ -71,6 +71,7 @@ func TestProgramsUnderLoad(t *testing.T) {
 		"python": "notify", "node": "channel", "wrapped python": "", "wrapped node": "200ms", "static": "http:/",
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel() // most of it is waiting
 			s := startService(t, 2, "TEST_COMMAND="+program(t, name), "TEST_READY="+ready)
 			l := s.loadOf(20, map[load.Kind]int{load.New: 2, load.Slow: 1, load.Upload: 1})
 			for i := range 20 {

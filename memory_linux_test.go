@@ -14,9 +14,9 @@ import (
 )
 
 // anchorLimit is what the anchor may have of its own, in kB: its share of what it has
-// in common with the parent and the workers included (PSS). It is 2.4 MB at the start and
-// 2.9 MB at the end as a rule; what the command links costs it some, by initialization.
-const anchorLimit = 3584
+// in common with the parent and the workers included (PSS). What the command links costs it
+// some, by initialization.
+const anchorLimit = 3072
 
 // buildCommand builds the command as people do: the race detector needs memory.
 func buildCommand(t *testing.T) string {

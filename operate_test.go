@@ -25,7 +25,7 @@ func controlled(t *testing.T, workers int, env ...string) (s *service, path stri
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	path = filepath.Join(dir, "s")
-	return startService(t, workers, append(env, "TEST_CONTROL="+path)...), path
+	return startService(t, workers, append([]string{"TEST_CONTROL=" + path, "TEST_PROBATION=100ms"}, env...)...), path
 }
 
 // asking asks for an upgrade, and reads nothing.

@@ -78,6 +78,9 @@ func (u *upgrades) finish(ev control.Event) {
 	u.watches = nil
 	close(u.over)
 	u.mu.Unlock()
+	if ev.Result == control.Done {
+		u.p.keepForSuccessor()
+	}
 	u.p.supervisor.look()
 	for _, w := range watches {
 		if w.undone {

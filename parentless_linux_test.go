@@ -104,7 +104,7 @@ func TestParentOfProgramsDies(t *testing.T) {
 // TestAnchorUpgrades: with another program the anchor becomes one of that, and keeps its
 // pid, the sockets and the service.
 func TestAnchorUpgrades(t *testing.T) {
-	s := startService(t, 2)
+	s := startService(t, 2, "TEST_PROBATION=10ms")
 	l := s.load(50)
 	for range 3 {
 		s.replace(func(tmp string) error { return copyFile(s.bin, tmp) })
@@ -119,6 +119,20 @@ func TestAnchorUpgrades(t *testing.T) {
 		})
 		s.killParent()
 	}
+	check(t, l)
+	s.stop()
+}
+
+// TestParentDiesOnProbation: the one that is started in its place is of the last release that
+// has proven itself, which has no file any more.
+func TestParentDiesOnProbation(t *testing.T) {
+	s := startService(t, 2, "TEST_PROBATION=30s")
+	l := s.load(50)
+	s.deploy("second")
+	s.upgrade()
+	s.runs("second")
+	s.killParent()
+	s.runs("")
 	check(t, l)
 	s.stop()
 }

@@ -128,7 +128,7 @@ func TestHistory(t *testing.T) {
 // TestHistoryAfterResume: a successor that dies when it has been given all has taken
 // nothing with it, and its failure is remembered.
 func TestHistoryAfterResume(t *testing.T) {
-	f := startFaulty(t, fault.NewTook, "TEST_KEEP_OUTPUT=1")
+	f := startFaulty(t, fault.NewTook, "TEST_KEEP_OUTPUT=1", "TEST_PROBATION=100ms")
 	visit(t, f.addr, "/fail")
 	happened(t, f.control, "failure", death("error", 1))
 	from := f.upgradeTo(syscall.SIGKILL)

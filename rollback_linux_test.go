@@ -104,8 +104,8 @@ func (s *service) deploy(release string) {
 	})
 }
 
-// settle waits until the anchor is one of the parent's program: a signal that reaches it in
-// the moment of the exec may be lost.
+// settle waits until the anchor is one of the parent's program, which it becomes when that
+// has proven itself: a signal that reaches it in the moment of the exec may be lost.
 func (s *service) settle() {
 	s.t.Helper()
 	s.await(has("is one of the parent's program", fmt.Sprintf(" pid=%d parent=%d", s.pid, s.parent())))
@@ -218,7 +218,6 @@ func TestRollbackUnixSocket(t *testing.T) {
 	s, c := startWatched(t, "TEST_PROBATION=2s", "TEST_FIFO="+fifo, "TEST_LISTEN=http=tcp://127.0.0.1:0,admin=unix://"+admin)
 	s.deploy("one socket less")
 	s.upgrade()
-	s.settle()
 	s.deploy("waits")
 	from := s.mark()
 	result := make(chan control.Event, 1)
@@ -242,7 +241,6 @@ func TestRollbackUnixSocket(t *testing.T) {
 	s.settle()
 	s.deploy("one socket less")
 	s.upgrade()
-	s.settle()
 	s.stop()
 	if _, err := os.Lstat(admin); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("left behind: %v", err)
@@ -252,13 +250,13 @@ func TestRollbackUnixSocket(t *testing.T) {
 // TestRollbackByHand: whoever wants to, goes back, but only once; what is on disk is
 // upgraded to again. What has not proven itself is not what is gone back to.
 func TestRollbackByHand(t *testing.T) {
-	s, c := startWatched(t, "TEST_PROBATION=5s")
+	s, c := startWatched(t, "TEST_PROBATION=3s")
 	l := s.load(10)
 	if last, _ := told(t, c.Rollback); last.Result != control.Failed || !strings.Contains(last.Reason, "no generation to go back to") {
 		t.Errorf("in the first generation: %+v", last)
 	}
 	s.deploy("second")
-	if last, steps := told(t, c.Upgrade); last.Result != control.Done || !strings.Contains(steps, "is watched for 5s") {
+	if last, steps := told(t, c.Upgrade); last.Result != control.Done || !strings.Contains(steps, "is watched for 3s") {
 		t.Errorf("%+v\n%s", last, steps)
 	}
 	s.runs("second")
@@ -267,7 +265,6 @@ func TestRollbackByHand(t *testing.T) {
 	s.settle()
 	s.upgrade()
 	s.deploy("fourth")
-	s.settle()
 	s.upgrade()
 	if err := os.Remove(s.bin); err != nil {
 		t.Fatal(err)
@@ -321,11 +318,9 @@ func TestRollbackFails(t *testing.T) {
 	}
 	open()
 	s.deploy("good")
-	s.settle()
 	s.upgrade()
 	s.runs("good")
 	check(t, l)
-	s.settle()
 	s.stop()
 }
 

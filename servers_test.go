@@ -26,6 +26,7 @@ func server(t testing.TB, name string) string {
 // TestGunicorn: a server in Python that finds its socket in LISTEN_FDS is upgraded under
 // load. (Told of it a second time, by --bind fd://3, gunicorn 20 fails.)
 func TestGunicorn(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	dir, err := filepath.Abs(filepath.Join("testdata", "workers"))
 	if err != nil {
 		t.Fatal(err)
@@ -44,6 +45,7 @@ func TestGunicorn(t *testing.T) {
 // TestPuma: a server in Ruby that finds its socket in LISTEN_FDS is upgraded. Not under
 // load: when it stops, it closes connections of which it has read nothing.
 func TestPuma(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	dir, err := filepath.Abs(filepath.Join("testdata", "workers"))
 	if err != nil {
 		t.Fatal(err)

@@ -165,6 +165,7 @@ func TestWrappedStays(t *testing.T) {
 // TestLimitsOverUpgrade: what the server allows a connection, it allows it where it has
 // moved to: how long it may be idle, how long a header may take, and how big it may be.
 func TestLimitsOverUpgrade(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	s := startService(t, 2, "TEST_APP=configured", "TEST_IDLE=12s", "TEST_HEADER=12s")
 	pad := "X-Pad: " + strings.Repeat("x", 3000) + "\r\n"
 	old := s.workers()

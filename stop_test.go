@@ -76,6 +76,7 @@ backend services
 // request fails: readiness fails first, and the service goes on until the balancer has
 // noticed.
 func TestStopBehindBalancer(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	control := filepath.Join(t.TempDir(), "control")
 	one := startService(t, 2, "TEST_STOP_DELAY=3s", "TEST_CONTROL="+control)
 	two := startService(t, 2)

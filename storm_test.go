@@ -13,7 +13,7 @@ import (
 	"github.com/handover-go/handover/internal/control"
 )
 
-// TestPanicStorm: a client that makes the app panic, 50 times a second for 20 s,
+// TestPanicStorm: a client that makes the app panic, 50 times a second for 8 s,
 // spoils its own requests and nobody else's, and takes no more than one worker's
 // capacity at a time.
 func TestPanicStorm(t *testing.T) {
@@ -21,7 +21,7 @@ func TestPanicStorm(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "control")
 	s := startService(t, count, "TEST_CONTROL="+socket)
 	l := s.loadOf(40, map[load.Kind]int{load.New: 2, load.Slow: 1, load.Upload: 1})
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second)
 	defer cancel()
 	var others sync.WaitGroup
 	least := count
@@ -44,7 +44,7 @@ func TestPanicStorm(t *testing.T) {
 	others.Wait()
 	check(t, l)
 	t.Logf("%d panics, at least %d of %d workers accepted", panics, least, count)
-	if panics < 500 || least < count-1 {
+	if panics < 200 || least < count-1 {
 		t.Errorf("%d panics; at times only %d of %d workers accepted", panics, least, count)
 	}
 	if degraded := strings.Count(s.tail(1<<20), "goes on, degraded"); degraded == 0 {

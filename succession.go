@@ -119,7 +119,6 @@ func (p *parent) release(ctx context.Context) {
 	if p.up.HasPredecessor() {
 		p.supervisor.begin()
 	}
-	p.keepSource()
 	p.set.Release()
 	close(p.released)
 }

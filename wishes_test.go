@@ -185,6 +185,14 @@ func TestWishesAtEachStep(t *testing.T) {
 			if told && st.Groups[0].Count != 3 {
 				t.Errorf("scaled to %d", st.Groups[0].Count)
 			}
+			// An upgrade is a restart: those that it has started are not replaced once more.
+			if step == none {
+				for _, w := range st.Groups[0].Workers {
+					if !w.Stale && w.ID > 3 {
+						t.Errorf("three workers of this generation were to be started, and there is %+v", w)
+					}
+				}
+			}
 			askFor(limited(t), f.control, control.Wish{Verb: control.Scale, Count: 2}).is(t, control.Done)
 			f.settle()
 			askFor(limited(t), f.control, control.Wish{Verb: control.Stop}).is(t, control.Done)

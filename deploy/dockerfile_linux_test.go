@@ -104,7 +104,7 @@ func (d dockerfile) start(t *testing.T, args []string, change func(*box)) *conta
 		Root:  filepath.Join(dir, "root"),
 		Files: map[string]string{d.path: d.build(t)},
 		Args:  append(d.entrypoint, d.cmd...),
-		Env:   []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOSTNAME=box"},
+		Env:   []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOSTNAME=box", probation},
 	}
 	if _, err := fmt.Sscanf(d.user, "%d:", &b.UID); err != nil || b.UID == 0 {
 		t.Fatalf("Dockerfile: USER %s: a number other than 0 is needed", d.user)

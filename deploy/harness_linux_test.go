@@ -45,6 +45,9 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
+// probation makes the anchor become one of each new program soon.
+const probation = "HANDOVER_PROBATION=100ms"
+
 // patience is how long a test waits for what should happen soon.
 const patience = 30 * time.Second
 

@@ -31,7 +31,7 @@ func installed(t *testing.T) (s *site, dir string) {
 
 // environment is that of a service: its control socket is in dir.
 func environment(dir string) []string {
-	return append(os.Environ(), "RUNTIME_DIRECTORY="+dir, "TERM=screen", "NOTIFY_SOCKET=")
+	return append(os.Environ(), "RUNTIME_DIRECTORY="+dir, "TERM=screen", "NOTIFY_SOCKET=", probation)
 }
 
 // documented is a block of docs/deploy.md that begins with a line, for the release in s.

@@ -44,6 +44,7 @@ func Anchor(name string) error {
 		os.Exit(code)
 	case role == roleParent && sdnotify.Anchored():
 		anchor.Receive()
+		anchor.Offer()
 		return nil
 	case sdnotify.Enabled():
 		return nil

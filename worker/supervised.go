@@ -43,6 +43,11 @@ func (w *Worker) supervised(watchdog time.Duration) {
 		case <-extend:
 			tell(sdnotify.Extend(more))
 		case <-w.quit:
+			select {
+			case <-stops: // it was a quick one
+				tell("STOPPING=1", sdnotify.Extend(more))
+			default:
+			}
 			return
 		}
 	}

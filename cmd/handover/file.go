@@ -58,7 +58,8 @@ func (f *runFlags) settings(program []string) (*configfile.Result, error) {
 	if last := handover.LastSource(); last != nil {
 		s, lastErr := f.read(program, os.Environ(), func(string) ([]byte, error) { return last, nil })
 		if lastErr == nil {
-			newLogger(s.Log).Error("the configuration can't be used: the service goes on with what it had before its parent died", "error", err)
+			log := newLogger(s.Log)
+			log.Error("the configuration can't be used: the service goes on with what it had before its parent died", "error", err)
 			return s, nil
 		}
 	}
@@ -91,7 +92,7 @@ func (f *runFlags) read(program, environ []string, load func(path string) ([]byt
 func tell(s *configfile.Result, cfg *handover.Config) {
 	env := func(drain fmt.Stringer) []string {
 		return []string{
-			"HANDOVER_NAME=" + cfg.Name, "HANDOVER_LOG=" + s.Log,
+			"HANDOVER_NAME=" + cfg.Name, "HANDOVER_LOG=" + s.Log, envTerminal + "=" + os.Getenv(envTerminal),
 			"HANDOVER_DRAIN_TIMEOUT=" + drain.String(), "HANDOVER_LAME_DUCK=" + cfg.LameDuck.String(),
 			"HANDOVER_MAX_CONNS=" + strconv.Itoa(cfg.MaxConns),
 		}
@@ -120,9 +121,23 @@ func newLogger(form string) *slog.Logger {
 	return slog.New(textHandler(os.Stderr))
 }
 
+// envTerminal is set in a service whose log is shown on a terminal: standard error of what
+// an upgrade starts, and of workers, is a pipe that leads there.
+const envTerminal = "HANDOVER_TERMINAL"
+
+// findTerminal sets envTerminal where a service begins.
+func findTerminal() {
+	switch {
+	case console.IsTerminal(os.Stderr):
+		os.Setenv(envTerminal, "1")
+	case os.Getenv("HANDOVER_ROLE") == "" && !worker.Inherited(): // that of a service which has started this one
+		os.Unsetenv(envTerminal)
+	}
+}
+
 // textHandler writes logfmt, or what a person can read, where one looks.
 func textHandler(f *os.File) slog.Handler {
-	if console.IsTerminal(f) {
+	if os.Getenv(envTerminal) != "" {
 		return console.NewHandler(f, console.Colours(os.Getenv))
 	}
 	return slog.NewTextHandler(f, &slog.HandlerOptions{ReplaceAttr: shortTime})

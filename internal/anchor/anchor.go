@@ -50,8 +50,9 @@ import (
 // EnvPid tells the parent the anchor's pid, to show it to people.
 const EnvPid = sdnotify.EnvAnchor
 
-// varFormat is a variable in notifications, by which a parent says which formats its
-// program reads of what an anchor hands to the next program: see upgrade_linux.go.
+// varFormat is a variable in notifications, by which a parent says that its program may be
+// the anchor's, and which formats it reads of what an anchor hands to the next program: see
+// upgrade_linux.go.
 const varFormat = "X_HANDOVER_ANCHOR"
 
 // format is what this program writes and reads there.
@@ -72,7 +73,15 @@ func Receive() {
 		os.Setenv("WATCHDOG_PID", self) // the anchor has passed on what is meant for it
 	}
 	launch.Elsewhere = ask
-	_ = sdnotify.Send(varFormat + "=" + format) // if it fails, the anchor stays as it is
+}
+
+// Offer lets the anchor become one of the parent's program, if it is another one. Until
+// then a parent that dies is started again as what the anchor is of: make the offer when
+// the program has proven itself.
+func Offer() {
+	if sdnotify.Anchored() {
+		_ = sdnotify.Send(varFormat + "=" + format) // if it fails, the anchor stays as it is
+	}
 }
 
 // Config says what to hold.

@@ -39,7 +39,6 @@ func TestSignals(t *testing.T) {
 	w.signal(syscall.SIGHUP)
 	w.signal(syscall.SIGTERM)
 	a.expect("signal SIGTERM")
-	w.signal(syscall.SIGHUP) // the second leads to no second one
 	w.signal(syscall.SIGUSR1)
 	w.signal(syscall.SIGQUIT)
 	a.expect("signal SIGQUIT")
@@ -55,6 +54,18 @@ func TestSignals(t *testing.T) {
 	}
 	a.tell("exit 0")
 	w.exit(0)
+}
+
+// Of one that comes twice before anybody can act on it, one is kept.
+func TestKeep(t *testing.T) {
+	t.Parallel()
+	var a anchor
+	for _, sig := range []syscall.Signal{syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGHUP} {
+		a.keep(sig)
+	}
+	if want := []syscall.Signal{syscall.SIGHUP, syscall.SIGUSR1}; !slices.Equal(a.early, want) {
+		t.Errorf("kept %v", a.early)
+	}
 }
 
 // A storm of signals does not keep a stop from the parent.

@@ -29,8 +29,9 @@ func limitMemory() {
 func giveBack() {
 	debug.FreeOSMemory()
 	for _, m := range cleanMappings() {
-		// An error leaves things as they are.
-		_, _, _ = unix.Syscall(unix.SYS_MADVISE, m.start, m.end-m.start, unix.MADV_DONTNEED)
+		// An error leaves things as they are. The scheduler is not to know: it would start a
+		// thread for what else there is, which brings back what has just been given.
+		_, _, _ = unix.RawSyscall(unix.SYS_MADVISE, m.start, m.end-m.start, unix.MADV_DONTNEED)
 	}
 }
 

@@ -60,6 +60,8 @@ def notify(text):
 
 server = Server(("", 0), Handler, bind_and_activate=False)
 server.socket = socket.socket(fileno=3)
+# Two processes may see the same connection come, and only one can accept it.
+server.socket.setblocking(False)
 
 
 def drain(*_):
