@@ -352,10 +352,17 @@ func TestStreamToldAgain(t *testing.T) {
 	t.Parallel()
 	r := newRelay(t, "tcp")
 	told, errs := make(chan bool), make(chan error)
+	var again atomic.Bool // who has just stopped taking may get its own once more
 	a := r.streams(func(ctx context.Context, c *Stream) {
 		for b := make([]byte, 1); ; {
 			if _, err := c.Read(b); !errors.Is(err, ErrLeave) {
 				return
+			}
+			if again.Load() {
+				if c.Move(nil) == nil {
+					return
+				}
+				continue
 			}
 			told <- true
 			<-told
@@ -389,6 +396,7 @@ func TestStreamToldAgain(t *testing.T) {
 	}
 	r.streams(func(_ context.Context, c *Stream) { io.WriteString(c, "moved\n") })
 	<-told
+	again.Store(true)
 	told <- true
 	if err := <-errs; err != nil {
 		t.Errorf("there is room: %v", err)
