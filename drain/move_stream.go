@@ -149,14 +149,11 @@ func (d *Drainer) tellAll(w word, end <-chan struct{}) {
 			continue // about to be started, which wakes us
 		}
 		if w == away {
-			if !d.giving() {
-				return
-			}
-			if !s.untold() {
+			if !s.untold() { // which waits for a Move that is under way
 				continue
 			}
 			d.sending.Lock()
-			room := d.awaitRoom()
+			room := d.giving() && d.awaitRoom()
 			d.sending.Unlock()
 			if !room {
 				return
