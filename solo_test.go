@@ -50,11 +50,14 @@ func soloMain() {
 	}
 	who := fmt.Sprintf("solo generation=%d pid=%d", up.Generation(), os.Getpid())
 	ctx, cancel := context.WithCancel(context.Background())
-	srv, shut := configuredServer(who)
+	configured, shut := configuredServer(who)
+	var srv drain.Server = configured
 	switch os.Getenv("TEST_APP") {
 	case "plain":
 		srv = &http.Server{Handler: http.HandlerFunc(plainHandler)}
 		shut = ctx.Done()
+	case "kv":
+		srv, shut = &drain.Streams{Handler: serveKeys}, ctx.Done()
 	case "wrapped":
 		ln = proxied{ln}
 	}

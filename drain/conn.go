@@ -47,7 +47,8 @@ type conn struct {
 	h2      atomic.Bool  // speaks HTTP/2 in plaintext
 	since   atomic.Int64 // of phase idle: nanoseconds after the drain's beginning, or 0
 	ended   atomic.Bool
-	late    time.Duration // beyond the lame-duck time; the drain's
+	late    time.Duration          // beyond the lame-duck time; the drain's
+	stream  atomic.Pointer[Stream] // of Streams, once it is served
 
 	// Of one that is movable: see move.go.
 	mu       sync.Mutex

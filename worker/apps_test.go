@@ -3,6 +3,7 @@
 package worker_test
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -12,9 +13,11 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
+	"github.com/handover-go/handover/drain"
 	"github.com/handover-go/handover/internal/wire"
 	"github.com/handover-go/handover/worker"
 )
@@ -24,6 +27,7 @@ const (
 	envApp     = "TEST_APP"
 	envListen  = "TEST_LISTEN"
 	envTimeout = "TEST_DRAIN_TIMEOUT"
+	envMax     = "TEST_MAX_CONNS"
 )
 
 func workerMain(app string) {
@@ -33,6 +37,7 @@ func workerMain(app string) {
 	}
 	cfg.DrainTimeout, _ = time.ParseDuration(os.Getenv(envTimeout))
 	cfg.LameDuck = 10 * time.Millisecond
+	cfg.MaxConns, _ = strconv.Atoi(os.Getenv(envMax))
 	cfg.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	worker.Main(cfg, apps[app])
 }
@@ -40,6 +45,10 @@ func workerMain(app string) {
 var apps = map[string]worker.App{
 	"serve": func(ctx context.Context, w *worker.Worker) error {
 		return w.Serve(ctx, "http", &http.Server{Handler: routes(w)})
+	},
+	// Echoes lines; "panic" is one.
+	"stream": func(ctx context.Context, w *worker.Worker) error {
+		return w.Serve(ctx, "http", &drain.Streams{Handler: w.StreamHandler(echoLines)})
 	},
 	"error":   func(context.Context, *worker.Worker) error { return errors.New("no database") },
 	"nil":     func(context.Context, *worker.Worker) error { return nil },
@@ -157,6 +166,28 @@ var apps = map[string]worker.App{
 		<-ctx.Done()
 		return nil
 	},
+}
+
+// echoLines keeps what has come of a line as its state.
+func echoLines(_ context.Context, c *drain.Stream) {
+	line := string(c.State())
+	for r := bufio.NewReader(c); ; {
+		more, err := r.ReadString('\n')
+		line += more
+		switch {
+		case err == nil && line == "panic\n":
+			panic("unlucky handler")
+		case err == nil:
+			fmt.Fprintf(c, "%d %s", os.Getpid(), line)
+			line = ""
+		case !errors.Is(err, drain.ErrLeave):
+			return
+		default:
+			if err := c.Move([]byte(line)); !errors.Is(err, drain.ErrNotNow) {
+				return
+			}
+		}
+	}
 }
 
 // answerPackets echoes what comes to the socket "http".

@@ -13,7 +13,8 @@ import (
 // drain begins when the worker's does, or when ctx ends.
 //
 // Any server with Serve and Shutdown will do; package drain says what it does
-// for an *http.Server. Several servers are several calls, in goroutines started
+// for an *http.Server, and for *drain.Streams, which are connections of the app's own
+// protocol. Several servers are several calls, in goroutines started
 // by Go. A socket that is unknown or taken is an error, as is a server that fails;
 // after the drain has begun it is ErrDraining.
 func (w *Worker) Serve(ctx context.Context, name string, srv drain.Server) error {
@@ -22,7 +23,7 @@ func (w *Worker) Serve(ctx context.Context, name string, srv drain.Server) error
 		return err
 	}
 	d, err := drain.New(srv, ln, drain.Config{
-		Timeout: w.cfg.DrainTimeout, LameDuck: w.cfg.LameDuck, Queue: w.queues[name], Logger: w.log,
+		Timeout: w.cfg.DrainTimeout, LameDuck: w.cfg.LameDuck, Queue: w.queues[name], MaxConns: w.cfg.MaxConns, Logger: w.log,
 	})
 	if err != nil {
 		ln.Close()
@@ -46,7 +47,11 @@ func (w *Worker) Serve(ctx context.Context, name string, srv drain.Server) error
 	w.sockets[name].drainer = d
 	w.mu.Unlock()
 
-	stop := context.AfterFunc(ctx, func() { d.Drain(w.drainTimeout()) })
+	stop := context.AfterFunc(ctx, func() {
+		if w.ctx.Err() == nil { // else beginDrain sees to it, and knows whether it is the last one
+			d.Drain(w.drainTimeout())
+		}
+	})
 	defer stop()
 	var wg sync.WaitGroup
 	defer wg.Wait()

@@ -58,6 +58,9 @@ type Config struct {
 	DrainTimeout time.Duration
 	// LameDuck is how long idle connections stay open in a drain. Default 5 s.
 	LameDuck time.Duration
+	// MaxConns is how many connections of each socket may be open at a time: see
+	// drain.Config.MaxConns. Default 0, no limit.
+	MaxConns int
 	// StopDelay is how long a process without a parent goes on serving after it was
 	// asked to stop, Stopping being closed, so that a load balancer notices. Default 0.
 	// With a parent, that one sees to it.
