@@ -5,7 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"log"
-	"net"
+	"net/http"
 	"syscall"
 
 	"github.com/oklog/run"
@@ -16,12 +16,6 @@ import (
 	"github.com/handover-go/handover/tickets"
 	"github.com/handover-go/handover/upgrader"
 )
-
-// echo is a server that speaks TLS.
-type echo struct{ cfg *tls.Config }
-
-func (e echo) Serve(ln net.Listener) error        { return nil /* accepts, tls.Server(conn, e.cfg), … */ }
-func (e echo) Shutdown(ctx context.Context) error { return nil }
 
 // One process, without workers: who comes back after kill -HUP resumes the session.
 func Example() {
@@ -46,10 +40,10 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	srv := echo{keys.TLS("https", &tls.Config{GetCertificate: pair.GetCertificate})}
+	cfg := keys.TLS("https", &tls.Config{GetCertificate: pair.GetCertificate})
 
 	var g run.Group
-	g.Add(drain.Actor(srv, ln, drain.Config{Successor: up}))
+	g.Add(drain.Actor(&http.Server{}, ln, drain.Config{Successor: up, TLS: cfg}))
 	g.Add(up.Actor())
 	g.Add(signals.Actor(context.Background(), signals.Map{
 		syscall.SIGHUP:  up.Upgrade,

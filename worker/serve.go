@@ -25,12 +25,13 @@ func (w *Worker) Serve(ctx context.Context, name string, srv drain.Server) error
 }
 
 // ServeTLS is Serve with TLS, HTTP/2 and HTTP/1.1: drain.Config.TLS says what cfg has to
-// have. srv.TLSConfig is not used.
+// have. srv.TLSConfig is not used. Clients that come back resume their sessions with other
+// workers, too: see TLS.
 func (w *Worker) ServeTLS(ctx context.Context, name string, srv *http.Server, cfg *tls.Config) error {
 	if cfg == nil {
 		return fmt.Errorf("worker: ServeTLS(%q) has no tls.Config: give it one with a certificate", name)
 	}
-	return w.serve(ctx, name, srv, cfg)
+	return w.serve(ctx, name, srv, w.TLS(name, cfg))
 }
 
 func (w *Worker) serve(ctx context.Context, name string, srv drain.Server, cfg *tls.Config) error {
