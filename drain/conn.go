@@ -47,7 +47,8 @@ type conn struct {
 	h2      atomic.Bool  // speaks HTTP/2
 	since   atomic.Int64 // of phase idle: nanoseconds after the drain's beginning, or 0
 	ended   atomic.Bool
-	late    time.Duration // beyond the lame-duck time; the drain's
+	late    time.Duration          // beyond the lame-duck time; the drain's
+	stream  atomic.Pointer[Stream] // of Streams, once it is served
 
 	sniffed int                     // bytes of HTTP/2's preface that were read, or -1; the reader's
 	session atomic.Pointer[session] // of HTTP/2

@@ -12,25 +12,32 @@ import (
 // maxNamed is how many of the connections that were cut are named.
 const maxNamed = 10
 
-// enter asks for permission to call accept(2). It waits while the Drainer is held,
-// and says no once a drain has begun.
+// enter asks for permission to call accept(2). It waits while the Drainer is held, or
+// has as many connections as it may, and says no once a drain has begun.
 func (d *Drainer) enter() bool {
 	for {
 		d.mu.Lock()
 		gate := d.gate
 		begun := d.begun.Load() && !d.emptying
-		if !begun && gate == nil {
+		crowded := d.crowded()
+		if !begun && gate == nil && !crowded {
 			d.accepting++
+			d.unpause()
+			d.roomier()
 		}
 		d.mu.Unlock()
 		if begun {
 			return false
 		}
-		if gate == nil {
+		if gate == nil && !crowded {
 			return true
+		}
+		if gate == nil {
+			d.sayCrowded()
 		}
 		select {
 		case <-gate:
+		case <-d.fewer:
 		case <-d.draining:
 		case <-d.ln.closed:
 			return true // the call will fail as it should
@@ -57,6 +64,7 @@ func (d *Drainer) leave(nc net.Conn) net.Conn {
 	if nc != nil && over {
 		d.count(nc, cut)
 	}
+	d.roomier()
 	d.mu.Unlock()
 	d.poke()
 	if nc != nil && over {
@@ -76,6 +84,7 @@ func (d *Drainer) hush() {
 func (d *Drainer) forget(c *conn, f fate) {
 	d.mu.Lock()
 	delete(d.conns, c)
+	d.roomier()
 	if f == moved {
 		d.movedOut++
 	}

@@ -26,7 +26,7 @@ const (
 	Take              // serves those that others give away, also during a drain, and else is Stay
 	Share             // the same, among others who do: the fewer connections it has, the sooner
 	Keep              // a drain keeps them open: somebody will take them, but does not yet
-	Give              // a drain gives them away as soon as they wait for a request
+	Give              // a drain gives them away as soon as they wait for a request, or their handlers move them
 )
 
 func (r Role) takes() bool { return r == Take || r == Share }
@@ -193,7 +193,7 @@ func (c *conn) give() bool {
 
 // Move says what is to be done with connections that move. The role is Stay at first;
 // it may change at any time, also during the drain. Without Config.Queue, or with a
-// server that is no *http.Server, it does nothing.
+// server that is neither an *http.Server nor Streams, it does nothing.
 func (d *Drainer) Move(role Role) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

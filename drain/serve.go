@@ -66,7 +66,7 @@ func (d *Drainer) begin(timeout time.Duration, queue bool) (first, started bool)
 	if d.begun.Load() {
 		return false, d.started
 	}
-	d.timeout, d.since = timeout, time.Now()
+	d.timeout, d.since, d.last = timeout, time.Now(), queue
 	d.emptying = queue && d.started && d.gate == nil
 	d.begun.Store(true)
 	close(d.draining)
@@ -97,11 +97,16 @@ func (d *Drainer) drain(served <-chan struct{}, moving *sync.WaitGroup, inner *i
 	}
 
 	d.sayGoodbye() // who connects again finds another process
-	if d.moves() {
+	var telling sync.WaitGroup
+	end := make(chan struct{})
+	switch {
+	case d.streams != nil:
+		telling.Go(func() { d.tellStreams(end) })
+	case d.moves():
 		moving.Go(d.giveAll)
 	}
 	var shut <-chan struct{}
-	if !d.http {
+	if !d.http && d.streams == nil {
 		ctx, cancel := context.WithTimeout(context.Background(), d.timeout)
 		defer cancel()
 		shut = d.shutdown(ctx, nil)
@@ -118,9 +123,11 @@ func (d *Drainer) drain(served <-chan struct{}, moving *sync.WaitGroup, inner *i
 	}
 	d.cut() // if anything is left
 	d.settle(moving)
+	close(end)
+	telling.Wait()
 	d.parked.Wait()
 	d.leaves.Wait()
-	if d.http {
+	if d.http || d.streams != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), grace)
 		defer cancel()
 		shut = d.shutdown(ctx, inner)

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"github.com/handover-go/handover"
 	"github.com/handover-go/handover/internal/configfile"
@@ -93,6 +94,7 @@ func tell(s *configfile.Result, cfg *handover.Config) {
 		list := []string{
 			"HANDOVER_NAME=" + cfg.Name, "HANDOVER_LOG=" + s.Log,
 			"HANDOVER_DRAIN_TIMEOUT=" + drain.String(), "HANDOVER_LAME_DUCK=" + cfg.LameDuck.String(),
+			"HANDOVER_MAX_CONNS=" + strconv.Itoa(cfg.MaxConns),
 		}
 		if v := os.Getenv(envTerminal); v != "" {
 			list = append(list, envTerminal+"="+v)
