@@ -130,8 +130,16 @@ func (c *h2Client) answer(stream uint32, body string) {
 // ends reads the end of the connection.
 func (c *h2Client) ends() {
 	c.t.Helper()
-	if f, err := c.ReadFrame(); err != io.EOF {
-		c.t.Errorf("%v, %v, want the end", f, err)
+	for {
+		f, err := c.ReadFrame()
+		switch f.(type) {
+		case *http2.SettingsFrame, *http2.WindowUpdateFrame:
+			continue
+		}
+		if err != io.EOF {
+			c.t.Errorf("%v, %v, want the end", f, err)
+		}
+		return
 	}
 }
 
@@ -258,11 +266,47 @@ func TestGoAwayNewConnection(t *testing.T) {
 	}
 }
 
-// In fake time: who does not answer the PING.
+// pumped is a connection that is always read. A pipe has no buffer: who sleeps would hold up
+// the server, and fake time, which does not pass while one waits for another's mutex.
+type pumped struct {
+	net.Conn
+	chunks chan []byte
+	rest   []byte
+}
+
+func pump(nc net.Conn) *pumped {
+	p := &pumped{Conn: nc, chunks: make(chan []byte, 1000)}
+	go func() {
+		defer close(p.chunks)
+		for {
+			b := make([]byte, 4096)
+			n, err := nc.Read(b)
+			p.chunks <- b[:n]
+			if err != nil {
+				return
+			}
+		}
+	}()
+	return p
+}
+
+func (p *pumped) Read(b []byte) (int, error) {
+	for len(p.rest) == 0 {
+		var ok bool
+		if p.rest, ok = <-p.chunks; !ok {
+			return 0, io.EOF
+		}
+	}
+	n := copy(b, p.rest)
+	p.rest = p.rest[n:]
+	return n, nil
+}
+
+// h2Fake serves a client of HTTP/2 in the fake time of a bubble.
 func h2Fake(t *testing.T, cfg Config) (*running, *site, *h2Client) {
 	s, ln := newSite(), newPipes()
 	d := serve(t, h2Server(s), ln, cfg)
-	return d, s, newH2Client(t, ln.dial(t).Conn)
+	return d, s, newH2Client(t, pump(ln.dial(t).Conn))
 }
 
 func TestGoAwayNotAnswered(t *testing.T) {
@@ -337,9 +381,7 @@ func TestGoAwayCut(t *testing.T) {
 		d.Drain(0)
 		c.WritePing(true, c.leaving())
 		c.goAway(1)
-		if f, err := c.ReadFrame(); err != io.EOF {
-			t.Errorf("%v, %v, want the end", f, err)
-		}
+		c.ends()
 		if took := time.Since(start); took != DefaultTimeout {
 			t.Errorf("cut after %v", took)
 		}
@@ -385,7 +427,7 @@ func TestGoAwayByServer(t *testing.T) {
 		srv := h2Server(s)
 		srv.IdleTimeout = time.Second
 		d := serve(t, srv, ln, Config{})
-		c := newH2Client(t, ln.dial(t).Conn)
+		c := newH2Client(t, pump(ln.dial(t).Conn))
 		c.request(1, "/", true)
 		c.answer(1, "hello")
 		c.goAway(1) // it was idle for too long
