@@ -307,6 +307,55 @@ func TestOtherServerCut(t *testing.T) {
 	})
 }
 
+// A server that closes, once it shuts down, what it has not begun with (grpc-go) gets to
+// begin with a connection that it has just accepted. One that does not begin is not waited
+// for any longer.
+func TestHastyServer(t *testing.T) {
+	for name, begins := range map[string]bool{"begins": true, "does not": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				begin, shut := make(chan struct{}), make(chan struct{})
+				hasty := &simple{
+					serve: func(ln net.Listener) error {
+						c, err := ln.Accept()
+						if err != nil {
+							return err
+						}
+						defer c.Close()
+						select {
+						case <-begin:
+							if !isClosed(shut) {
+								io.WriteString(c, "hello\n")
+							}
+						case <-shut:
+						}
+						return nil
+					},
+					shutdown: func(context.Context) error { close(shut); return nil },
+				}
+				ln := newPipes()
+				d := serve(t, hasty, ln, Config{})
+				c := ln.dial(t)
+				synctest.Wait()
+				start := time.Now()
+				d.Drain(0)
+				synctest.Wait()
+				if begins {
+					close(begin)
+					if s, err := c.r.ReadString('\n'); s != "hello\n" {
+						t.Errorf("%q, %v", s, err)
+					}
+				}
+				c.closed()
+				d.drained(1, 0, 0)
+				if took := time.Since(start); took > grace {
+					t.Errorf("took %v", took)
+				}
+			})
+		})
+	}
+}
+
 // A server whose Shutdown does nothing, and whose Serve does not end.
 func TestStubbornServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -100,6 +100,7 @@ func (d *Drainer) drain(served <-chan struct{}, moving *sync.WaitGroup) {
 	}
 	var shut <-chan struct{}
 	if !d.http {
+		d.awaitLooks()
 		ctx, cancel := context.WithTimeout(context.Background(), d.timeout)
 		defer cancel()
 		shut = d.shutdown(ctx)
