@@ -295,16 +295,41 @@ func TestOtherServer(t *testing.T) {
 }
 
 func TestOtherServerCut(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		ln := newPipes()
-		d := serve(t, echo(), ln, Config{})
-		c := ln.dial(t)
-		synctest.Wait()
-		start := time.Now()
-		d.Drain(0)
-		c.closedAt(start, DefaultTimeout)
-		d.drained(0, 0, 1)
-	})
+	for name, end := range map[string]func(d *running){"timeout": func(*running) {}, "stop": func(d *running) { <-time.After(time.Second); d.Stop() }} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				// It closes what is left when it may wait no longer, as grpc's Stop does.
+				var conn net.Conn
+				srv := &simple{
+					serve: func(ln net.Listener) (err error) {
+						if conn, err = ln.Accept(); err == nil {
+							_, _ = conn.Read(make([]byte, 1))
+						}
+						return err
+					},
+					shutdown: func(ctx context.Context) error {
+						<-ctx.Done()
+						return conn.Close()
+					},
+				}
+				ln := newPipes()
+				d := serve(t, srv, ln, Config{})
+				c := ln.dial(t)
+				synctest.Wait()
+				start := time.Now()
+				d.Drain(0)
+				end(d)
+				want := DefaultTimeout
+				if name == "stop" {
+					want = time.Second
+				}
+				c.closedAt(start, want)
+				if r := d.drained(0, 0, 1); r.Took > want+time.Millisecond {
+					t.Errorf("took %v", r.Took)
+				}
+			})
+		})
+	}
 }
 
 // A server that closes, once it shuts down, what it has not begun with (grpc-go) gets to

@@ -99,10 +99,12 @@ func (d *Drainer) drain(served <-chan struct{}, moving *sync.WaitGroup) {
 		moving.Go(d.giveAll)
 	}
 	var shut <-chan struct{}
+	// It ends when what was left has been cut, so that no server closes that first, and it
+	// counts as finished.
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
 	if !d.http {
 		d.awaitLooks()
-		ctx, cancel := context.WithTimeout(context.Background(), d.timeout)
-		defer cancel()
 		shut = d.shutdown(ctx)
 	}
 	for in := d.await(shut); in; in = d.await(shut) {
@@ -116,6 +118,7 @@ func (d *Drainer) drain(served <-chan struct{}, moving *sync.WaitGroup) {
 		}
 	}
 	d.cut() // if anything is left
+	cancel()
 	d.settle(moving)
 	d.parked.Wait()
 	if d.http {

@@ -39,7 +39,9 @@ func serveGRPC(ctx context.Context, w *worker.Worker) error {
 	healthpb.RegisterHealthServer(s, h)
 	w.Go(func(context.Context) error { // load balancers are told as soon as a stop is near
 		<-w.Stopping()
-		h.Shutdown()
+		if ctx.Err() == nil { // not in an upgrade: its clients would fail, and not come again
+			h.Shutdown()
+		}
 		return nil
 	})
 	return w.Serve(ctx, "grpc", grpcServer{s})

@@ -41,8 +41,9 @@ func (s wrapped) Serve(ln net.Listener) error {
 func (s wrapped) Shutdown(ctx context.Context) error {
 	select {
 	case d := <-s.made:
-		end, _ := ctx.Deadline()
-		d.Drain(time.Until(end))
+		stop := context.AfterFunc(ctx, d.Stop)
+		defer stop()
+		d.Drain(24 * time.Hour) // ctx ends sooner
 		<-d.Done()
 	case <-ctx.Done(): // it was never served
 	}

@@ -94,10 +94,21 @@ func (c *calls) FullDuplexCall(s grpc.BidiStreamingServer[testpb.StreamingOutput
 	}
 }
 
-// dial makes a client that asks once: what fails was not tried again.
-func dial(t *testing.T, addr string) *grpc.ClientConn {
+// Clients may watch the server's health, and make no call where it is bad.
+const (
+	watches = `{"healthCheckConfig": {"serviceName": ""}, "loadBalancingConfig": [{"round_robin": {}}]}`
+	ignores = `{}`
+)
+
+// connectCalls makes a client that asks once: what fails was not tried again.
+func connectCalls(addr, config string) (*grpc.ClientConn, error) {
+	return grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDisableRetry(),
+		grpc.WithDefaultServiceConfig(config))
+}
+
+func dial(t *testing.T, addr, config string) *grpc.ClientConn {
 	t.Helper()
-	c, err := grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDisableRetry())
+	c, err := connectCalls(addr, config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,14 +158,14 @@ type callers struct {
 	more   chan struct{}
 }
 
-func startCallers(t *testing.T, addr string) *callers {
+func startCallers(t *testing.T, addr, config string) *callers {
 	ctx, stop := context.WithCancel(t.Context())
 	c := &callers{stop: stop, last: map[string]string{}, good: map[string]int{}, more: make(chan struct{})}
 	kinds := map[string]func(ctx context.Context, cc *grpc.ClientConn, id string) (string, error){
 		"unary":  unary,
 		"stream": func(ctx context.Context, cc *grpc.ClientConn, _ string) (string, error) { return listen(ctx, cc) },
 		"new": func(ctx context.Context, _ *grpc.ClientConn, id string) (string, error) {
-			cc, err := grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDisableRetry())
+			cc, err := connectCalls(addr, config)
 			if err != nil {
 				return "", err
 			}
@@ -164,7 +175,7 @@ func startCallers(t *testing.T, addr string) *callers {
 	}
 	for kind, n := range map[string]int{"unary": 8, "stream": 8, "new": 4} {
 		for i := range n {
-			name, cc := fmt.Sprint(kind, i), dial(t, addr)
+			name, cc := fmt.Sprint(kind, i), dial(t, addr, config)
 			c.wg.Go(func() {
 				for nth := 0; ctx.Err() == nil; nth++ {
 					// A call that has begun is finished, whatever ctx says.
@@ -239,7 +250,7 @@ func (c *callers) check(t *testing.T) {
 func TestGRPC(t *testing.T) {
 	t.Parallel()
 	s := start(t, "grpc", "grpc=tcp://127.0.0.1:0")
-	c := startCallers(t, s.addr)
+	c := startCallers(t, s.addr, watches)
 	c.reach(t, 1)
 	for i := range 4 {
 		s.upgrade()
@@ -257,7 +268,7 @@ func TestGRPCLongStream(t *testing.T) {
 	s := start(t, "grpc", "grpc=tcp://127.0.0.1:0", envTimeout+"=1500ms")
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	cc := dial(t, s.addr)
+	cc := dial(t, s.addr, ignores)
 	stream, err := testpb.NewTestServiceClient(cc).FullDuplexCall(ctx)
 	if err != nil {
 		t.Fatal(err)
@@ -310,7 +321,7 @@ func TestGRPCStop(t *testing.T) {
 	defer cancel()
 	watching, unwatch := context.WithCancel(ctx)
 	defer unwatch()
-	w, err := healthpb.NewHealthClient(dial(t, s.addr)).Watch(watching, &healthpb.HealthCheckRequest{})
+	w, err := healthpb.NewHealthClient(dial(t, s.addr, ignores)).Watch(watching, &healthpb.HealthCheckRequest{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -321,13 +332,13 @@ func TestGRPCStop(t *testing.T) {
 		}
 	}
 	expect(healthpb.HealthCheckResponse_SERVING)
-	c := startCallers(t, s.addr)
+	c := startCallers(t, s.addr, ignores)
 	c.reach(t, 1)
 	s.signal(syscall.SIGTERM)
 	expect(healthpb.HealthCheckResponse_NOT_SERVING)
 	unwatch() // as a load balancer does; a drain waits for it
 	for range 2 {
-		if _, err := unary(ctx, dial(t, s.addr), "late"); err != nil {
+		if _, err := unary(ctx, dial(t, s.addr, ignores), "late"); err != nil {
 			t.Errorf("a new client, before the drain: %v", err)
 		}
 	}
