@@ -68,6 +68,8 @@ func TestBrowser(t *testing.T) {
 	if err != nil {
 		t.Skip("chromium is not installed (Debian: apt-get install chromium)")
 	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
 	reports := make(chan report)
 	to := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		var is report
@@ -76,19 +78,17 @@ func TestBrowser(t *testing.T) {
 		}
 		select {
 		case reports <- is:
-		case <-t.Context().Done():
+		case <-ctx.Done():
 		}
 	}))
 	defer to.Close()
 	s := start(t, "websocket", "http=tcp://127.0.0.1:0")
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
 	cmd := exec.CommandContext(ctx, browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
 		"--user-data-dir="+t.TempDir(), "http://"+s.addr+"/?report="+to.URL)
 	var errs bytes.Buffer
 	cmd.Stderr = &errs
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) } // it ends all of its processes
+	cmd.WaitDelay = patience
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
