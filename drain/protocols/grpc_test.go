@@ -165,7 +165,7 @@ func startCallers(t *testing.T, addr, config string) *callers {
 		"unary":  unary,
 		"stream": func(ctx context.Context, cc *grpc.ClientConn, _ string) (string, error) { return listen(ctx, cc) },
 		"new": func(ctx context.Context, _ *grpc.ClientConn, id string) (string, error) {
-			cc, err := connectCalls(addr, config)
+			cc, err := connectCalls(addr, ignores) // and calls as soon as it is connected
 			if err != nil {
 				return "", err
 			}
