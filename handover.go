@@ -88,6 +88,11 @@ type Config struct {
 	DrainTimeout time.Duration
 	// LameDuck is how long idle connections stay open in a drain. Default 5 s.
 	LameDuck time.Duration
+	// MaxConns is how many connections of each of its sockets a worker has at a time. At the
+	// limit it accepts none, so that they wait in the kernel's queue or another worker
+	// accepts them, and takes none that move, as long as another worker of its group is
+	// below the limit. It is not about a Command. Default 0, no limit.
+	MaxConns int
 	// StopDelay is how long a stop lets the workers go on serving while readiness fails
 	// already (GET /v1/ready on the control socket, worker.Worker.Stopping), so that a
 	// load balancer in front notices. Default 0.
@@ -273,7 +278,7 @@ func become(role, title string) (int, error) {
 }
 
 func (c Config) worker() worker.Config {
-	return worker.Config{Listen: c.Listen, DrainTimeout: c.DrainTimeout, LameDuck: c.LameDuck, StopDelay: c.StopDelay, Logger: c.Logger}
+	return worker.Config{Listen: c.Listen, DrainTimeout: c.DrainTimeout, LameDuck: c.LameDuck, MaxConns: c.MaxConns, StopDelay: c.StopDelay, Logger: c.Logger}
 }
 
 // anchorGrace is longer than what is left of a service without a parent needs:

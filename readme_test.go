@@ -131,6 +131,22 @@ func TestReadmePrograms(t *testing.T) {
 	}
 }
 
+// TestReadmeHandler: the README's handler of connections is the one that is tested.
+func TestReadmeHandler(t *testing.T) {
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	example, err := os.ReadFile("drain/example_stream_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	code := match(string(readme), "(?s)```go\n(// count answers .*?\n})\n```")
+	if code == "" || !bytes.Contains(example, []byte(code)) {
+		t.Errorf("drain/example_stream_test.go does not have\n%s", code)
+	}
+}
+
 // TestReadmeCommand types the README's first command, sends ten HUPs to the pid
 // that it prints, and Ctrl-C.
 func TestReadmeCommand(t *testing.T) {

@@ -98,8 +98,10 @@ func serviceMain() {
 	if os.Getenv("TEST_NODE_CHANNEL") == "cluster" {
 		program.NodeChannel = workerset.NodeCluster
 	}
+	maxConns, _ := strconv.Atoi(os.Getenv("TEST_MAX_CONNS"))
 	cfg := handover.Config{
 		Name:           "service",
+		MaxConns:       maxConns,
 		Command:        strings.Fields(os.Getenv("TEST_COMMAND")),
 		Program:        program,
 		Ready:          ready,
@@ -161,8 +163,14 @@ func testApp(ctx context.Context, w *worker.Worker) error {
 		}
 		<-shut
 		return nil
+	case "kv":
+		return keyValue(ctx, w)
 	case "messages":
 		return messagesApp(ctx, w)
+	case "tls":
+		return tlsApp(ctx, w)
+	case "http2":
+		return http2App(ctx, w)
 	case "error":
 		return errors.New("cannot open the database")
 	case "exit":

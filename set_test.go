@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"strconv"
 	"testing"
 	"time"
 
@@ -147,6 +148,7 @@ func TestWrk(t *testing.T) {
 func init() {
 	if worker.Inherited() && os.Getenv("TEST_GROUPS") == "" {
 		slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, nil)))
-		worker.Main(worker.Config{}, testApp)
+		maxConns, _ := strconv.Atoi(os.Getenv("TEST_MAX_CONNS"))
+		worker.Main(worker.Config{MaxConns: maxConns}, testApp)
 	}
 }

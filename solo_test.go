@@ -50,16 +50,25 @@ func soloMain() {
 	}
 	who := fmt.Sprintf("solo generation=%d pid=%d", up.Generation(), os.Getpid())
 	ctx, cancel := context.WithCancel(context.Background())
-	srv, shut := configuredServer(who)
+	configured, shut := configuredServer(who)
+	var srv drain.Server = configured
 	switch os.Getenv("TEST_APP") {
 	case "plain":
 		srv = &http.Server{Handler: http.HandlerFunc(plainHandler)}
 		shut = ctx.Done()
+	case "kv":
+		srv, shut = &drain.Streams{Handler: serveKeys}, ctx.Done()
 	case "wrapped":
 		ln = proxied{ln}
 	}
+	var server drain.Server = srv
+	if os.Getenv("TEST_APP") == "tls" {
+		srv, keys := soloTLS(up, who)
+		defer keys.Close()
+		server, shut = srv, ctx.Done()
+	}
 	var g run.Group
-	g.Add(drain.Actor(srv, ln, drain.Config{Successor: up, Logger: log}))
+	g.Add(drain.Actor(server, ln, drain.Config{Successor: up, Logger: log}))
 	g.Add(up.Actor())
 	g.Add(signals.Actor(ctx, signals.Map{syscall.SIGTERM: signals.Stop,
 		syscall.SIGHUP: func(ctx context.Context) error {

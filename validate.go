@@ -54,6 +54,9 @@ func (c Config) withDefaults() (Config, error) {
 			bad(d.field, "%s %v: must not be negative", d.what, d.Duration)
 		}
 	}
+	if c.MaxConns < 0 {
+		bad("MaxConns", "max conns %d: must not be negative, 0 is no limit", c.MaxConns)
+	}
 	errs = append(errs, c.validateHealth()...)
 	if len(c.Source) > MaxSource {
 		bad("Source", "a source of %d bytes: at most %d are possible", len(c.Source), MaxSource)

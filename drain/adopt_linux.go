@@ -43,7 +43,8 @@ func roomForOne() bool {
 }
 
 // adopt makes a connection of a descriptor, which it owns. It must be one that a
-// listener of that address and family could have accepted.
+// listener of that address and family could have accepted. With errGone there is a
+// connection, too.
 func adopt(fd int, ln net.Addr, family int) (net.Conn, error) {
 	f := os.NewFile(uintptr(fd), "connection")
 	defer f.Close()
@@ -58,7 +59,9 @@ func adopt(fd int, ln net.Addr, family int) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkConn(nc, ln); err != nil {
+	if err := checkConn(nc, ln); errors.Is(err, errGone) {
+		return nc, err
+	} else if err != nil {
 		nc.Close()
 		return nil, err
 	}

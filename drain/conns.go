@@ -12,25 +12,32 @@ import (
 // maxNamed is how many of the connections that were cut are named.
 const maxNamed = 10
 
-// enter asks for permission to call accept(2). It waits while the Drainer is held,
-// and says no once a drain has begun.
+// enter asks for permission to call accept(2). It waits while the Drainer is held, or
+// has as many connections as it may, and says no once a drain has begun.
 func (d *Drainer) enter() bool {
 	for {
 		d.mu.Lock()
 		gate := d.gate
 		begun := d.begun.Load() && !d.emptying
-		if !begun && gate == nil {
+		crowded := d.crowded()
+		if !begun && gate == nil && !crowded {
 			d.accepting++
+			d.unpause()
+			d.roomier()
 		}
 		d.mu.Unlock()
 		if begun {
 			return false
 		}
-		if gate == nil {
+		if gate == nil && !crowded {
 			return true
+		}
+		if gate == nil {
+			d.sayCrowded()
 		}
 		select {
 		case <-gate:
+		case <-d.fewer:
 		case <-d.draining:
 		case <-d.ln.closed:
 			return true // the call will fail as it should
@@ -57,6 +64,7 @@ func (d *Drainer) leave(nc net.Conn) net.Conn {
 	if nc != nil && over {
 		d.count(nc, cut)
 	}
+	d.roomier()
 	d.mu.Unlock()
 	d.poke()
 	if nc != nil && over {
@@ -76,6 +84,7 @@ func (d *Drainer) hush() {
 func (d *Drainer) forget(c *conn, f fate) {
 	d.mu.Lock()
 	delete(d.conns, c)
+	d.roomier()
 	if f == moved {
 		d.movedOut++
 	}
@@ -144,19 +153,60 @@ func (d *Drainer) open() []*conn {
 // connect anew.
 const apart = time.Millisecond
 
+// spread is the time in which so many connections are closed.
+func spread(lameDuck time.Duration, conns int) time.Duration {
+	return min(lameDuck/5, time.Duration(conns-1)*apart)
+}
+
+// sayGoodbye has the sessions of HTTP/2 do so, those that there are and those to come.
+func (d *Drainer) sayGoodbye() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.leaving = true
+	var sessions []*session
+	for c := range d.conns {
+		if s := c.session.Load(); s != nil {
+			sessions = append(sessions, s)
+		}
+	}
+	over := spread(d.cfg.LameDuck, len(sessions))
+	for _, s := range sessions {
+		d.startLeave(s, rand.N(over+1))
+	}
+}
+
+// opened notes that there is another session.
+func (d *Drainer) opened(s *session) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.leaving {
+		d.startLeave(s, 0)
+	}
+}
+
+// startLeave has a session say goodbye after a while. The caller holds mu.
+func (d *Drainer) startLeave(s *session, delay time.Duration) {
+	if s.left || d.over {
+		return
+	}
+	s.left = true
+	s.leaving.Store(true)
+	d.leaves.Go(func() { s.leave(delay, d.cfg.LameDuck) })
+}
+
 // closeIdle closes connections that have been idle for the lame-duck time, and
 // returns when the next ones can be due.
 func (d *Drainer) closeIdle(lameDuck time.Duration) time.Duration {
 	now := time.Since(d.since)
 	next := lameDuck
 	conns := d.open()
-	spread := min(lameDuck/5, time.Duration(len(conns)-1)*apart)
+	over := spread(lameDuck, len(conns))
 	for _, c := range conns {
-		if !c.isIdle() || d.stays(c) {
+		if !c.isIdle() || d.stays(c) || lameDuck > 0 && c.leaves() {
 			continue
 		}
-		if c.late == 0 && spread > 0 {
-			c.late = rand.N(spread)
+		if c.late == 0 && over > 0 {
+			c.late = rand.N(over)
 		}
 		if left := c.idleSince() + lameDuck + c.late - now; left > 0 {
 			next = min(next, left)

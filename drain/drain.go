@@ -19,7 +19,16 @@
 //     answer. Otherwise, or where it can't move, it is closed after a lame-duck time, in
 //     which a request that is on its way still arrives and is served. The time counts
 //     from the beginning of the drain or, if later, from the end of the last answer.
+//   - HTTP/2, in plaintext or with TLS: the client gets a GOAWAY that refuses nothing, and
+//     a round trip later one that names the last stream that it has opened (RFC 9113,
+//     section 6.8). So whatever it has sent is served, although it may not be able to send
+//     it again, and when the streams have ended, so does the connection. Connections are
+//     told one after the other, a millisecond apart, but within a fifth of the lame-duck
+//     time. A client that does not answer a PING has the lame-duck time, and longer if it
+//     has streams open.
 //   - Hijacked: it is awaited. [Drainer.Draining] tells its owner to say goodbye.
+//   - Of [Streams]: its handler is told when it can move, with a state of the handler's own,
+//     or that it can't: see [Stream.Move]. It is awaited.
 //   - Left when the timeout has passed: cut, counted and named in the log and in
 //     the [Report].
 //
@@ -35,6 +44,15 @@
 //
 // A connection that has moved is a new one to the next process's server: its ConnState
 // sees StateNew, and ConnContext makes a new context. See [Pin].
+//
+// [Streams] are for connections of your own protocol. Their Shutdown, too, is called when no
+// connection is left.
+//
+// With Config.TLS the server is served with TLS. HTTP/2 is net/http's then as well, but
+// spoken by a second http.Server with the same configuration, which is what handlers find
+// as [http.ServerContextKey]. A server in whose TLSNextProto there is an implementation of
+// HTTP/2 already (golang.org/x/net/http2.ConfigureServer) keeps that, and its connections
+// have the lame-duck time.
 //
 // Any other [Server] has its Shutdown called when the drain begins, and it has read from
 // all connections that it was given, or written to them, or a second later: how it treats
@@ -52,6 +70,7 @@ package drain
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -91,17 +110,32 @@ type Config struct {
 	LameDuck time.Duration
 
 	// Successor, usually an upgrader.Upgrader, says when another process has taken over.
-	// Idle connections of HTTP/1 go there then, instead of being closed, and come from
-	// the predecessor, as they are; clients do not notice. The listener has to be the
+	// Idle connections of HTTP/1, and Streams, go there then, instead of being closed, and
+	// come from the predecessor, as they are; clients do not notice. The listener has to be the
 	// successor's own (upgrader.Upgrader.Listen) and not wrapped, for these are all that
 	// is certain not to know more of a connection than its socket says. nil: none.
 	Successor Successor
 
+	// TLS has the server serve with TLS: HTTP/2 and HTTP/1.1, as its Protocols say, or
+	// what NextProtos adds. It needs a certificate, in Certificates or by GetCertificate
+	// or GetConfigForClient; what the latter returns has to name its own NextProtos. It
+	// replaces the server's TLSConfig, is not changed, and is cloned by Serve (see
+	// http.Server.ServeTLS). The server has to be an *http.Server. nil: plaintext.
+	TLS *tls.Config
+
 	// Queue is the same where somebody else says by [Drainer.Move] what is to be done.
-	// It is where idle connections of HTTP/1 go to, and come from, that move
-	// between processes: see [Drainer.Move]. It stays the caller's, who may close it
+	// It is where idle connections of HTTP/1, and Streams, go to, and come from, that move
+	// between processes: see [Drainer.Move]. A socket has one for all its servers; what is of
+	// another kind is left alone. It stays the caller's, who may close it
 	// when Done is closed. nil: none move, unless there is a Successor.
 	Queue *Queue
+
+	// MaxConns is how many connections may be open at a time. At the limit none is accepted:
+	// they wait in the kernel's queue, from which other processes that have the socket accept
+	// them. Nor are connections taken from other processes, as long as one of them is below
+	// its limit; if all are at it, they are taken all the same, and accepting goes on when
+	// there are fewer. It is not about DrainQueue and Deliver. 0: there is no limit.
+	MaxConns int
 
 	// Logger gets the beginning and the end of a drain, and what was cut.
 	// nil means slog.Default.
@@ -129,7 +163,8 @@ var ErrConfig = errors.New("drain: bad config")
 // ErrServed is returned by a second call of Serve.
 var ErrServed = errors.New("drain: Serve was called twice: make one Drainer for each call")
 
-// Validate reports, wrapping [ErrConfig], durations that are negative.
+// Validate reports, wrapping [ErrConfig], durations and limits that are negative, and TLS
+// without a certificate.
 func (c Config) Validate() error {
 	if c.Timeout < 0 {
 		return fmt.Errorf("%w: Timeout is %v: it must be positive, or 0 for %v", ErrConfig, c.Timeout, DefaultTimeout)
@@ -137,13 +172,19 @@ func (c Config) Validate() error {
 	if c.LameDuck < 0 {
 		return fmt.Errorf("%w: LameDuck is %v: it must be positive, or 0 for %v", ErrConfig, c.LameDuck, DefaultLameDuck)
 	}
+	if c.MaxConns < 0 {
+		return fmt.Errorf("%w: MaxConns is %d: it must be positive, or 0 for no limit", ErrConfig, c.MaxConns)
+	}
+	if t := c.TLS; t != nil && len(t.Certificates) == 0 && t.GetCertificate == nil && t.GetConfigForClient == nil {
+		return fmt.Errorf("%w: TLS has no certificate: set Certificates, GetCertificate or GetConfigForClient", ErrConfig)
+	}
 	return nil
 }
 
 // A Report says what became of the connections that were open when a drain began,
 // or were accepted by calls of accept(2) that were under way.
 type Report struct {
-	Finished   int           // ended by the server or by the client
+	Finished   int           // ended by the server or by the client, or by a drain of HTTP/2
 	ClosedIdle int           // closed by the drain while idle, after the lame-duck time
 	Moved      int           // given to another process
 	Cut        int           // closed by the drain while in use
@@ -153,13 +194,15 @@ type Report struct {
 
 // Drainer serves a listener until it is drained. Make one with [New].
 type Drainer struct {
-	srv  Server
-	http bool // srv is an *http.Server
-	bare bool // and ln a socket and nothing else: connections can move
-	own  bool // cfg.Queue is this Drainer's to close
-	ln   *listener
-	cfg  Config
-	log  *slog.Logger // with the listener's address
+	srv     Server
+	http    bool     // srv is an *http.Server
+	streams *Streams // the same, if it is that
+	bare    bool     // ln is a socket and nothing else, and the server one whose connections can move
+	kind    moving.Kind
+	own     bool // cfg.Queue is this Drainer's to close
+	ln      *listener
+	cfg     Config
+	log     *slog.Logger // with the listener's address
 
 	serving  chan struct{}
 	accepted chan struct{}
@@ -168,6 +211,7 @@ type Drainer struct {
 	cutting  chan struct{} // closed by Stop
 	done     chan struct{}
 	changed  chan struct{} // has room for one: something that ends a drain may have happened
+	fewer    chan struct{} // the same: there are fewer connections than MaxConns
 
 	begun    atomic.Bool  // draining is closed; for every request to read
 	requests atomic.Int64 // whose handlers were called
@@ -181,21 +225,29 @@ type Drainer struct {
 	receiver    chan struct{} // the same: something may be taken
 	settled     chan struct{} // closed when connections move no more
 	parked      sync.WaitGroup
+	sending     sync.Mutex // streams wait for room one after the other
 
 	mu        sync.Mutex
 	started   bool // Serve was called
 	stopped   bool // Stop was called
 	over      bool // connections are not served any more
+	leaving   bool // the sessions say goodbye
 	gate      chan struct{}
 	timeout   time.Duration // that of the drain
 	since     time.Time     // the drain's beginning
+	last      bool          // nobody accepts after this process; of the drain, as since
 	emptying  bool          // the accept queue is emptied: the drain has begun, and accepts
 	accepting int           // calls of accept(2) that are under way
 	conns     map[*conn]struct{}
 	served    int // connections that were accepted
 	movedIn   int // and that were taken from other processes
 	movedOut  int
+	crowdedAt time.Time // when it was said last
+	pausing   bool      // the listener's deadline is in the past for want of room
 	report    Report
+
+	secured *deliveries    // of HTTP/2 with TLS, for the inner server; nil: none
+	leaves  sync.WaitGroup // for the sessions that say goodbye
 
 	inner       *deliveries // nil until something is delivered
 	innerServed <-chan struct{}
@@ -240,17 +292,27 @@ func New(srv Server, ln net.Listener, cfg Config) (*Drainer, error) {
 		cutting:  make(chan struct{}),
 		done:     make(chan struct{}),
 		changed:  make(chan struct{}, 1),
+		fewer:    make(chan struct{}, 1),
 		conns:    make(map[*conn]struct{}),
 		giver:    make(chan struct{}, 1),
 		receiver: make(chan struct{}, 1),
 		settled:  make(chan struct{}),
 	}
 	d.ln = &listener{Listener: ln, d: d, closed: make(chan struct{}), family: familyOf(ln)}
-	if srv, ok := srv.(*http.Server); ok {
-		if err := d.prepare(srv); err != nil {
+	if hs, ok := srv.(*http.Server); ok {
+		if err := d.prepare(hs); err != nil {
 			return nil, err
 		}
-		d.http, d.bare = true, cfg.Queue != nil && bare(ln)
+		d.http, d.kind, d.bare = true, moving.HTTP, cfg.Queue != nil && cfg.TLS == nil && bare(ln)
+		d.findQueue(ln)
+	} else if cfg.TLS != nil {
+		return nil, fmt.Errorf("%w: TLS is for an *http.Server, not for a %T: let that do it", ErrConfig, srv)
+	}
+	if s, ok := srv.(*Streams); ok {
+		if err := s.claim(d); err != nil {
+			return nil, err
+		}
+		d.streams, d.kind, d.bare = s, moving.Stream, cfg.Queue != nil && bare(ln)
 		d.findQueue(ln)
 	}
 	if u, ok := ln.(interface{ SetUnlinkOnClose(bool) }); ok {
@@ -310,7 +372,7 @@ func (d *Drainer) DrainQueue(timeout time.Duration) { d.drainNow(timeout, true) 
 
 func (d *Drainer) drainNow(timeout time.Duration, queue bool) {
 	// The service stops, and nobody accepts afterwards.
-	if d.own && isClosed(d.cfg.Successor.Decided()) && !isClosed(d.cfg.Successor.Replaced()) {
+	if next := d.cfg.Successor; next != nil && isClosed(next.Decided()) && !isClosed(next.Replaced()) {
 		queue = true
 	}
 	switch first, started := d.begin(timeout, queue); {

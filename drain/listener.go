@@ -20,7 +20,7 @@ type listener struct {
 
 func (l *listener) Accept() (net.Conn, error) {
 	l.serving.Do(func() { close(l.d.serving) })
-	if l.d.enter() {
+	for l.d.enter() {
 		nc, err := l.Listener.Accept()
 		if err != nil {
 			nc = nil
@@ -28,7 +28,10 @@ func (l *listener) Accept() (net.Conn, error) {
 		if c := l.d.leave(nc); c != nil {
 			return c, nil
 		}
-		if !l.d.begun.Load() {
+		if l.d.begun.Load() {
+			break
+		}
+		if l.d.cfg.MaxConns == 0 || !timedOut(err) { // else enter waits for room
 			return nil, err
 		}
 	}

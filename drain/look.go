@@ -6,9 +6,10 @@ import "time"
 // grpc-go does so with a connection that it has accepted in that very moment, whose client
 // then sees a reset before the first byte. So Shutdown waits for a moment.
 
-// looked notes that a server other than an http.Server has begun with the connection.
+// looked notes that a server that is neither an http.Server nor Streams has begun with the
+// connection.
 func (c *conn) looked() {
-	if !c.d.http && c.phase.Load() == fresh && c.phase.CompareAndSwap(fresh, busy) {
+	if !c.d.http && c.d.streams == nil && c.phase.Load() == fresh && c.phase.CompareAndSwap(fresh, busy) {
 		c.d.poke()
 	}
 }

@@ -26,7 +26,7 @@ const (
 	Take              // serves those that others give away, also during a drain, and else is Stay
 	Share             // the same, among others who do: the fewer connections it has, the sooner
 	Keep              // a drain keeps them open: somebody will take them, but does not yet
-	Give              // a drain gives them away as soon as they wait for a request
+	Give              // a drain gives them away as soon as they wait for a request, or their handlers move them
 )
 
 func (r Role) takes() bool { return r == Take || r == Share }
@@ -100,9 +100,10 @@ func (c *conn) afterRead(p []byte, n int, err error) (_ int, _ error, again bool
 // took notes that p was read for the server, which may be too late. The caller holds mu.
 func (c *conn) took(p []byte) (int, error) {
 	c.held.got(p)
-	if !c.arrived(p) {
+	if !c.arrived() {
 		return 0, errTaken
 	}
+	c.sniff(p)
 	return len(p), nil
 }
 
@@ -192,7 +193,7 @@ func (c *conn) give() bool {
 
 // Move says what is to be done with connections that move. The role is Stay at first;
 // it may change at any time, also during the drain. Without Config.Queue, or with a
-// server that is no *http.Server, it does nothing.
+// server that is neither an *http.Server nor Streams, it does nothing.
 func (d *Drainer) Move(role Role) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -211,7 +212,7 @@ func (d *Drainer) Move(role Role) {
 
 // findQueue takes the successor's queue. Without one connections just do not move.
 func (d *Drainer) findQueue(ln net.Listener) {
-	if d.cfg.Successor == nil || d.cfg.Queue != nil {
+	if d.cfg.Successor == nil || d.cfg.Queue != nil || d.cfg.TLS != nil {
 		return
 	}
 	give, take, err := d.cfg.Successor.QueueOf(ln)

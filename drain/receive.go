@@ -49,6 +49,8 @@ const scarceTime = 100 * time.Millisecond
 // receive takes connections, until the drain has ended.
 func (d *Drainer) receive() {
 	var t turn
+	var other stranger
+	var y yield
 	for d.mayReceive(&t) {
 		waited, err := d.cfg.Queue.Await()
 		if err == nil && !t.hasRoom(waited) {
@@ -57,20 +59,50 @@ func (d *Drainer) receive() {
 			}
 			continue
 		}
+		if err == nil && !d.takesNext(&y) {
+			continue
+		}
 		var m moving.Message
 		var fd int
 		if err == nil {
-			m, fd, err = d.cfg.Queue.TryReceive()
+			m, fd, err = d.cfg.Queue.TryReceive(d.kind)
 		}
 		switch {
 		case timedOut(err): // the role has changed, or somebody else has taken it
 		case errors.Is(err, moving.ErrMessage):
 			d.log.Warn("a connection from another process was not understood", "error", err)
+		case errors.Is(err, moving.ErrKind):
+			d.leaveAlone(&other)
 		case err != nil:
 			d.log.Error("no connections can be taken any more", "error", err)
 			return
 		default:
 			d.receiveOne(m, fd)
+		}
+	}
+}
+
+// A stranger is a connection of another kind of server, which the same socket has now, or
+// had before.
+type stranger struct {
+	id    uint64
+	since time.Time // it has been the next one
+}
+
+// strangeTime is how often it is looked whether it is still there.
+const strangeTime = 10 * time.Millisecond
+
+// leaveAlone waits a little, for somebody else to take the next connection: who has given it
+// away, if nobody serves such a one. If nobody takes it, it is put behind the others.
+func (d *Drainer) leaveAlone(s *stranger) {
+	time.Sleep(strangeTime)
+	switch id := d.cfg.Queue.Next(); {
+	case id == 0 || id != s.id:
+		s.id, s.since = id, time.Now()
+	case time.Since(s.since) >= stallTime:
+		*s = stranger{}
+		if err := d.cfg.Queue.Rotate(); err != nil && !timedOut(err) {
+			d.log.Warn("a connection from another process was not understood", "error", err)
 		}
 	}
 }
@@ -129,7 +161,7 @@ func (d *Drainer) takeBack() {
 // receiveQueued takes what is in the queue now.
 func (d *Drainer) receiveQueued() {
 	for roomForOne() {
-		m, fd, err := d.cfg.Queue.TryReceive()
+		m, fd, err := d.cfg.Queue.TryReceive(d.kind)
 		if err == nil {
 			d.receiveOne(m, fd)
 		} else if !errors.Is(err, moving.ErrMessage) {
@@ -141,10 +173,11 @@ func (d *Drainer) receiveQueued() {
 // receiveOne serves a connection.
 func (d *Drainer) receiveOne(m moving.Message, fd int) {
 	nc, err := adopt(fd, d.ln.Addr(), d.ln.family)
-	if errors.Is(err, errGone) {
-		return // closed by the client on the way
-	}
-	if err != nil {
+	// Closed by the client on the way. A stream may still have something to be read.
+	if gone := errors.Is(err, errGone); gone && d.streams == nil {
+		nc.Close()
+		return
+	} else if err != nil && !gone {
 		d.log.Warn("a connection from another process can't be served", "error", err)
 		return
 	}
@@ -159,6 +192,7 @@ func (d *Drainer) receiveOne(m moving.Message, fd int) {
 		d.count(nc, cut)
 	} else {
 		d.conns[c] = struct{}{}
+		d.pause()
 		if d.movedIn++; d.served+d.movedIn == 1 {
 			close(d.accepted)
 		}
@@ -166,6 +200,10 @@ func (d *Drainer) receiveOne(m moving.Message, fd int) {
 	d.mu.Unlock()
 	if over {
 		nc.Close()
+		return
+	}
+	if d.streams != nil {
+		d.streams.start(c, append([]byte{}, m.State...))
 		return
 	}
 	_ = nc.SetReadDeadline(c.deadline)
@@ -201,7 +239,7 @@ func (c *conn) park() bool {
 		c.reading = false
 		poked := c.unpoke()
 		c.held.bytes = append(c.held.bytes, b[:n]...)
-		gone := n > 0 && !c.arrived(b[:n]) || n == 0 && !(poked && timedOut(err) && !c.expired())
+		gone := n > 0 && !c.arrived() || n == 0 && !(poked && timedOut(err) && !c.expired())
 		c.mu.Unlock()
 		if gone {
 			c.end(finished)

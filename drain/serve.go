@@ -41,14 +41,15 @@ func (d *Drainer) Serve() error {
 		}
 	}
 	var ended error
-	served := inBackground(func() { ended = d.srv.Serve(d.ln) })
+	inner := d.serveInner()
+	served := inBackground(func() { ended = d.serveOn(d.ln) })
 	var failure error
 	select {
 	case <-d.draining:
 	case <-served:
 		failure = d.failed(ended)
 	}
-	d.drain(served, &moving)
+	d.drain(served, &moving, inner)
 	return failure
 }
 
@@ -65,7 +66,7 @@ func (d *Drainer) begin(timeout time.Duration, queue bool) (first, started bool)
 	if d.begun.Load() {
 		return false, d.started
 	}
-	d.timeout, d.since = timeout, time.Now()
+	d.timeout, d.since, d.last = timeout, time.Now(), queue
 	d.emptying = queue && d.started && d.gate == nil
 	d.begun.Store(true)
 	close(d.draining)
@@ -87,7 +88,7 @@ func (d *Drainer) failed(err error) error {
 
 // drain is the drain, once it has begun, in Serve's goroutine. Nobody writes
 // timeout and since any more.
-func (d *Drainer) drain(served <-chan struct{}, moving *sync.WaitGroup) {
+func (d *Drainer) drain(served <-chan struct{}, moving *sync.WaitGroup, inner *inner) {
 	open, idle := d.Active()
 	d.log.Info("draining", "open", open, "idle", idle, "timeout", d.timeout)
 	d.emptyQueue()
@@ -95,7 +96,13 @@ func (d *Drainer) drain(served <-chan struct{}, moving *sync.WaitGroup) {
 		d.ln.Listener.Close()
 	}
 
-	if d.moves() {
+	d.sayGoodbye() // who connects again finds another process
+	var telling sync.WaitGroup
+	end := make(chan struct{})
+	switch {
+	case d.streams != nil:
+		telling.Go(func() { d.tellStreams(end) })
+	case d.moves():
 		moving.Go(d.giveAll)
 	}
 	var shut <-chan struct{}
@@ -103,9 +110,9 @@ func (d *Drainer) drain(served <-chan struct{}, moving *sync.WaitGroup) {
 	// counts as finished.
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	if !d.http {
+	if !d.http && d.streams == nil {
 		d.awaitLooks()
-		shut = d.shutdown(ctx)
+		shut = d.shutdown(ctx, nil)
 	}
 	for in := d.await(shut); in; in = d.await(shut) {
 		if !d.given() {
@@ -120,11 +127,14 @@ func (d *Drainer) drain(served <-chan struct{}, moving *sync.WaitGroup) {
 	d.cut() // if anything is left
 	cancel()
 	d.settle(moving)
+	close(end)
+	telling.Wait()
 	d.parked.Wait()
-	if d.http {
+	d.leaves.Wait()
+	if d.http || d.streams != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), grace)
 		defer cancel()
-		shut = d.shutdown(ctx)
+		shut = d.shutdown(ctx, inner)
 	}
 	d.ln.Close()
 	d.endDeliveries()
@@ -209,10 +219,10 @@ func (d *Drainer) settle(moving *sync.WaitGroup) {
 	}
 }
 
-// shutdown calls the server's Shutdown.
-func (d *Drainer) shutdown(ctx context.Context) <-chan struct{} {
+// shutdown calls the server's Shutdown, and that of the inner server, if there is one.
+func (d *Drainer) shutdown(ctx context.Context, inner *inner) <-chan struct{} {
 	return inBackground(func() {
-		if err := d.srv.Shutdown(ctx); err != nil {
+		if err := errors.Join(d.srv.Shutdown(ctx), inner.shutdown(ctx)); err != nil {
 			d.log.Warn("the server's Shutdown failed", "error", err)
 		}
 	})

@@ -3,7 +3,9 @@
 package worker_test
 
 import (
+	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -11,9 +13,12 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
+	"github.com/handover-go/handover/drain"
+	"github.com/handover-go/handover/internal/wire"
 	"github.com/handover-go/handover/worker"
 )
 
@@ -22,6 +27,7 @@ const (
 	envApp     = "TEST_APP"
 	envListen  = "TEST_LISTEN"
 	envTimeout = "TEST_DRAIN_TIMEOUT"
+	envMax     = "TEST_MAX_CONNS"
 )
 
 func workerMain(app string) {
@@ -31,6 +37,7 @@ func workerMain(app string) {
 	}
 	cfg.DrainTimeout, _ = time.ParseDuration(os.Getenv(envTimeout))
 	cfg.LameDuck = 10 * time.Millisecond
+	cfg.MaxConns, _ = strconv.Atoi(os.Getenv(envMax))
 	cfg.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	worker.Main(cfg, apps[app])
 }
@@ -38,6 +45,10 @@ func workerMain(app string) {
 var apps = map[string]worker.App{
 	"serve": func(ctx context.Context, w *worker.Worker) error {
 		return w.Serve(ctx, "http", &http.Server{Handler: routes(w)})
+	},
+	// Echoes lines; "panic" is one.
+	"stream": func(ctx context.Context, w *worker.Worker) error {
+		return w.Serve(ctx, "http", &drain.Streams{Handler: w.StreamHandler(echoLines)})
 	},
 	"error":   func(context.Context, *worker.Worker) error { return errors.New("no database") },
 	"nil":     func(context.Context, *worker.Worker) error { return nil },
@@ -144,6 +155,39 @@ var apps = map[string]worker.App{
 		fmt.Println(w.Name(), w.Group(), w.Slot(), w.ID(), w.Generation(), w.HasParent(), w.Sockets())
 		return nil
 	},
+	"tickets": func(ctx context.Context, w *worker.Worker) error {
+		own := &tls.Config{ServerName: "own"}
+		none, cfg := w.TLS("http", nil), w.TLS("http", own)
+		fmt.Println("shared", none.WrapSession != nil, cfg.WrapSession != nil, cfg != own && cfg.ServerName == "own")
+		fmt.Println("environment", os.Getenv(wire.EnvTickets))
+		w.OnReopen(func() error { return errors.New("no log file") })
+		w.OnReopen(func() error { fmt.Println("reopened"); return nil })
+		w.Ready()
+		<-ctx.Done()
+		return nil
+	},
+}
+
+// echoLines keeps what has come of a line as its state.
+func echoLines(_ context.Context, c *drain.Stream) {
+	line := string(c.State())
+	for r := bufio.NewReader(c); ; {
+		more, err := r.ReadString('\n')
+		line += more
+		switch {
+		case err == nil && line == "panic\n":
+			panic("unlucky handler")
+		case err == nil:
+			fmt.Fprintf(c, "%d %s", os.Getpid(), line)
+			line = ""
+		case !errors.Is(err, drain.ErrLeave):
+			return
+		default:
+			if err := c.Move([]byte(line)); !errors.Is(err, drain.ErrNotNow) {
+				return
+			}
+		}
+	}
 }
 
 // answerPackets echoes what comes to the socket "http".

@@ -34,6 +34,9 @@ func (c Config) Validate() error {
 	if c.DrainTimeout < 0 || c.LameDuck < 0 || c.StopDelay < 0 {
 		return bad("drain timeout %v, lame duck %v and stop delay %v must not be negative", c.DrainTimeout, c.LameDuck, c.StopDelay)
 	}
+	if c.MaxConns < 0 {
+		return bad("at most %d connections: it must be positive, or 0 for no limit", c.MaxConns)
+	}
 	if _, err := listen.ParseAll(c.Listen); err != nil {
 		return bad("%w", err)
 	}
@@ -92,6 +95,9 @@ func newWorker(ctx context.Context, cfg Config) (*Worker, error) {
 		return nil, bad("%w", err)
 	}
 	if err := w.inheritedQueues(); err != nil {
+		return nil, bad("%w", err)
+	}
+	if err := w.inheritedTickets(); err != nil {
 		return nil, bad("%w", err)
 	}
 	fd, err := strconv.Atoi(chanFd)

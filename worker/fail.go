@@ -9,6 +9,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	"github.com/handover-go/handover/drain"
 	"github.com/handover-go/handover/internal/wire"
 )
 
@@ -106,6 +107,20 @@ func (w *Worker) Handler(h http.Handler) http.Handler {
 		}()
 		h.ServeHTTP(rw, r)
 	})
+}
+
+// StreamHandler is Handler for drain.Streams: a panic of h ends its connection, and the
+// worker is replaced.
+func (w *Worker) StreamHandler(h func(context.Context, *drain.Stream)) func(context.Context, *drain.Stream) {
+	return func(ctx context.Context, c *drain.Stream) {
+		defer func() {
+			if p := recover(); p != nil {
+				w.handlerPanicked(fmt.Errorf("%v, with the connection of %v", p, c.RemoteAddr()))
+				panic(p)
+			}
+		}()
+		h(ctx, c)
+	}
 }
 
 func (w *Worker) handlerPanicked(err error) {

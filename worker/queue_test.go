@@ -42,9 +42,14 @@ func newSiblings(t *testing.T) *siblings {
 }
 
 // start starts one more, which serves.
-func (s *siblings) start() *process {
+func (s *siblings) start(env ...string) *process {
 	s.t.Helper()
-	p := begin(s.t, spec{app: "serve", sockets: []string{"http"}, fds: map[string]int{"http": s.fd}, queue: s.queue})
+	return s.startApp("serve", env...)
+}
+
+func (s *siblings) startApp(app string, env ...string) *process {
+	s.t.Helper()
+	p := begin(s.t, spec{app: app, sockets: []string{"http"}, fds: map[string]int{"http": s.fd}, queue: s.queue, env: env})
 	p.phase(wire.PhaseReady)
 	p.tell(wire.CmdGo)
 	p.phase(wire.PhaseServing)

@@ -2,6 +2,9 @@ package worker
 
 import (
 	"context"
+	"crypto/tls"
+	"fmt"
+	"net/http"
 	"sync"
 
 	"github.com/handover-go/handover/drain"
@@ -13,16 +16,31 @@ import (
 // drain begins when the worker's does, or when ctx ends.
 //
 // Any server with Serve and Shutdown will do; package drain says what it does
-// for an *http.Server. Several servers are several calls, in goroutines started
+// for an *http.Server, and for *drain.Streams, which are connections of the app's own
+// protocol. Several servers are several calls, in goroutines started
 // by Go. A socket that is unknown or taken is an error, as is a server that fails;
 // after the drain has begun it is ErrDraining.
 func (w *Worker) Serve(ctx context.Context, name string, srv drain.Server) error {
+	return w.serve(ctx, name, srv, nil)
+}
+
+// ServeTLS is Serve with TLS, HTTP/2 and HTTP/1.1: drain.Config.TLS says what cfg has to
+// have. srv.TLSConfig is not used. Clients that come back resume their sessions with other
+// workers, too: see TLS.
+func (w *Worker) ServeTLS(ctx context.Context, name string, srv *http.Server, cfg *tls.Config) error {
+	if cfg == nil {
+		return fmt.Errorf("worker: ServeTLS(%q) has no tls.Config: give it one with a certificate", name)
+	}
+	return w.serve(ctx, name, srv, w.TLS(name, cfg))
+}
+
+func (w *Worker) serve(ctx context.Context, name string, srv drain.Server, cfg *tls.Config) error {
 	ln, err := w.Listener(name)
 	if err != nil {
 		return err
 	}
 	d, err := drain.New(srv, ln, drain.Config{
-		Timeout: w.cfg.DrainTimeout, LameDuck: w.cfg.LameDuck, Queue: w.queues[name], Logger: w.log,
+		Timeout: w.cfg.DrainTimeout, LameDuck: w.cfg.LameDuck, TLS: cfg, Queue: w.queues[name], MaxConns: w.cfg.MaxConns, Logger: w.log,
 	})
 	if err != nil {
 		ln.Close()
@@ -46,7 +64,11 @@ func (w *Worker) Serve(ctx context.Context, name string, srv drain.Server) error
 	w.sockets[name].drainer = d
 	w.mu.Unlock()
 
-	stop := context.AfterFunc(ctx, func() { d.Drain(w.drainTimeout()) })
+	stop := context.AfterFunc(ctx, func() {
+		if w.ctx.Err() == nil { // else beginDrain sees to it, and knows whether it is the last one
+			d.Drain(w.drainTimeout())
+		}
+	})
 	defer stop()
 	var wg sync.WaitGroup
 	defer wg.Wait()

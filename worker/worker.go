@@ -58,12 +58,15 @@ type Config struct {
 	DrainTimeout time.Duration
 	// LameDuck is how long idle connections stay open in a drain. Default 5 s.
 	LameDuck time.Duration
+	// MaxConns is how many connections of each socket may be open at a time: see
+	// drain.Config.MaxConns. Default 0, no limit.
+	MaxConns int
 	// StopDelay is how long a process without a parent goes on serving after it was
 	// asked to stop, Stopping being closed, so that a load balancer notices. Default 0.
 	// With a parent, that one sees to it.
 	StopDelay time.Duration
 	// Reopen, if set, is called at SIGUSR1, which asks to open log files anew after
-	// they were rotated. Without it the signal does nothing.
+	// they were rotated. See also Worker.OnReopen; without any the signal does nothing.
 	Reopen func() error
 	// Logger gets what has no caller to return to. Default slog.Default().
 	Logger *slog.Logger
@@ -108,6 +111,8 @@ type Worker struct {
 	drainers []*drain.Drainer
 	packets  []*packets
 	queues   map[string]*drain.Queue // by socket
+	tickets  sharing
+	reopens  []func() error
 	move     drain.Role
 	state    wire.State
 	before   wire.Phase // that of the drain
@@ -222,6 +227,7 @@ func Run(ctx context.Context, cfg Config, app App) (err error) {
 	w.heard() // nobody answers any more
 	w.closeSockets()
 	w.closeQueues()
+	w.tickets.close()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.exitCode != 0 && w.conn == nil && w.because != nil {

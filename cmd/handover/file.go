@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"github.com/handover-go/handover"
 	"github.com/handover-go/handover/internal/configfile"
@@ -90,10 +91,15 @@ func (f *runFlags) read(program, environ []string, load func(path string) ([]byt
 // tell lets the workers of the built-in app know what they have to know of the settings.
 func tell(s *configfile.Result, cfg *handover.Config) {
 	env := func(drain fmt.Stringer) []string {
-		return []string{
+		list := []string{
 			"HANDOVER_NAME=" + cfg.Name, "HANDOVER_LOG=" + s.Log,
 			"HANDOVER_DRAIN_TIMEOUT=" + drain.String(), "HANDOVER_LAME_DUCK=" + cfg.LameDuck.String(),
+			"HANDOVER_MAX_CONNS=" + strconv.Itoa(cfg.MaxConns),
 		}
+		if v := os.Getenv(envTerminal); v != "" {
+			list = append(list, envTerminal+"="+v)
+		}
+		return list
 	}
 	if len(cfg.Groups) == 0 && len(cfg.Command) == 0 && !cfg.Single {
 		cfg.Env = append(cfg.Env, env(cfg.DrainTimeout)...)
@@ -119,9 +125,23 @@ func newLogger(form string) *slog.Logger {
 	return slog.New(textHandler(os.Stderr))
 }
 
+// envTerminal is set in a service whose log is shown on a terminal: standard error of what
+// an upgrade starts, and of workers, is a pipe that leads there.
+const envTerminal = "HANDOVER_TERMINAL"
+
+// findTerminal sets envTerminal where a service begins.
+func findTerminal() {
+	switch {
+	case console.IsTerminal(os.Stderr):
+		os.Setenv(envTerminal, "1")
+	case os.Getenv("HANDOVER_ROLE") == "" && !worker.Inherited(): // that of a service which has started this one
+		os.Unsetenv(envTerminal)
+	}
+}
+
 // textHandler writes logfmt, or what a person can read, where one looks.
 func textHandler(f *os.File) slog.Handler {
-	if console.IsTerminal(f) {
+	if os.Getenv(envTerminal) != "" {
 		return console.NewHandler(f, console.Colours(os.Getenv))
 	}
 	return slog.NewTextHandler(f, &slog.HandlerOptions{ReplaceAttr: shortTime})

@@ -57,10 +57,10 @@ func TestFlagValues(t *testing.T) {
 // told nothing.
 func TestTell(t *testing.T) {
 	told := func(drain string) []string {
-		return []string{"HANDOVER_NAME=shop", "HANDOVER_LOG=json", "HANDOVER_DRAIN_TIMEOUT=" + drain, "HANDOVER_LAME_DUCK=2s"}
+		return []string{"HANDOVER_NAME=shop", "HANDOVER_LOG=json", "HANDOVER_DRAIN_TIMEOUT=" + drain, "HANDOVER_LAME_DUCK=2s", "HANDOVER_MAX_CONNS=9"}
 	}
 	settings := func(cfg handover.Config) *configfile.Result {
-		cfg.Name, cfg.DrainTimeout, cfg.LameDuck = "shop", 3*time.Second, 2*time.Second
+		cfg.Name, cfg.DrainTimeout, cfg.LameDuck, cfg.MaxConns = "shop", 3*time.Second, 2*time.Second, 9
 		return &configfile.Result{Settings: configfile.Settings{Config: cfg, Log: "json"}}
 	}
 	s := settings(handover.Config{Env: []string{"A=b"}})
@@ -85,7 +85,7 @@ func TestTell(t *testing.T) {
 		}
 	}
 	in := configfile.Input{Environ: append(told("1s"), "HANDOVER_WORKER=b/1/1/1")}
-	if r, err := configfile.Parse(in); err != nil || r.Name != "shop" || r.Log != "json" || r.DrainTimeout != time.Second || r.LameDuck != 2*time.Second {
+	if r, err := configfile.Parse(in); err != nil || r.Name != "shop" || r.Log != "json" || r.DrainTimeout != time.Second || r.LameDuck != 2*time.Second || r.MaxConns != 9 {
 		t.Errorf("the worker understands %+v, %v", r, err)
 	}
 }

@@ -80,6 +80,7 @@ func runCommand() *cobra.Command {
   handover run --listen unix:///run/shop.sock --pid-file /run/shop.pid
   handover run -f /etc/shop/handover.toml`,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			findTerminal()
 			s, err := flags.settings(args)
 			if err != nil {
 				return &exit{2, err}

@@ -182,3 +182,36 @@ func TestNoColour(t *testing.T) {
 	}
 	term.await(leaveScreen)
 }
+
+// TestRunInTerminal: in a terminal the log is for people, in colours, over an upgrade, too;
+// Ctrl-C stops it.
+func TestRunInTerminal(t *testing.T) {
+	t.Parallel()
+	dir, err := os.MkdirTemp("", "run")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	term := inTerminal(t, 120, 40, "run", "--name", "shop", "--workers", "1", "--control", "none", "--listen", "http=unix://"+dir+"/s")
+	term.await("generation serves", "drain and stop")
+	if err := term.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	shown := term.await("upgrade begins")
+	// The new parent, and the old worker.
+	for _, text := range []string{"\x1b[32mINFO \x1b[0m generation serves", "\x1b[32mINFO \x1b[0m drained"} {
+		if !strings.Contains(shown, text) {
+			shown += term.await(text)
+		}
+	}
+	if strings.Contains(shown, "level=") || strings.Contains(shown, "msg=") {
+		t.Errorf("this is for machines: %q", shown)
+	}
+	if _, err := term.master.WriteString("\x03"); err != nil {
+		t.Fatal(err)
+	}
+	term.await("\x1b[32mINFO \x1b[0m stopped", "\r\n")
+	if err := term.cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+}

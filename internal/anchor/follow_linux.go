@@ -65,6 +65,18 @@ func (a *anchor) begin() {
 	}
 }
 
+// watch sends word when a process has ended.
+func (a *anchor) watch(p *launch.Process) {
+	a.watches.Go(func() {
+		if p.Ends() {
+			select {
+			case a.ends <- struct{}{}:
+			default:
+			}
+		}
+	})
+}
+
 // follow makes a descendant the main process.
 func (a *anchor) follow(pid int) error {
 	p, err := launch.Follow(pid)
@@ -81,6 +93,7 @@ func (a *anchor) follow(pid int) error {
 		a.prev.Close()
 	}
 	a.prev, a.main, a.upAt = a.main, p, time.Now()
+	a.watch(p)
 	a.dead, a.grace, a.asking, a.lost, a.due, a.hold = false, nil, false, false, nil, nil
 	// Whoever hands over, or dies, has not stopped the service: only now is it
 	// certain that a stop which was sent before was of no use.

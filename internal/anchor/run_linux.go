@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 	"time"
 
@@ -38,7 +39,7 @@ func Run(cfg Config) (int, error) {
 	restore()
 	watchdog()
 	limitMemory()
-	a := &anchor{cfg: cfg, log: cfg.Logger, left: map[int]time.Time{}, nohup: signal.Ignored(syscall.SIGHUP)} // before it is caught
+	a := &anchor{cfg: cfg, log: cfg.Logger, left: map[int]time.Time{}, ends: make(chan struct{}, 1), nohup: signal.Ignored(syscall.SIGHUP)} // before it is caught
 	a.terminal = signals.WatchTerminal()
 	defer a.terminal.Close()
 	a.signals = catchSignals(signals.StopsOutput())
@@ -51,11 +52,13 @@ func Run(cfg Config) (int, error) {
 	}
 	defer func() { a.inbox.close() }()
 	a.catchUp()
-	defer func() { a.main.Close(); a.store.close() }()
 	a.loop()
+	a.main.Close()
 	if a.prev != nil {
 		a.prev.Close()
 	}
+	a.store.close()
+	a.watches.Wait()
 	return a.result()
 }
 
@@ -70,6 +73,10 @@ type anchor struct {
 
 	main *launch.Process // the process that is the service, or was
 	prev *launch.Process // the one before it, if any
+	// ends gets word when a main that was followed has ended: it may be another's child, and
+	// that one may be stopped. Cap 1.
+	ends    chan struct{}
+	watches sync.WaitGroup
 	// givenUp is prev's pid, when it was not waited for any longer.
 	givenUp int
 	ready   bool             // it can act on signals
@@ -184,6 +191,7 @@ func (a *anchor) loop() {
 			a.take(&n)
 			n.Done()
 		case <-a.signals.chld:
+		case <-a.ends:
 		case <-a.terminal.Ticks():
 			a.terminal.Look()
 		case <-a.grace:

@@ -137,6 +137,7 @@ func (a *anchor) resume() (bool, error) {
 	if a.main, err = launch.Follow(pid); err != nil {
 		return true, err
 	}
+	a.watch(a.main)
 	a.upAt = time.Now()
 	var s state
 	if len(f) < 3 || json.Unmarshal([]byte(f[2]), &s) != nil {

@@ -78,6 +78,8 @@ var Keys = []*Key{
 		service: func(s svc) any { return &s.StopDelay }},
 	{Name: "lame-duck", Default: "5s", Usage: "how long idle connections stay open in a drain",
 		service: func(s svc) any { return &s.LameDuck }},
+	{Name: "max-conns", Default: "0", zero: true, Usage: "how many connections of a socket a worker has at a time; at the limit it accepts none until there are fewer; not of a program's workers; 0: no limit",
+		service: func(s svc) any { return &s.MaxConns }},
 	{Name: "start-timeout", Default: "30s", Usage: "how long a worker may take to become ready",
 		service: func(s svc) any { return &s.StartTimeout }, group: func(g grp) any { return &g.StartTimeout }},
 	{Name: "upgrade-timeout", Default: "60s", Usage: "how long an upgrade may take up to its commit",

@@ -206,8 +206,12 @@ func (p *Process) Wait() Status {
 // Done is closed once a call of Wait has seen the process's end, or Close.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
+// Ends blocks until the process has ended, without reaping it, and returns false when Close
+// is called before.
+func (p *Process) Ends() bool { return p.await(unix.POLLIN) }
+
 func (p *Process) wait() Status {
-	if !p.await(unix.POLLIN) {
+	if !p.Ends() {
 		return unknown
 	}
 	if p.child {

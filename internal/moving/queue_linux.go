@@ -1,8 +1,10 @@
 package moving
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"syscall"
@@ -97,10 +99,23 @@ func (q *Queue) Close() {
 // one that is not goes on being served by whoever has it. The descriptor stays the
 // caller's, who has nothing to do with the connection any more but to close it.
 func (q *Queue) Send(fd int, m Message) error {
-	if len(m.Held) > MaxHeld {
-		return fmt.Errorf("%w: %d bytes read, at most %d can be", ErrMessage, len(m.Held), MaxHeld)
+	if err := m.check(); err != nil {
+		return err
 	}
-	b, oob := encode(make([]byte, 0, headerLen+len(m.Held)), m), unix.UnixRights(fd)
+	fds := []int{fd}
+	if m.inFile() {
+		file, err := writeState(m.State)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(file)
+		fds = append(fds, file)
+	}
+	return q.send(encode(make([]byte, 0, headerLen+len(m.Held)+min(len(m.State), MaxHeld)), m), fds)
+}
+
+func (q *Queue) send(b []byte, fds []int) error {
+	oob := unix.UnixRights(fds...)
 	var err error
 	cerr := q.giveRaw.Control(func(end uintptr) {
 		// Not before AwaitRoom would say so.
@@ -160,59 +175,174 @@ func (q *Queue) Await() (waited bool, err error) {
 	return waited, err
 }
 
-// TryReceive takes the next connection, whose descriptor is the caller's then. Without
+// TryReceive takes the next connection, whose descriptor is the caller's then, if it is of
+// that kind; of another, it is ErrKind, and the connection stays where it is. Without
 // anything queued it returns os.ErrDeadlineExceeded, and net.ErrClosed when nobody is
 // left who could send. A message that can't be understood is an error that wraps
 // ErrMessage; what came with it is closed.
-func (q *Queue) TryReceive() (Message, int, error) {
-	return receive(func(take func(fd uintptr) bool) error {
-		done := false
-		if err := q.takeRaw.Control(func(fd uintptr) { done = take(fd) }); err != nil {
-			return err
-		}
-		if !done {
-			return os.ErrDeadlineExceeded
-		}
-		return nil
-	})
-}
-
-// receive takes one message; access calls what it is given until that returns true.
-func receive(access func(func(fd uintptr) bool) error) (m Message, fd int, err error) {
-	b := make([]byte, maxHeader+MaxHeld+1)
-	oob := make([]byte, unix.CmsgSpace(4))
-	var n, oobn, flags int
-	var rerr error
-	err = access(func(end uintptr) bool {
-		for rerr = unix.EINTR; rerr == unix.EINTR; {
-			n, oobn, flags, _, rerr = unix.Recvmsg(int(end), b, oob, unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
-		}
-		return rerr != unix.EAGAIN
-	})
-	if err == nil {
-		err = os.NewSyscallError("recvmsg", rerr)
+func (q *Queue) TryReceive(want Kind) (Message, int, error) {
+	var head [headerLen]byte
+	switch n, _, err := q.recvmsg(head[:], nil, unix.MSG_PEEK|unix.MSG_TRUNC); {
+	case err != nil:
+		return Message{}, -1, err
+	case other(kindOf(head[:min(n, headerLen)], n), want):
+		return Message{}, -1, ErrKind
 	}
+	b, fds, err := q.receive()
 	if err != nil {
 		return Message{}, -1, err
 	}
-	fds := rights(oob[:oobn])
-	if n == 0 && len(fds) == 0 {
-		return Message{}, -1, net.ErrClosed // nobody holds the other end
+	// Somebody else may have taken what was the next one.
+	if other(kindOf(b, len(b)), want) {
+		return Message{}, -1, errors.Join(ErrKind, q.handBack(b, fds))
 	}
-	m, err = decode(b[:n])
+	m, file, err := decode(b)
 	switch {
 	case err != nil:
-	case flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0:
-		err = fmt.Errorf("%w: cut short, flags %#x", ErrMessage, flags)
-	case len(fds) != 1:
+	case file > 0 && len(fds) == 2:
+		m.State, err = readState(fds[1], file)
+		unix.Close(fds[1])
+		fds = fds[:1]
+	case len(fds) != 1 || file > 0:
 		err = fmt.Errorf("%w: %d descriptors", ErrMessage, len(fds))
-	default:
-		return m, fds[0], nil
 	}
+	if err != nil {
+		closeAll(fds)
+		return Message{}, -1, err
+	}
+	return m, fds[0], nil
+}
+
+func other(have, want Kind) bool { return have != unknown && have != want }
+
+// Next names the next connection: as long as it is the same, nobody has taken it. It is 0
+// if there is none.
+func (q *Queue) Next() (id uint64) {
+	// A descriptor that came by a look is a copy.
+	oob := make([]byte, unix.CmsgSpace(4*2))
+	_, fds, err := q.recvmsg(nil, oob, unix.MSG_PEEK)
+	defer closeAll(fds)
+	if err != nil || len(fds) == 0 {
+		return 0
+	}
+	var st unix.Stat_t
+	if unix.Fstat(fds[0], &st) != nil {
+		return 0
+	}
+	return st.Ino
+}
+
+// Rotate takes the next connection, of whatever kind, and queues it again behind the
+// others, so that it does not keep them from who could serve them.
+func (q *Queue) Rotate() error {
+	b, fds, err := q.receive()
+	if err != nil {
+		return err
+	}
+	return q.handBack(b, fds)
+}
+
+// backTime is how long a connection that is handed back may find no room.
+const backTime = time.Second
+
+// handBack queues again what was taken.
+func (q *Queue) handBack(b []byte, fds []int) error {
+	defer closeAll(fds)
+	for end := time.Now().Add(backTime); ; {
+		err := q.send(b, fds)
+		if !errors.Is(err, ErrFull) {
+			return err
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("%w: of another kind, and there is no room to hand it back: %w", ErrMessage, err)
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// receive takes one message.
+func (q *Queue) receive() (b []byte, fds []int, err error) {
+	b = make([]byte, maxHeader+MaxHeld+1)
+	n, fds, err := q.recvmsg(b, make([]byte, unix.CmsgSpace(4*2)), 0)
+	switch {
+	case err != nil && !errors.Is(err, ErrMessage):
+		return nil, nil, err
+	case err == nil && n == 0 && len(fds) == 0:
+		return nil, nil, net.ErrClosed // nobody holds the other end
+	case err == nil && n == len(b):
+		err = fmt.Errorf("%w: it is longer than %d bytes", ErrMessage, n-1)
+	}
+	if err != nil {
+		closeAll(fds)
+		return nil, nil, err
+	}
+	return b[:n], fds, nil
+}
+
+// recvmsg is recvmsg(2), which does not wait. A message that is cut short is ErrMessage,
+// unless it is only looked at.
+func (q *Queue) recvmsg(b, oob []byte, flag int) (n int, fds []int, err error) {
+	var oobn, flags int
+	cerr := q.takeRaw.Control(func(end uintptr) {
+		for err = unix.EINTR; err == unix.EINTR; {
+			n, oobn, flags, _, err = unix.Recvmsg(int(end), b, oob, flag|unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
+		}
+	})
+	switch {
+	case cerr != nil:
+		return 0, nil, cerr
+	case err == unix.EAGAIN:
+		return 0, nil, os.ErrDeadlineExceeded
+	case err != nil:
+		return 0, nil, os.NewSyscallError("recvmsg", err)
+	}
+	fds = rights(oob[:oobn])
+	if flag&unix.MSG_PEEK == 0 && flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 {
+		err = fmt.Errorf("%w: cut short, flags %#x", ErrMessage, flags)
+	}
+	return n, fds, err
+}
+
+// writeState makes a file in memory of a state.
+func writeState(state []byte) (int, error) {
+	fd, err := unix.MemfdCreate("state", unix.MFD_CLOEXEC)
+	if err != nil {
+		return -1, fmt.Errorf("%w: %w", ErrFull, os.NewSyscallError("memfd_create", err))
+	}
+	for off := 0; off < len(state); {
+		n, err := unix.Pwrite(fd, state[off:], int64(off))
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			unix.Close(fd)
+			return -1, fmt.Errorf("%w: %w", ErrFull, os.NewSyscallError("pwrite", err))
+		}
+		off += n
+	}
+	return fd, nil
+}
+
+// readState reads a state of that size, which decode has checked.
+func readState(fd, size int) ([]byte, error) {
+	b := make([]byte, size)
+	for off := 0; off < size; {
+		n, err := unix.Pread(fd, b[off:], int64(off))
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil || n == 0 {
+			return nil, fmt.Errorf("%w: %d of %d bytes of state: %w", ErrMessage, off, size, cmp.Or(os.NewSyscallError("pread", err), io.ErrUnexpectedEOF))
+		}
+		off += n
+	}
+	return b, nil
+}
+
+func closeAll(fds []int) {
 	for _, fd := range fds {
 		unix.Close(fd)
 	}
-	return Message{}, -1, err
 }
 
 func rights(oob []byte) (fds []int) {

@@ -396,8 +396,117 @@ func (q *Queue) Receive() (Message, int, error) {
 		if _, err := q.Await(); err != nil {
 			return Message{}, -1, err
 		}
-		if m, fd, err := q.TryReceive(); !errors.Is(err, os.ErrDeadlineExceeded) {
+		if m, fd, err := q.TryReceive(HTTP); !errors.Is(err, os.ErrDeadlineExceeded) {
 			return m, fd, err
 		}
 	}
+}
+
+// A stream arrives with its state, wherever that was.
+func TestState(t *testing.T) {
+	_, q := pair(t)
+	for _, n := range []int{0, 1, MaxHeld, MaxHeld + 1, 1 << 16, MaxState} {
+		_, fd := connection(t)
+		m := Message{Kind: Stream, State: make([]byte, n)}
+		for i := range m.State {
+			m.State[i] = byte(i * i >> 3)
+		}
+		if err := q.Send(fd, m); err != nil {
+			t.Fatalf("%d bytes: %v", n, err)
+		}
+		got, conn, err := q.TryReceive(Stream)
+		if err != nil || !got.equal(m) {
+			t.Fatalf("%d bytes: %d bytes, %v", n, len(got.State), err)
+		}
+		unix.Close(conn)
+	}
+	if err := q.Send(0, Message{Kind: Stream, State: make([]byte, MaxState+1)}); !errors.Is(err, ErrMessage) {
+		t.Errorf("too much state: %v", err)
+	}
+}
+
+// A state that is not all in its file, or not in a file, is no connection.
+func TestStateMissing(t *testing.T) {
+	p, q := pair(t)
+	_, fd := connection(t)
+	head := encode(nil, Message{Kind: Stream, State: make([]byte, MaxHeld+1)})
+	short, err := writeState([]byte("short"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(short)
+	for name, fds := range map[string][]int{"short": {fd, short}, "no file": {fd, fd}, "none": {fd}} {
+		if err := unix.Sendmsg(p[0], head, unix.UnixRights(fds...), nil, 0); err != nil {
+			t.Fatal(err)
+		}
+		if _, got, err := q.TryReceive(Stream); got != -1 || !errors.Is(err, ErrMessage) {
+			t.Errorf("%s: %d, %v", name, got, err)
+		}
+	}
+}
+
+// What is of another kind, also of one that is not known yet, is left alone, and can be
+// put behind what is not.
+func TestKinds(t *testing.T) {
+	p, q := pair(t)
+	_, fd := connection(t)
+	later := "z\x09\x08\x00\x00\x00\x00\x00of a later version"
+	if err := unix.Sendmsg(p[0], []byte(later), unix.UnixRights(fd, fd), nil, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := q.Send(fd, Message{Kind: Stream, State: []byte("state")}); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		for _, kind := range []Kind{HTTP, Stream} {
+			if _, got, err := q.TryReceive(kind); got != -1 || !errors.Is(err, ErrKind) {
+				t.Errorf("%c takes what is of a later version: %d, %v", kind, got, err)
+			}
+		}
+	}
+	if err := q.Rotate(); err != nil {
+		t.Fatal(err)
+	}
+	if _, got, err := q.TryReceive(HTTP); got != -1 || !errors.Is(err, ErrKind) {
+		t.Errorf("a stream as HTTP: %d, %v", got, err)
+	}
+	m, got, err := q.TryReceive(Stream)
+	if err != nil || string(m.State) != "state" {
+		t.Errorf("%+v, %v", m, err)
+	}
+	unix.Close(got)
+	b, fds, err := q.receive()
+	if err != nil || string(b) != later || len(fds) != 2 {
+		t.Errorf("%q, %v, %v", b, fds, err)
+	}
+	closeAll(fds)
+}
+
+// Next is another as soon as somebody has taken what was there.
+func TestNext(t *testing.T) {
+	_, q := pair(t)
+	if id := q.Next(); id != 0 {
+		t.Errorf("%d in an empty queue", id)
+	}
+	_, one := connection(t)
+	_, two := connection(t)
+	for _, fd := range []int{one, two} {
+		if err := q.Send(fd, Message{Held: []byte("held")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first := q.Next()
+	if again := q.Next(); first == 0 || again != first {
+		t.Errorf("%d, then %d", first, again)
+	}
+	if m, fd, err := q.TryReceive(HTTP); err != nil || string(m.Held) != "held" {
+		t.Errorf("a look has changed it: %+v, %v", m, err)
+	} else {
+		unix.Close(fd)
+	}
+	if second := q.Next(); second == 0 || second == first {
+		t.Errorf("%d, then %d", first, second)
+	}
+	_, fd, _ := q.TryReceive(HTTP)
+	unix.Close(fd)
 }
