@@ -27,7 +27,7 @@ import (
 const patience = 30 * time.Second
 
 // lameDuck is how long the services leave idle connections open in a drain.
-const lameDuck = time.Second
+const lameDuck = 2 * time.Second
 
 // The test binary is each of the services, too, by what envApp says.
 const envApp, envTimeout, envDelay, envListen = "PROTOCOLS_APP", "PROTOCOLS_DRAIN_TIMEOUT", "PROTOCOLS_STOP_DELAY", "PROTOCOLS_LISTEN"

@@ -3,6 +3,7 @@ package protocols_test
 import (
 	"bufio"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -151,9 +152,15 @@ func (a asker) ask(t *testing.T, path string) *http.Response {
 }
 
 // peer checks who the server takes it for. It returns another connection, if this one is
-// to be closed.
+// to be closed, or has been, in order, since it was idle for too long.
 func (a asker) peer(t *testing.T) asker {
 	t.Helper()
+	_ = a.c.SetReadDeadline(time.Now().Add(time.Millisecond))
+	if _, err := a.r.Peek(1); errors.Is(err, io.EOF) {
+		a.c.Close()
+		a = connectTo(t, a.addr)
+	}
+	_ = a.c.SetReadDeadline(time.Now().Add(patience))
 	resp := a.ask(t, "/")
 	if got, want := resp.Header.Get("X-Peer"), a.c.LocalAddr().String(); got != want {
 		t.Errorf("the server takes %s for %s", want, got)
