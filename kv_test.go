@@ -84,6 +84,15 @@ func keyValueOver(t *testing.T, s *service) {
 	t.Logf("%d upgrades, %d connections, %d answers of %d processes", n, clients, answers, processes)
 	// At the stop clients are told.
 	from := s.mark()
+	if s.solo { // else the process before it, which drains, might be the one that reaps it
+		until(t, 30*time.Second, func() string {
+			b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.parent()))
+			if parent := match(string(b), `PPid:\s+(\d+)`); err != nil || parent != strconv.Itoa(os.Getpid()) {
+				return fmt.Sprintf("its parent is %s, %v", parent, err)
+			}
+			return ""
+		})
+	}
 	s.stop()
 	l.dismissed()
 	for i, line := range strings.Split(s.tail(1<<20), "\n") {
