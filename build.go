@@ -10,7 +10,9 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/handover-go/handover/internal/launch"
 	"github.com/handover-go/handover/internal/listen"
+	"github.com/handover-go/handover/tickets"
 	"github.com/handover-go/handover/upgrader"
 	"github.com/handover-go/handover/workerset"
 )
@@ -91,6 +93,11 @@ func (p *parent) group(g Group, specs []listen.Spec) (workerset.Group, error) {
 	if len(g.Command) == 0 && p.cfg.Source != nil {
 		wg.Env = append(wg.Env[:len(wg.Env):len(wg.Env)], envSource+"="+string(p.cfg.Source))
 	}
+	if len(g.Command) == 0 {
+		if wg.Tickets, err = p.tickets(g); err != nil {
+			return wg, err
+		}
+	}
 	wg.Queues = map[string]workerset.Queue{}
 	for _, spec := range specs {
 		if len(g.Command) > 0 || !g.has(spec.Name) || spec.Kind() != "tcp" && spec.Kind() != "unix" {
@@ -103,6 +110,18 @@ func (p *parent) group(g Group, specs []listen.Spec) (workerset.Group, error) {
 		wg.Queues[spec.Name] = workerset.Queue{Give: give, Take: take}
 	}
 	return wg, nil
+}
+
+// tickets is the descriptor of the file by which a group's workers, of this generation and
+// of others, share the keys of their session tickets. Other groups have others: who has the
+// keys can pretend to be any client.
+func (p *parent) tickets(g Group) (fd int, err error) {
+	f, err := p.up.KeptFile("handover.tickets."+g.Name, tickets.File)
+	if err != nil {
+		return 0, err
+	}
+	p.files = append(p.files, f)
+	return launch.Fd(f)
 }
 
 // has reports whether all of a group's workers have a socket.

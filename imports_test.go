@@ -29,6 +29,8 @@ func TestImports(t *testing.T) {
 		"internal/golden":       "",
 		"internal/sdnotify":     "",
 		"signals":               "",
+		"tickets":               "",
+		"certs":                 "",
 		"internal/moving":       "",
 		"drain":                 "internal/moving",
 		"deploy":                "",
@@ -39,7 +41,7 @@ func TestImports(t *testing.T) {
 		"internal/anchor":       "internal/anchor/early internal/launch internal/listen internal/sdnotify signals",
 		"upgrader":              "internal/anchor internal/fault internal/launch internal/listen internal/moving internal/sdnotify internal/wire",
 		"workerset":             "drain internal/cgroup internal/cputime internal/launch internal/lifecycle internal/listen internal/memory internal/router internal/sdnotify internal/wire message",
-		"worker":                "drain internal/listen internal/moving internal/sdnotify internal/wire message signals",
+		"worker":                "drain internal/listen internal/moving internal/sdnotify internal/wire message signals tickets",
 		"internal/demo":         "worker",
 		"internal/control":      "internal/history internal/image internal/logs workerset",
 		"internal/cputime":      "",
@@ -48,6 +50,7 @@ func TestImports(t *testing.T) {
 		"internal/console":      "",
 		"internal/metrics":      "internal/control internal/lifecycle internal/wire workerset",
 		"internal/sdtest":       "internal/sdnotify",
+		"internal/testca":       "",
 		"internal/unit":         "internal/listen",
 		"internal/anchor/early": "",
 		"internal/program":      "",
@@ -55,7 +58,7 @@ func TestImports(t *testing.T) {
 		"internal/configfile": "internal/listen internal/memory workerset",
 	}
 	everything := map[string]bool{"": true, "cmd/handover": true}
-	tests := map[string]bool{"internal/sdtest": true} // what only tests import
+	tests := map[string]bool{"internal/sdtest": true, "internal/testca": true} // what only tests import
 
 	out, err := exec.Command("go", "list", "-json=ImportPath,Imports", "./...").Output()
 	if err != nil {

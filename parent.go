@@ -33,6 +33,7 @@ type parent struct {
 	up      *upgrader.Upgrader
 	set     *workerset.Set
 	sockets []*upgrader.Socket
+	files   []*os.File // that the set needs
 
 	doors    []door
 	metrics  *metrics.Metrics
@@ -92,6 +93,11 @@ func (c Config) parent() (code int, err error) {
 		return exitCode(err), err
 	}
 	defer p.up.Stop()
+	defer func() {
+		for _, f := range p.files {
+			f.Close()
+		}
+	}()
 	p.log = c.Logger.With("generation", p.up.Generation(), "service", c.Name)
 	if err := p.build(<-quota); err != nil {
 		p.up.Fail(err)

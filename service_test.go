@@ -167,6 +167,10 @@ func testApp(ctx context.Context, w *worker.Worker) error {
 		return keyValue(ctx, w)
 	case "messages":
 		return messagesApp(ctx, w)
+	case "tls":
+		return tlsApp(ctx, w)
+	case "http2":
+		return http2App(ctx, w)
 	case "error":
 		return errors.New("cannot open the database")
 	case "exit":

@@ -61,8 +61,14 @@ func soloMain() {
 	case "wrapped":
 		ln = proxied{ln}
 	}
+	var server drain.Server = srv
+	if os.Getenv("TEST_APP") == "tls" {
+		srv, keys := soloTLS(up, who)
+		defer keys.Close()
+		server, shut = srv, ctx.Done()
+	}
 	var g run.Group
-	g.Add(drain.Actor(srv, ln, drain.Config{Successor: up, Logger: log}))
+	g.Add(drain.Actor(server, ln, drain.Config{Successor: up, Logger: log}))
 	g.Add(up.Actor())
 	g.Add(signals.Actor(ctx, signals.Map{syscall.SIGTERM: signals.Stop,
 		syscall.SIGHUP: func(ctx context.Context) error {

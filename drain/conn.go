@@ -1,7 +1,7 @@
 package drain
 
 import (
-	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -44,11 +44,15 @@ type conn struct {
 	born    time.Time
 	movable bool // may be given away when it waits for a request
 	phase   atomic.Uint32
-	h2      atomic.Bool  // speaks HTTP/2 in plaintext
+	h2      atomic.Bool  // speaks HTTP/2
 	since   atomic.Int64 // of phase idle: nanoseconds after the drain's beginning, or 0
 	ended   atomic.Bool
 	late    time.Duration          // beyond the lame-duck time; the drain's
 	stream  atomic.Pointer[Stream] // of Streams, once it is served
+
+	sniffed int                     // bytes of HTTP/2's preface that were read, or -1; the reader's
+	session atomic.Pointer[session] // of HTTP/2
+	base    context.Context         // the server's of the connection, under TLS
 
 	// Of one that is movable: see move.go.
 	mu       sync.Mutex
@@ -88,7 +92,7 @@ func wrap(d *Drainer, nc net.Conn) (*conn, net.Conn) {
 	half, ok := nc.(interface{ CloseWrite() error })
 	if !ok {
 		c := &conn{Conn: nc, d: d, born: time.Now()}
-		return c, c
+		return c.init(), c
 	}
 	from, ok := nc.(io.ReaderFrom)
 	if !ok {
@@ -102,6 +106,9 @@ func wrap(d *Drainer, nc net.Conn) (*conn, net.Conn) {
 func (c *conn) init() *conn {
 	c.movable = c.d.bare && bare(c.Conn)
 	c.held.known = c.movable
+	if c.d.cfg.TLS != nil {
+		c.sniffed = -1
+	}
 	return c
 }
 
@@ -129,12 +136,18 @@ func tracked(nc net.Conn) (c *conn, direct bool) {
 func (c *conn) NetConn() net.Conn { return c.Conn }
 
 func (c *conn) Read(p []byte) (int, error) {
+	if s := c.plain(); s != nil {
+		return s.Read(p)
+	}
 	if c.movable {
 		return c.readMovable(p)
 	}
 	n, err := c.Conn.Read(p)
-	if n > 0 && c.d.http && !c.arrived(p[:n]) {
-		return 0, errTaken
+	if n > 0 && c.d.http {
+		if !c.arrived() {
+			return 0, errTaken
+		}
+		c.sniff(p[:n])
 	}
 	return n, err
 }
@@ -144,7 +157,18 @@ func (c *conn) Write(p []byte) (int, error) {
 	if c.phase.Load() == taken {
 		return len(p), nil
 	}
+	if s := c.plain(); s != nil {
+		return s.Write(p)
+	}
 	return c.Conn.Write(p)
+}
+
+// plain is the session of HTTP/2 in plaintext, if it is one.
+func (c *conn) plain() *session {
+	if c.d.cfg.TLS != nil {
+		return nil
+	}
+	return c.session.Load()
 }
 
 func (c *conn) Close() error {
@@ -162,16 +186,23 @@ func (c *conn) end(f fate) error {
 	first := !c.ended.Swap(true)
 	err := c.Conn.Close()
 	if first {
+		if s := c.session.Load(); s != nil {
+			s.over()
+		}
 		c.d.forget(c, f)
 	}
 	return err
 }
 
-// preface is what every HTTP/2 connection begins with (RFC 9113, section 3.4).
-var preface = []byte("PRI * HTTP/2.0")
+// preface is what every client of HTTP/2 begins with (RFC 9113, section 3.4), and preface1
+// what looks like a request in it.
+const (
+	preface  = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+	preface1 = "PRI * HTTP/2.0"
+)
 
 // arrived notes that bytes were read. It returns false if they come too late.
-func (c *conn) arrived(b []byte) bool {
+func (c *conn) arrived() bool {
 	for {
 		p := c.phase.Load()
 		switch {
@@ -180,13 +211,44 @@ func (c *conn) arrived(b []byte) bool {
 		case p == busy || p == hijacked || p == idle && c.h2.Load():
 			// Frames that belong to no request keep no HTTP/2 connection open.
 			return true
-		case p == fresh:
-			c.h2.Store(bytes.HasPrefix(b, preface))
+		case p == fresh && c.d.cfg.TLS != nil:
+			// Nor does a handshake; nobody tells when it ends. Whoever stalls in it, or
+			// in his first request, has the lame-duck time.
+			c.idleNow()
+			return true
 		}
 		if c.phase.CompareAndSwap(p, busy) {
 			return true
 		}
 	}
+}
+
+// sniff looks, in what the server is about to get, whether the client speaks HTTP/2.
+func (c *conn) sniff(b []byte) {
+	if c.sniffed < 0 {
+		return
+	}
+	n := min(len(b), len(preface)-c.sniffed)
+	if string(b[:n]) != preface[c.sniffed:c.sniffed+n] {
+		c.sniffed = -1
+		return
+	}
+	if c.sniffed += n; c.sniffed == len(preface) {
+		c.sniffed = -1
+		s := newSession(c, c.Conn, 0)
+		s.took(b[n:])
+		c.speaks(s)
+	}
+}
+
+// speaks notes that the connection is one of HTTP/2.
+func (c *conn) speaks(s *session) {
+	c.h2.Store(true)
+	c.session.Store(s)
+	if c.ended.Load() {
+		s.over()
+	}
+	c.d.opened(s)
 }
 
 // became notes what the http.Server says about the connection, directly or through
@@ -206,7 +268,7 @@ func (c *conn) became(s http.ConnState, direct bool) {
 		}
 		c.mu.Unlock()
 	}
-	if !direct {
+	if !direct && c.d.cfg.TLS == nil {
 		c.h2.Store(true)
 	}
 	switch s {
@@ -215,10 +277,11 @@ func (c *conn) became(s http.ConnState, direct bool) {
 			c.phase.CompareAndSwap(fresh, busy)
 		}
 	case http.StateIdle:
-		if c.d.begun.Load() {
-			c.since.Store(int64(time.Since(c.d.since)))
-		}
+		c.idleNow()
 		c.phase.CompareAndSwap(busy, idle)
+		if s := c.session.Load(); s != nil {
+			s.look()
+		}
 	case http.StateHijacked:
 		c.phase.CompareAndSwap(busy, hijacked)
 	}
@@ -229,7 +292,20 @@ func (c *conn) take() bool {
 	return c.phase.CompareAndSwap(idle, taken) || c.phase.CompareAndSwap(fresh, taken)
 }
 
+// leaves tells whether its session is ending it.
+func (c *conn) leaves() bool {
+	s := c.session.Load()
+	return s != nil && s.leaving.Load()
+}
+
 func (c *conn) isIdle() bool { return c.d.http && c.phase.Load() <= idle }
+
+// idleNow: a time begins in which nothing is asked.
+func (c *conn) idleNow() {
+	if c.d.begun.Load() {
+		c.since.Store(int64(time.Since(c.d.since)))
+	}
+}
 
 // idleSince is the time from the drain's beginning to that of the idle time, or 0.
 func (c *conn) idleSince() time.Duration { return time.Duration(c.since.Load()) }

@@ -153,19 +153,60 @@ func (d *Drainer) open() []*conn {
 // connect anew.
 const apart = time.Millisecond
 
+// spread is the time in which so many connections are closed.
+func spread(lameDuck time.Duration, conns int) time.Duration {
+	return min(lameDuck/5, time.Duration(conns-1)*apart)
+}
+
+// sayGoodbye has the sessions of HTTP/2 do so, those that there are and those to come.
+func (d *Drainer) sayGoodbye() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.leaving = true
+	var sessions []*session
+	for c := range d.conns {
+		if s := c.session.Load(); s != nil {
+			sessions = append(sessions, s)
+		}
+	}
+	over := spread(d.cfg.LameDuck, len(sessions))
+	for _, s := range sessions {
+		d.startLeave(s, rand.N(over+1))
+	}
+}
+
+// opened notes that there is another session.
+func (d *Drainer) opened(s *session) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.leaving {
+		d.startLeave(s, 0)
+	}
+}
+
+// startLeave has a session say goodbye after a while. The caller holds mu.
+func (d *Drainer) startLeave(s *session, delay time.Duration) {
+	if s.left || d.over {
+		return
+	}
+	s.left = true
+	s.leaving.Store(true)
+	d.leaves.Go(func() { s.leave(delay, d.cfg.LameDuck) })
+}
+
 // closeIdle closes connections that have been idle for the lame-duck time, and
 // returns when the next ones can be due.
 func (d *Drainer) closeIdle(lameDuck time.Duration) time.Duration {
 	now := time.Since(d.since)
 	next := lameDuck
 	conns := d.open()
-	spread := min(lameDuck/5, time.Duration(len(conns)-1)*apart)
+	over := spread(lameDuck, len(conns))
 	for _, c := range conns {
-		if !c.isIdle() || d.stays(c) {
+		if !c.isIdle() || d.stays(c) || lameDuck > 0 && c.leaves() {
 			continue
 		}
-		if c.late == 0 && spread > 0 {
-			c.late = rand.N(spread)
+		if c.late == 0 && over > 0 {
+			c.late = rand.N(over)
 		}
 		if left := c.idleSince() + lameDuck + c.late - now; left > 0 {
 			next = min(next, left)

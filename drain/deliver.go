@@ -46,7 +46,7 @@ func (d *Drainer) deliveriesLocked() (*deliveries, <-chan struct{}) {
 	if d.inner == nil {
 		d.inner = &deliveries{addr: d.ln.Addr(), conns: make(chan net.Conn), closed: make(chan struct{})}
 		// http.Server serves any number of listeners at a time.
-		d.innerServed = inBackground(func() { _ = d.srv.Serve(d.inner) })
+		d.innerServed = inBackground(func() { _ = d.serveOn(d.inner) })
 	}
 	return d.inner, d.innerServed
 }

@@ -19,6 +19,13 @@
 //     answer. Otherwise, or where it can't move, it is closed after a lame-duck time, in
 //     which a request that is on its way still arrives and is served. The time counts
 //     from the beginning of the drain or, if later, from the end of the last answer.
+//   - HTTP/2, in plaintext or with TLS: the client gets a GOAWAY that refuses nothing, and
+//     a round trip later one that names the last stream that it has opened (RFC 9113,
+//     section 6.8). So whatever it has sent is served, although it may not be able to send
+//     it again, and when the streams have ended, so does the connection. Connections are
+//     told one after the other, a millisecond apart, but within a fifth of the lame-duck
+//     time. A client that does not answer a PING has the lame-duck time, and longer if it
+//     has streams open.
 //   - Hijacked: it is awaited. [Drainer.Draining] tells its owner to say goodbye.
 //   - Of [Streams]: its handler is told when it can move, with a state of the handler's own,
 //     or that it can't: see [Stream.Move]. It is awaited.
@@ -41,6 +48,12 @@
 // [Streams] are for connections of your own protocol. Their Shutdown, too, is called when no
 // connection is left.
 //
+// With Config.TLS the server is served with TLS. HTTP/2 is net/http's then as well, but
+// spoken by a second http.Server with the same configuration, which is what handlers find
+// as [http.ServerContextKey]. A server in whose TLSNextProto there is an implementation of
+// HTTP/2 already (golang.org/x/net/http2.ConfigureServer) keeps that, and its connections
+// have the lame-duck time.
+//
 // Any other [Server] has its Shutdown called when the drain begins: how it treats
 // its connections is its own affair, until the timeout. Embed *http.Server in a
 // type of your own, for TLS with ServeTLS, and it is such a server. Do not pass a
@@ -56,6 +69,7 @@ package drain
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -101,6 +115,13 @@ type Config struct {
 	// is certain not to know more of a connection than its socket says. nil: none.
 	Successor Successor
 
+	// TLS has the server serve with TLS: HTTP/2 and HTTP/1.1, as its Protocols say, or
+	// what NextProtos adds. It needs a certificate, in Certificates or by GetCertificate
+	// or GetConfigForClient; what the latter returns has to name its own NextProtos. It
+	// replaces the server's TLSConfig, is not changed, and is cloned by Serve (see
+	// http.Server.ServeTLS). The server has to be an *http.Server. nil: plaintext.
+	TLS *tls.Config
+
 	// Queue is the same where somebody else says by [Drainer.Move] what is to be done.
 	// It is where idle connections of HTTP/1, and Streams, go to, and come from, that move
 	// between processes: see [Drainer.Move]. A socket has one for all its servers; what is of
@@ -141,7 +162,8 @@ var ErrConfig = errors.New("drain: bad config")
 // ErrServed is returned by a second call of Serve.
 var ErrServed = errors.New("drain: Serve was called twice: make one Drainer for each call")
 
-// Validate reports, wrapping [ErrConfig], durations and limits that are negative.
+// Validate reports, wrapping [ErrConfig], durations and limits that are negative, and TLS
+// without a certificate.
 func (c Config) Validate() error {
 	if c.Timeout < 0 {
 		return fmt.Errorf("%w: Timeout is %v: it must be positive, or 0 for %v", ErrConfig, c.Timeout, DefaultTimeout)
@@ -152,13 +174,16 @@ func (c Config) Validate() error {
 	if c.MaxConns < 0 {
 		return fmt.Errorf("%w: MaxConns is %d: it must be positive, or 0 for no limit", ErrConfig, c.MaxConns)
 	}
+	if t := c.TLS; t != nil && len(t.Certificates) == 0 && t.GetCertificate == nil && t.GetConfigForClient == nil {
+		return fmt.Errorf("%w: TLS has no certificate: set Certificates, GetCertificate or GetConfigForClient", ErrConfig)
+	}
 	return nil
 }
 
 // A Report says what became of the connections that were open when a drain began,
 // or were accepted by calls of accept(2) that were under way.
 type Report struct {
-	Finished   int           // ended by the server or by the client
+	Finished   int           // ended by the server or by the client, or by a drain of HTTP/2
 	ClosedIdle int           // closed by the drain while idle, after the lame-duck time
 	Moved      int           // given to another process
 	Cut        int           // closed by the drain while in use
@@ -205,6 +230,7 @@ type Drainer struct {
 	started   bool // Serve was called
 	stopped   bool // Stop was called
 	over      bool // connections are not served any more
+	leaving   bool // the sessions say goodbye
 	gate      chan struct{}
 	timeout   time.Duration // that of the drain
 	since     time.Time     // the drain's beginning
@@ -218,6 +244,9 @@ type Drainer struct {
 	crowdedAt time.Time // when it was said last
 	pausing   bool      // the listener's deadline is in the past for want of room
 	report    Report
+
+	secured *deliveries    // of HTTP/2 with TLS, for the inner server; nil: none
+	leaves  sync.WaitGroup // for the sessions that say goodbye
 
 	inner       *deliveries // nil until something is delivered
 	innerServed <-chan struct{}
@@ -269,12 +298,14 @@ func New(srv Server, ln net.Listener, cfg Config) (*Drainer, error) {
 		settled:  make(chan struct{}),
 	}
 	d.ln = &listener{Listener: ln, d: d, closed: make(chan struct{}), family: familyOf(ln)}
-	if srv, ok := srv.(*http.Server); ok {
-		if err := d.prepare(srv); err != nil {
+	if hs, ok := srv.(*http.Server); ok {
+		if err := d.prepare(hs); err != nil {
 			return nil, err
 		}
-		d.http, d.kind, d.bare = true, moving.HTTP, cfg.Queue != nil && bare(ln)
+		d.http, d.kind, d.bare = true, moving.HTTP, cfg.Queue != nil && cfg.TLS == nil && bare(ln)
 		d.findQueue(ln)
+	} else if cfg.TLS != nil {
+		return nil, fmt.Errorf("%w: TLS is for an *http.Server, not for a %T: let that do it", ErrConfig, srv)
 	}
 	if s, ok := srv.(*Streams); ok {
 		if err := s.claim(d); err != nil {
@@ -340,7 +371,7 @@ func (d *Drainer) DrainQueue(timeout time.Duration) { d.drainNow(timeout, true) 
 
 func (d *Drainer) drainNow(timeout time.Duration, queue bool) {
 	// The service stops, and nobody accepts afterwards.
-	if d.own && isClosed(d.cfg.Successor.Decided()) && !isClosed(d.cfg.Successor.Replaced()) {
+	if next := d.cfg.Successor; next != nil && isClosed(next.Decided()) && !isClosed(next.Replaced()) {
 		queue = true
 	}
 	switch first, started := d.begin(timeout, queue); {

@@ -73,7 +73,7 @@ func (h *held) got(b []byte) {
 	if len(h.bytes) > 0 {
 		all = append(h.bytes, b...)
 	}
-	if bytes.HasPrefix(all, preface) {
+	if bytes.HasPrefix(all, []byte(preface1)) {
 		h.never = true // from here on it is HTTP/2
 	}
 	if h.never || len(all) > moving.MaxHeld || headerEnds(all) {

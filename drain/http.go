@@ -19,10 +19,17 @@ func (d *Drainer) prepare(srv *http.Server) error {
 			c.became(s, direct)
 		}
 		if next != nil {
+			if sc, ok := nc.(*secured); ok {
+				nc = sc.tls // as it was new
+			}
 			next(nc, s)
 		}
 	}
-	if d.cfg.Queue != nil || d.cfg.Successor != nil {
+	switch {
+	case d.cfg.TLS != nil:
+		srv.ConnContext = withBase(srv.ConnContext)
+		d.prepareTLS(srv)
+	case d.cfg.Queue != nil || d.cfg.Successor != nil:
 		srv.ConnContext = withConn(srv.ConnContext)
 	}
 	h := srv.Handler

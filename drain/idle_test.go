@@ -100,8 +100,8 @@ func TestPhases(t *testing.T) {
 		{"pipelined: held by the server when it became idle", []func(*conn){read("GET"), state(http.StateActive), state(http.StateIdle), state(http.StateActive)}, busy},
 		{"hijacked", []func(*conn){read("GET"), state(http.StateActive), state(http.StateHijacked), read("x")}, hijacked},
 		{"read before it is active", []func(*conn){state(http.StateNew), read("G")}, busy},
-		{"HTTP/2, a frame without a request", []func(*conn){read("PRI * HTTP/2.0\r\n"), state(http.StateActive), state(http.StateIdle), read("ping")}, idle},
-		{"HTTP/2, a request", []func(*conn){read("PRI * HTTP/2.0\r\n"), state(http.StateIdle), state(http.StateActive), read("data")}, busy},
+		{"HTTP/2, a frame without a request", []func(*conn){read("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), state(http.StateActive), state(http.StateIdle), read("ping")}, idle},
+		{"HTTP/2, a request", []func(*conn){read("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), state(http.StateIdle), state(http.StateActive), read("data")}, busy},
 		{"taken", []func(*conn){func(c *conn) { c.take() }, state(http.StateActive), state(http.StateIdle), state(http.StateHijacked)}, taken},
 	} {
 		d, err := New(new(http.Server), newPipes(), Config{})
@@ -118,7 +118,13 @@ func TestPhases(t *testing.T) {
 	}
 }
 
-func read(s string) func(*conn)          { return func(c *conn) { c.arrived([]byte(s)) } }
+func read(s string) func(*conn) {
+	return func(c *conn) {
+		if c.arrived() {
+			c.sniff([]byte(s))
+		}
+	}
+}
 func state(s http.ConnState) func(*conn) { return func(c *conn) { c.became(s, true) } }
 
 // A connection that accept(2) returns after everything was cut is cut, too.

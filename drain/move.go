@@ -100,9 +100,10 @@ func (c *conn) afterRead(p []byte, n int, err error) (_ int, _ error, again bool
 // took notes that p was read for the server, which may be too late. The caller holds mu.
 func (c *conn) took(p []byte) (int, error) {
 	c.held.got(p)
-	if !c.arrived(p) {
+	if !c.arrived() {
 		return 0, errTaken
 	}
+	c.sniff(p)
 	return len(p), nil
 }
 
@@ -211,7 +212,7 @@ func (d *Drainer) Move(role Role) {
 
 // findQueue takes the successor's queue. Without one connections just do not move.
 func (d *Drainer) findQueue(ln net.Listener) {
-	if d.cfg.Successor == nil || d.cfg.Queue != nil {
+	if d.cfg.Successor == nil || d.cfg.Queue != nil || d.cfg.TLS != nil {
 		return
 	}
 	give, take, err := d.cfg.Successor.QueueOf(ln)

@@ -239,7 +239,7 @@ func (c *conn) park() bool {
 		c.reading = false
 		poked := c.unpoke()
 		c.held.bytes = append(c.held.bytes, b[:n]...)
-		gone := n > 0 && !c.arrived(b[:n]) || n == 0 && !(poked && timedOut(err) && !c.expired())
+		gone := n > 0 && !c.arrived() || n == 0 && !(poked && timedOut(err) && !c.expired())
 		c.mu.Unlock()
 		if gone {
 			c.end(finished)

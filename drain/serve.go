@@ -41,14 +41,15 @@ func (d *Drainer) Serve() error {
 		}
 	}
 	var ended error
-	served := inBackground(func() { ended = d.srv.Serve(d.ln) })
+	inner := d.serveInner()
+	served := inBackground(func() { ended = d.serveOn(d.ln) })
 	var failure error
 	select {
 	case <-d.draining:
 	case <-served:
 		failure = d.failed(ended)
 	}
-	d.drain(served, &moving)
+	d.drain(served, &moving, inner)
 	return failure
 }
 
@@ -87,7 +88,7 @@ func (d *Drainer) failed(err error) error {
 
 // drain is the drain, once it has begun, in Serve's goroutine. Nobody writes
 // timeout and since any more.
-func (d *Drainer) drain(served <-chan struct{}, moving *sync.WaitGroup) {
+func (d *Drainer) drain(served <-chan struct{}, moving *sync.WaitGroup, inner *inner) {
 	open, idle := d.Active()
 	d.log.Info("draining", "open", open, "idle", idle, "timeout", d.timeout)
 	d.emptyQueue()
@@ -95,6 +96,7 @@ func (d *Drainer) drain(served <-chan struct{}, moving *sync.WaitGroup) {
 		d.ln.Listener.Close()
 	}
 
+	d.sayGoodbye() // who connects again finds another process
 	var telling sync.WaitGroup
 	end := make(chan struct{})
 	switch {
@@ -107,7 +109,7 @@ func (d *Drainer) drain(served <-chan struct{}, moving *sync.WaitGroup) {
 	if !d.http && d.streams == nil {
 		ctx, cancel := context.WithTimeout(context.Background(), d.timeout)
 		defer cancel()
-		shut = d.shutdown(ctx)
+		shut = d.shutdown(ctx, nil)
 	}
 	for in := d.await(shut); in; in = d.await(shut) {
 		if !d.given() {
@@ -124,10 +126,11 @@ func (d *Drainer) drain(served <-chan struct{}, moving *sync.WaitGroup) {
 	close(end)
 	telling.Wait()
 	d.parked.Wait()
+	d.leaves.Wait()
 	if d.http || d.streams != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), grace)
 		defer cancel()
-		shut = d.shutdown(ctx)
+		shut = d.shutdown(ctx, inner)
 	}
 	d.ln.Close()
 	d.endDeliveries()
@@ -212,10 +215,10 @@ func (d *Drainer) settle(moving *sync.WaitGroup) {
 	}
 }
 
-// shutdown calls the server's Shutdown.
-func (d *Drainer) shutdown(ctx context.Context) <-chan struct{} {
+// shutdown calls the server's Shutdown, and that of the inner server, if there is one.
+func (d *Drainer) shutdown(ctx context.Context, inner *inner) <-chan struct{} {
 	return inBackground(func() {
-		if err := d.srv.Shutdown(ctx); err != nil {
+		if err := errors.Join(d.srv.Shutdown(ctx), inner.shutdown(ctx)); err != nil {
 			d.log.Warn("the server's Shutdown failed", "error", err)
 		}
 	})

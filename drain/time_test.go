@@ -222,37 +222,3 @@ func TestStop(t *testing.T) {
 		}
 	})
 }
-
-func TestHTTP2(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		ln, s := newPipes(), newSite()
-		srv := &http.Server{Handler: s, Protocols: new(http.Protocols)}
-		srv.Protocols.SetUnencryptedHTTP2(true)
-		srv.Protocols.SetHTTP1(true)
-		d := serve(t, srv, ln, Config{})
-		tr := h2Transport(ln, t)
-		defer tr.CloseIdleConnections()
-		get := func() {
-			t.Helper()
-			resp, err := (&http.Client{Transport: tr}).Get("http://x/")
-			if err != nil {
-				t.Fatal(err)
-			}
-			b, err := io.ReadAll(resp.Body)
-			resp.Body.Close()
-			if resp.ProtoMajor != 2 || string(b) != "hello" || resp.Header.Get("Connection") != "" || err != nil {
-				t.Errorf("%s %q %v %v", resp.Proto, b, resp.Header, err)
-			}
-			synctest.Wait()
-		}
-		get()
-		start := time.Now()
-		d.Drain(0)
-		after(start, 3*time.Second)
-		get() // on the same connection: another would not be accepted
-		d.drained(0, 1, 0)
-		if took := time.Since(start).Truncate(time.Second); took != 8*time.Second {
-			t.Errorf("closed after %v", took)
-		}
-	})
-}

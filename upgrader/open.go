@@ -24,7 +24,7 @@ import (
 // name, one with the very address is taken. It keeps its name in later generations.
 // The file of a unix socket that a supervisor has bound is never removed.
 //
-// A name can be opened once in a process, by Open, Listen, Packet or File. Call it
+// A name can be opened once in a process, by Open, Listen, Packet, File or KeptFile. Call it
 // before Ready: a successor that is being started may not get what is opened later.
 // The Socket is the Upgrader's, which closes it in Stop.
 func (u *Upgrader) Open(name, network, addr string) (*Socket, error) {
@@ -184,11 +184,23 @@ var always = func() <-chan struct{} { c := make(chan struct{}); close(c); return
 // (open(2)), also before the commit: do not read from what a predecessor still
 // reads.
 func (u *Upgrader) File(name string, open func() (*os.File, error)) (*os.File, error) {
+	return u.file(name, false, open)
+}
+
+// KeptFile is File for one without a name in the file system, which would be lost with the
+// last process that has it: the supervisor gets a copy, too, if it keeps descriptors
+// (FDSTORE in sd_notify(3), or Anchor), so that the process that is started after this one's
+// death has it.
+func (u *Upgrader) KeptFile(name string, open func() (*os.File, error)) (*os.File, error) {
+	return u.file(name, true, open)
+}
+
+func (u *Upgrader) file(name string, kept bool, open func() (*os.File, error)) (*os.File, error) {
 	if err := listen.CheckName(name); err != nil {
 		return nil, fmt.Errorf("file %w", err)
 	}
 	spec := listen.Spec{Name: name, Network: listen.KindFile}
-	f, err := u.inheritFile(spec)
+	f, err := u.inheritFile(spec, kept)
 	if f != nil || err != nil {
 		return f, err
 	}
@@ -200,7 +212,7 @@ func (u *Upgrader) File(name string, open func() (*os.File, error)) (*os.File, e
 		f.Close()
 		return nil, fmt.Errorf("open file %q: %w", name, err)
 	}
-	s := &Socket{spec: spec, fd: fd}
+	s := &Socket{spec: spec, fd: fd, kept: kept}
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if err := u.vacant(spec); err != nil { // meanwhile
@@ -213,7 +225,7 @@ func (u *Upgrader) File(name string, open func() (*os.File, error)) (*os.File, e
 }
 
 // inheritFile returns nil if there is none to inherit.
-func (u *Upgrader) inheritFile(spec listen.Spec) (*os.File, error) {
+func (u *Upgrader) inheritFile(spec listen.Spec, kept bool) (*os.File, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if err := u.vacant(spec); err != nil {
@@ -222,6 +234,11 @@ func (u *Upgrader) inheritFile(spec listen.Spec) (*os.File, error) {
 	s := u.inherited[spec]
 	if s == nil {
 		s = u.adopted(spec.Name)
+	}
+	if s == nil && kept {
+		if fd := u.passed.File(spec.StoreName()); fd >= 0 {
+			s = &Socket{spec: spec, fd: fd}
+		}
 	}
 	if s == nil {
 		fd := u.passed.File(spec.Name)
@@ -234,6 +251,7 @@ func (u *Upgrader) inheritFile(spec listen.Spec) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.kept = kept
 	u.keep(s, spec)
 	return f, nil
 }

@@ -31,6 +31,7 @@ type Socket struct {
 	// A supervisor has bound it, and this service has it by its name: whatever
 	// address is asked for, and the file stays the supervisor's.
 	adopted bool
+	kept    bool // a file of which the supervisor gets a copy
 }
 
 // MakeBlocking clears O_NONBLOCK of a socket that this process has bound, before

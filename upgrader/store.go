@@ -30,7 +30,7 @@ func (u *Upgrader) store() {
 	}
 	for _, s := range keep {
 		// systemd has its own sockets; the anchor keeps none of what it passes on.
-		if s.adopted && !sdnotify.Anchored() || !s.adopted && s.spec.Network == listen.KindFile {
+		if s.adopted && !sdnotify.Anchored() || !s.adopted && !s.kept && s.spec.Network == listen.KindFile {
 			continue
 		}
 		f, err := s.dup()

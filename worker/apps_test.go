@@ -5,6 +5,7 @@ package worker_test
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -17,6 +18,7 @@ import (
 	"time"
 
 	"github.com/handover-go/handover/drain"
+	"github.com/handover-go/handover/internal/wire"
 	"github.com/handover-go/handover/worker"
 )
 
@@ -151,6 +153,17 @@ var apps = map[string]worker.App{
 	"environment": func(ctx context.Context, w *worker.Worker) error {
 		fmt.Println(strings.Join(os.Environ(), "\n"))
 		fmt.Println(w.Name(), w.Group(), w.Slot(), w.ID(), w.Generation(), w.HasParent(), w.Sockets())
+		return nil
+	},
+	"tickets": func(ctx context.Context, w *worker.Worker) error {
+		own := &tls.Config{ServerName: "own"}
+		none, cfg := w.TLS("http", nil), w.TLS("http", own)
+		fmt.Println("shared", none.WrapSession != nil, cfg.WrapSession != nil, cfg != own && cfg.ServerName == "own")
+		fmt.Println("environment", os.Getenv(wire.EnvTickets))
+		w.OnReopen(func() error { return errors.New("no log file") })
+		w.OnReopen(func() error { fmt.Println("reopened"); return nil })
+		w.Ready()
+		<-ctx.Done()
 		return nil
 	},
 }

@@ -97,6 +97,9 @@ func newWorker(ctx context.Context, cfg Config) (*Worker, error) {
 	if err := w.inheritedQueues(); err != nil {
 		return nil, bad("%w", err)
 	}
+	if err := w.inheritedTickets(); err != nil {
+		return nil, bad("%w", err)
+	}
 	fd, err := strconv.Atoi(chanFd)
 	if err != nil || fd < 0 {
 		return nil, bad("%s=%q: not a descriptor number", wire.Env, chanFd)

@@ -58,6 +58,9 @@ func TestBadInheritance(t *testing.T) {
 		{[]string{"HANDOVER_WORKER="}, `HANDOVER_WORKER="": want GROUP/SLOT/ID/GENERATION`},
 		{[]string{"HANDOVER_WORKER=web/1/2"}, `HANDOVER_WORKER="web/1/2": want GROUP/SLOT/ID/GENERATION`},
 		{[]string{"HANDOVER_WORKER=web/0/1/1"}, `"0" is not a positive number`},
+		{[]string{"HANDOVER_TICKETS_FD=x"}, `HANDOVER_TICKETS_FD="x": not a descriptor number`},
+		{[]string{"HANDOVER_TICKETS_FD=2"}, `HANDOVER_TICKETS_FD="2": not a descriptor number`},
+		{[]string{"HANDOVER_TICKETS_FD=999"}, `HANDOVER_TICKETS_FD="999": descriptor 999 is not open: bad file descriptor`},
 		{[]string{envTimeout + "=-1s"}, `drain timeout -1s`},
 	} {
 		t.Run(strings.Join(c.env, ","), func(t *testing.T) {

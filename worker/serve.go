@@ -2,6 +2,9 @@ package worker
 
 import (
 	"context"
+	"crypto/tls"
+	"fmt"
+	"net/http"
 	"sync"
 
 	"github.com/handover-go/handover/drain"
@@ -18,12 +21,26 @@ import (
 // by Go. A socket that is unknown or taken is an error, as is a server that fails;
 // after the drain has begun it is ErrDraining.
 func (w *Worker) Serve(ctx context.Context, name string, srv drain.Server) error {
+	return w.serve(ctx, name, srv, nil)
+}
+
+// ServeTLS is Serve with TLS, HTTP/2 and HTTP/1.1: drain.Config.TLS says what cfg has to
+// have. srv.TLSConfig is not used. Clients that come back resume their sessions with other
+// workers, too: see TLS.
+func (w *Worker) ServeTLS(ctx context.Context, name string, srv *http.Server, cfg *tls.Config) error {
+	if cfg == nil {
+		return fmt.Errorf("worker: ServeTLS(%q) has no tls.Config: give it one with a certificate", name)
+	}
+	return w.serve(ctx, name, srv, w.TLS(name, cfg))
+}
+
+func (w *Worker) serve(ctx context.Context, name string, srv drain.Server, cfg *tls.Config) error {
 	ln, err := w.Listener(name)
 	if err != nil {
 		return err
 	}
 	d, err := drain.New(srv, ln, drain.Config{
-		Timeout: w.cfg.DrainTimeout, LameDuck: w.cfg.LameDuck, Queue: w.queues[name], MaxConns: w.cfg.MaxConns, Logger: w.log,
+		Timeout: w.cfg.DrainTimeout, LameDuck: w.cfg.LameDuck, TLS: cfg, Queue: w.queues[name], MaxConns: w.cfg.MaxConns, Logger: w.log,
 	})
 	if err != nil {
 		ln.Close()

@@ -21,12 +21,28 @@ func (w *Worker) signalMap() signals.Map {
 	}
 }
 
+// OnReopen adds fn to what is called at SIGUSR1, which 'handover reopen' sends to all
+// workers, after Config.Reopen: to open a log file anew, or to look at certificates
+// (certs.Pair.Reload). An error is logged.
+func (w *Worker) OnReopen(fn func() error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.reopens = append(w.reopens, fn)
+}
+
 // reopen is what USR1 asks for.
 func (w *Worker) reopen(context.Context) error {
-	if w.cfg.Reopen == nil {
-		return nil
+	w.mu.Lock()
+	fns := w.reopens
+	w.mu.Unlock()
+	var errs []error
+	if w.cfg.Reopen != nil {
+		errs = append(errs, w.cfg.Reopen())
 	}
-	return w.cfg.Reopen()
+	for _, fn := range fns {
+		errs = append(errs, fn())
+	}
+	return errors.Join(errs...)
 }
 
 // ignorePipe is for a process whose output had a reader that may be gone, with its

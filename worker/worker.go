@@ -66,7 +66,7 @@ type Config struct {
 	// With a parent, that one sees to it.
 	StopDelay time.Duration
 	// Reopen, if set, is called at SIGUSR1, which asks to open log files anew after
-	// they were rotated. Without it the signal does nothing.
+	// they were rotated. See also Worker.OnReopen; without any the signal does nothing.
 	Reopen func() error
 	// Logger gets what has no caller to return to. Default slog.Default().
 	Logger *slog.Logger
@@ -111,6 +111,8 @@ type Worker struct {
 	drainers []*drain.Drainer
 	packets  []*packets
 	queues   map[string]*drain.Queue // by socket
+	tickets  sharing
+	reopens  []func() error
 	move     drain.Role
 	state    wire.State
 	before   wire.Phase // that of the drain
@@ -225,6 +227,7 @@ func Run(ctx context.Context, cfg Config, app App) (err error) {
 	w.heard() // nobody answers any more
 	w.closeSockets()
 	w.closeQueues()
+	w.tickets.close()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.exitCode != 0 && w.conn == nil && w.because != nil {

@@ -226,11 +226,12 @@ func TestKillWorker(t *testing.T) {
 	if err := h.set.Restart(h.ctx()); err != nil {
 		t.Fatal(err)
 	}
-	i := slices.IndexFunc(h.status().Workers, func(w workerset.Worker) bool { return w.State == "draining" && w.Active > 0 })
+	workers := h.status().Workers
+	i := slices.IndexFunc(workers, func(w workerset.Worker) bool { return w.State == "draining" && w.Active > 0 })
 	if i < 0 {
 		t.Fatal(h.story())
 	}
-	drains := h.status().Workers[i]
+	drains := workers[i]
 	if err := h.set.KillWorker(h.ctx(), web(drains.Slot)); !errors.Is(err, workerset.ErrAmbiguous) || !strings.Contains(err.Error(), "pid "+itoa(drains.Pid)+" of generation 1 is draining") {
 		t.Error(err)
 	}

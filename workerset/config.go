@@ -109,8 +109,13 @@ type Group struct {
 	// Sockets. Workers of a Program with a path do not get them, and sockets of a slot's
 	// own have none: nobody else serves them.
 	Queues map[string]Queue
-	Args   []string // appended to Program.Args
-	Env    []string // appended to Program.Env; of two entries with one name the last counts
+	// Tickets, if not 0, is the descriptor of a file of package tickets, by which the
+	// group's workers share the keys of their TLS session tickets: see
+	// worker.Worker.TLS. It stays the caller's. Workers of a Program with a path do not
+	// get it.
+	Tickets int
+	Args    []string // appended to Program.Args
+	Env     []string // appended to Program.Env; of two entries with one name the last counts
 	// StartTimeout is how long a worker may take to become ready. Default 30 s.
 	StartTimeout time.Duration
 	// DrainTimeout is how long a drain may take before what is left is cut.

@@ -202,15 +202,16 @@ func TestProgramDies(t *testing.T) {
 func TestProgramEnvironment(t *testing.T) {
 	t.Parallel()
 	mask := uint32(0o77)
-	h := newForeign(t, "pid;env LISTEN_FDS;env LISTEN_FDNAMES;env HANDOVER_WORKER;env WATCHDOG_USEC;env NODE_CHANNEL_FD;env NOTIFY_SOCKET;env HANDOVER_EXEC", func(c *workerset.Config) {
+	h := newForeign(t, "pid;env LISTEN_FDS;env LISTEN_FDNAMES;env HANDOVER_WORKER;env WATCHDOG_USEC;env NODE_CHANNEL_FD;env NOTIFY_SOCKET;env HANDOVER_TICKETS_FD;env HANDOVER_EXEC", func(c *workerset.Config) {
 		c.Groups[0].NodeChannel = workerset.NodeYes
+		c.Groups[0].Tickets = 2
 		c.Program.Umask, c.Program.Limits = &mask, map[string]workerset.Limit{"core": {}}
 	}).start()
 	pid := h.state(1, "starting").Pid
 	h.printed("web/1 | HANDOVER_EXEC \n")
 	for _, line := range []string{
 		fmt.Sprintf("pid %d %d %d\n", pid, pid, pid), "LISTEN_FDS 1\n", "LISTEN_FDNAMES http\n",
-		"HANDOVER_WORKER web/1/1/1\n", "WATCHDOG_USEC 30000000\n", "NODE_CHANNEL_FD 4\n", "NOTIFY_SOCKET @handover/",
+		"HANDOVER_WORKER web/1/1/1\n", "WATCHDOG_USEC 30000000\n", "NODE_CHANNEL_FD 4\n", "NOTIFY_SOCKET @handover/", "HANDOVER_TICKETS_FD \n",
 	} {
 		h.printed("web/1 | " + line)
 	}

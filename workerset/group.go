@@ -1,6 +1,7 @@
 package workerset
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -68,6 +69,9 @@ func (g *Group) checkSockets(sockets map[string]int) error {
 			break // they are the same in every slot
 		}
 	}
+	if g.Tickets < 0 {
+		return fmt.Errorf("a file of session ticket keys at descriptor %d: 0 is none", g.Tickets)
+	}
 	for name := range g.Queues {
 		if !slices.Contains(g.Sockets, name) {
 			return fmt.Errorf("a queue for socket %q, which all of its workers would have to have", name)
@@ -130,7 +134,7 @@ func (c *Config) groupsWithDefaults() error {
 // Setup changes what a group is, for the workers that are started from then on, as
 // Node's cluster.setupPrimary does: those that run stay as they were started, and
 // Restart replaces them. Name says which group; Count is left to Scale, and After to
-// the start. Queues that are not given stay. What can't work is an error that wraps
+// the start. Queues and Tickets that are not given stay. What can't work is an error that wraps
 // ErrConfig, and changes nothing.
 func (s *Set) Setup(ctx context.Context, g Group) (err error) {
 	derr := s.do(ctx, func() {
@@ -147,6 +151,7 @@ func (s *Set) Setup(ctx context.Context, g Group) (err error) {
 		if g.Count, g.After = now.Count, now.After; g.Queues == nil {
 			g.Queues = now.Queues
 		}
+		g.Tickets = cmp.Or(g.Tickets, now.Tickets)
 		cfg := s.cfg
 		cfg.Groups = slices.Clone(cfg.Groups)
 		cfg.Groups[i] = g

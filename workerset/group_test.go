@@ -192,6 +192,7 @@ func TestBadGroups(t *testing.T) {
 		{g(func(g *workerset.Group) {
 			g.Count, g.Sockets, g.Queues = 1, []string{"own-{slot}"}, map[string]workerset.Queue{"own-1": {}}
 		}), `group "web": a queue for socket "own-1"`},
+		{g(func(g *workerset.Group) { g.Tickets = -1 }), `group "web": a file of session ticket keys at descriptor -1`},
 		{g(func(g *workerset.Group) { g.MaxRestarts = -1 }), `group "web": -1 restarts`},
 		{g(func(g *workerset.Group) { g.RestartWindow = -1 }), `group "web": 0 restarts in -1ns`},
 		{g(func(g *workerset.Group) {

@@ -62,6 +62,7 @@ type birth struct {
 	// Numbers in the new process.
 	channel, crash int
 	queues         []string // as in wire.EnvQueues
+	tickets        int      // 0: none
 }
 
 func (b *birth) close() {
@@ -146,6 +147,10 @@ func (b *birth) open() error {
 			b.fds = append(b.fds, q.Give, q.Take)
 		}
 	}
+	if in.as.Tickets > 0 && !in.program {
+		b.tickets = len(b.fds)
+		b.fds = append(b.fds, in.as.Tickets)
+	}
 	if err == nil && in.program {
 		in.inbox, err = sdnotify.NewInbox()
 	}
@@ -199,6 +204,9 @@ func (b *birth) environ() []string {
 	)
 	if len(b.queues) > 0 {
 		env = append(env, wire.EnvQueues+"="+strings.Join(b.queues, " "))
+	}
+	if b.tickets > 0 {
+		env = append(env, fmt.Sprintf("%s=%d", wire.EnvTickets, b.tickets))
 	}
 	if s.committed && g.Ready.By == ReadyDefault {
 		// There is no commit to wait for: it may accept as soon as it is ready,

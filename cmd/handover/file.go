@@ -91,11 +91,15 @@ func (f *runFlags) read(program, environ []string, load func(path string) ([]byt
 // tell lets the workers of the built-in app know what they have to know of the settings.
 func tell(s *configfile.Result, cfg *handover.Config) {
 	env := func(drain fmt.Stringer) []string {
-		return []string{
-			"HANDOVER_NAME=" + cfg.Name, "HANDOVER_LOG=" + s.Log, envTerminal + "=" + os.Getenv(envTerminal),
+		list := []string{
+			"HANDOVER_NAME=" + cfg.Name, "HANDOVER_LOG=" + s.Log,
 			"HANDOVER_DRAIN_TIMEOUT=" + drain.String(), "HANDOVER_LAME_DUCK=" + cfg.LameDuck.String(),
 			"HANDOVER_MAX_CONNS=" + strconv.Itoa(cfg.MaxConns),
 		}
+		if v := os.Getenv(envTerminal); v != "" {
+			list = append(list, envTerminal+"="+v)
+		}
+		return list
 	}
 	if len(cfg.Groups) == 0 && len(cfg.Command) == 0 && !cfg.Single {
 		cfg.Env = append(cfg.Env, env(cfg.DrainTimeout)...)

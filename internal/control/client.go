@@ -63,8 +63,7 @@ func (c *Client) do(ctx context.Context, method, path string) (*http.Response, e
 			return nil, err
 		}
 		resp, err := c.http.Do(req)
-		if errors.Is(err, syscall.EPIPE) && busy < busyTries && ctx.Err() == nil {
-			// Turned away before it could ask: nobody has heard it.
+		if turnedAway(method, err) && busy < busyTries && ctx.Err() == nil {
 			busy++
 			continue
 		}
@@ -101,6 +100,16 @@ func (c *Client) do(ctx context.Context, method, path string) (*http.Response, e
 			return nil, fmt.Errorf("%s: %s: %w", c.path, said.Error, ctx.Err())
 		}
 	}
+}
+
+// turnedAway reports whether nobody can have heard what was asked, or may hear it once more.
+func turnedAway(method string, err error) bool {
+	switch {
+	case err == nil, isTimeout(err), errors.Is(err, syscall.ENOENT), errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.EACCES):
+		return false
+	}
+	// The connection was closed, perhaps with an answer, before there was a request.
+	return errors.Is(err, syscall.EPIPE) || method == http.MethodGet
 }
 
 func isTimeout(err error) bool {

@@ -52,7 +52,8 @@ const (
 	EnvKeep      = "HANDOVER_KEEP"         // set: it stays after a failure that it can go on after
 	// EnvQueues: by which connections move between workers. NAME=GIVE,TAKE for each
 	// socket that has a queue, separated by spaces: the numbers of its two ends.
-	EnvQueues = "HANDOVER_QUEUES"
+	EnvQueues  = "HANDOVER_QUEUES"
+	EnvTickets = "HANDOVER_TICKETS_FD" // the file of the keys of TLS session tickets
 )
 
 // Phase is what a worker says that it does.
