@@ -77,8 +77,8 @@ func keyValueOver(t *testing.T, s *service) {
 		l.answered(2)
 	}
 	answers, processes := l.stop()
-	// The next one asks no more: its connections are those of the last process.
-	if processes < n+1 {
+	// Who serves is asked now and then, so that not every process has been.
+	if processes <= n/2 {
 		t.Errorf("%d processes answered in %d upgrades", processes, n)
 	}
 	t.Logf("%d upgrades, %d connections, %d answers of %d processes", n, clients, answers, processes)
