@@ -24,8 +24,8 @@
 //     section 6.8). So whatever it has sent is served, although it may not be able to send
 //     it again, and when the streams have ended, so does the connection. Connections are
 //     told one after the other, a millisecond apart, but within a fifth of the lame-duck
-//     time. A client that does not answer a PING has the lame-duck time, and longer if it
-//     has streams open.
+//     time. A client that does not answer a PING, or has opened no stream at all, has the
+//     lame-duck time, and longer if it has streams open.
 //   - Hijacked: it is awaited. [Drainer.Draining] tells its owner to say goodbye.
 //   - Of [Streams]: its handler is told when it can move, with a state of the handler's own,
 //     or that it can't: see [Stream.Move]. It is awaited.

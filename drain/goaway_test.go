@@ -310,6 +310,23 @@ func TestGoAwayNotAnsweredIdle(t *testing.T) {
 	})
 }
 
+// A connection that was never used does not end under the hands of a client that is about to,
+// and has time to see that it must not.
+func TestGoAwayUnused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, _, c := h2Fake(t, Config{})
+		start := time.Now()
+		d.Drain(0)
+		c.WritePing(true, c.leaving())
+		c.goAway(0)
+		c.ends()
+		if took := time.Since(start); took != DefaultLameDuck+grace {
+			t.Errorf("ended after %v", took)
+		}
+		d.drained(0, 1, 0)
+	})
+}
+
 // A stream that is longer than the timeout is cut.
 func TestGoAwayCut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -242,3 +242,10 @@ type timeoutError struct{}
 func (timeoutError) Error() string   { return "deadline" }
 func (timeoutError) Timeout() bool   { return true }
 func (timeoutError) Temporary() bool { return true }
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}

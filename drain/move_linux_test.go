@@ -417,13 +417,6 @@ func TestStays(t *testing.T) {
 
 type wrappedListener struct{ net.Listener }
 
-func must[T any](v T, err error) T {
-	if err != nil {
-		panic(err)
-	}
-	return v
-}
-
 // A connection of another listener is refused, as is what is no connection.
 func TestForeignConnection(t *testing.T) {
 	t.Parallel()

@@ -211,7 +211,9 @@ func (s *session) leave(delay, late time.Duration) {
 			s.say(appendGoAway(nil, last))
 			said = true
 		}
-		if (said || isLate) && s.shut(!said) {
+		// Clients take it for a failure if the connection that they are about to use first ends,
+		// and not if it refuses (x/net's http2.Transport: "could not be established").
+		if (said && last > 0 || isLate) && s.shut(!said) {
 			s.end()
 			return
 		}

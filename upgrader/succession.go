@@ -4,8 +4,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"math"
 	"os"
 
+	"github.com/handover-go/handover/internal/launch"
 	"github.com/handover-go/handover/internal/listen"
 	"github.com/handover-go/handover/internal/wire"
 )
@@ -139,7 +142,42 @@ func sendLegacy(c *wire.Conn, l Legacy) error {
 		}
 		files = files[n:]
 	}
-	return c.Send(message{Cmd: cmdCommit, State: l.State})
+	if len(l.State) <= maxInline {
+		return c.Send(message{Cmd: cmdCommit, State: l.State})
+	}
+	f, err := launch.MemoryFile(stateFile)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, err := f.Write(l.State); err != nil {
+		return err
+	}
+	return c.Send(message{Cmd: cmdCommit, Files: []string{stateFile}}, f)
+}
+
+// A state that is larger goes in a file: a line has a cap (wire.MaxLine), and an upgrade
+// must not fail for what many workers have to say.
+const (
+	maxInline = 64 << 10 // bytes
+	stateFile = "state"
+)
+
+// receiveState reads a state that is in a file, the first of n.
+func receiveState(c *wire.Conn, n int) (json.RawMessage, error) {
+	files, err := c.TakeFiles(n)
+	if err != nil {
+		return nil, fmt.Errorf("succession: %d descriptors announced: %w", n, err)
+	}
+	defer closeAll(files)
+	b, err := io.ReadAll(io.NewSectionReader(files[0], 0, math.MaxInt64)) // not from where it was written to
+	if err == nil && !json.Valid(b) {
+		err = errors.New("it is no JSON")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("succession: the state in descriptor %q: %w", stateFile, err)
+	}
+	return b, nil
 }
 
 // receiveLegacy reads up to and including the commit. Without a commit it
@@ -167,7 +205,10 @@ func receiveLegacy(c *wire.Conn) (l Legacy, err error) {
 			}
 		case cmdCommit:
 			l.State = m.State
-			return l, nil
+			if len(m.Files) > 0 {
+				l.State, err = receiveState(c, len(m.Files))
+			}
+			return l, err
 		}
 	}
 }

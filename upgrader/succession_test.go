@@ -118,6 +118,13 @@ func TestEnvironmentBad(t *testing.T) {
 // More sockets and descriptors than one message takes.
 func TestMany(t *testing.T) {
 	t.Parallel()
+	for name, state := range map[string]string{"small": `{"x":1}`, "large": `{"x":"` + strings.Repeat("x", 3<<20) + `"}`} {
+		t.Run(name, func(t *testing.T) { handsOver(t, state) })
+	}
+}
+
+func handsOver(t *testing.T, state string) {
+	t.Parallel()
 	const n = 2*maxPerMessage + 1
 	p, old := pair(t)
 	u := &Upgrader{generation: 1, sockets: map[string]*Socket{}}
@@ -142,7 +149,7 @@ func TestMany(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer file.Close()
-	legacy := Legacy{State: []byte(`{"x":1}`)}
+	legacy := Legacy{State: []byte(state)}
 	for i := range n {
 		legacy.Files = append(legacy.Files, NamedFile{fmt.Sprint("f", i), file})
 	}
@@ -170,7 +177,7 @@ func TestMany(t *testing.T) {
 		t.Error(err)
 	}
 	if len(got.Files) != n || string(got.State) != string(legacy.State) {
-		t.Errorf("%d files, %s", len(got.Files), got.State)
+		t.Errorf("%d files, a state of %d bytes", len(got.Files), len(got.State))
 	}
 	for i, f := range got.Files {
 		if f.Name != fmt.Sprint("f", i) {
