@@ -37,10 +37,10 @@ func (u *upgrades) watched(until time.Time) {
 		u.last.Result, u.last.Until = control.Probation, until
 	}
 	var kept []watch
-	var content []*control.Watcher
+	var content []lateWord
 	for _, w := range u.watches {
 		if w.wait == control.WaitServe {
-			content = append(content, w.watcher)
+			content = append(content, lateWord{w.watcher, ev})
 			continue
 		}
 		kept = append(kept, w)
@@ -52,9 +52,7 @@ func (u *upgrades) watched(until time.Time) {
 	u.watches = kept
 	u.mu.Unlock()
 	u.p.supervisor.look()
-	for _, w := range content {
-		w.End(ev)
-	}
+	u.ends(content)
 }
 
 // finish is the last word about the upgrade that has led to this generation. There is one.
@@ -82,13 +80,15 @@ func (u *upgrades) finish(ev control.Event) {
 		u.p.keepForSuccessor()
 	}
 	u.p.supervisor.look()
+	var words []lateWord
 	for _, w := range watches {
 		if w.undone {
-			w.watcher.End(undone)
+			words = append(words, lateWord{w.watcher, undone})
 		} else {
-			w.watcher.End(ev)
+			words = append(words, lateWord{w.watcher, ev})
 		}
 	}
+	u.ends(words)
 }
 
 // failsProbation leads back, if there is a way.

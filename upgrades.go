@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -31,6 +32,12 @@ type watch struct {
 	undone  bool // asked for the generation before this one, which is gone back from
 }
 
+// lateWord is the end of a watch whose watcher is the successor's by then, or not.
+type lateWord struct {
+	watcher *control.Watcher
+	ev      control.Event
+}
+
 // upgrades carries wishes out, one upgrade at a time. All that come during one are
 // for the next. Watchers are told how it went: of a failure here, of a success by the
 // new parent, who gets their connections at the commit.
@@ -44,6 +51,7 @@ type upgrades struct {
 	current  []ask              // for the one that is under way
 	watches  []watch            // of the upgrade that has led to this generation, until the last word about it
 	given    []*control.Watcher // to the successor
+	late     []lateWord         // what they are told if they come back
 	last     *control.Outcome
 	previous *previous // can be gone back to; nil: nothing can
 	proven   bool      // this generation is what a later one goes back to
@@ -323,8 +331,30 @@ func (u *upgrades) give() (files []upgrader.NamedFile) {
 // takeBack forgets what was given: the successor is dead.
 func (u *upgrades) takeBack() {
 	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.given = nil
+	late := u.late
+	u.given, u.late = nil, nil
+	u.mu.Unlock()
+	for _, l := range late {
+		l.watcher.End(l.ev)
+	}
+}
+
+// ends tells watchers the last word, but for those who are the successor's, or come back.
+// The caller does not hold mu.
+func (u *upgrades) ends(words []lateWord) {
+	u.mu.Lock()
+	now := words[:0:0]
+	for _, l := range words {
+		if slices.Contains(u.given, l.watcher) {
+			u.late = append(u.late, l)
+		} else {
+			now = append(now, l)
+		}
+	}
+	u.mu.Unlock()
+	for _, l := range now {
+		l.watcher.End(l.ev)
+	}
 }
 
 // take goes on with a predecessor's watcher. It owns f.

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// What an http.Server's connection is doing. A connection of another server stays
-// fresh, and nobody asks.
+// What an http.Server's connection is doing. One of another server is fresh until that has
+// looked at it, and busy then.
 const (
 	fresh    uint32 = iota // accepted, and nothing was read
 	idle                   // waits for its next request
@@ -136,6 +136,7 @@ func tracked(nc net.Conn) (c *conn, direct bool) {
 func (c *conn) NetConn() net.Conn { return c.Conn }
 
 func (c *conn) Read(p []byte) (int, error) {
+	c.looked()
 	if s := c.plain(); s != nil {
 		return s.Read(p)
 	}
@@ -154,6 +155,7 @@ func (c *conn) Read(p []byte) (int, error) {
 
 // Write goes nowhere when the connection is not the server's any more.
 func (c *conn) Write(p []byte) (int, error) {
+	c.looked()
 	if c.phase.Load() == taken {
 		return len(p), nil
 	}

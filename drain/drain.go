@@ -54,7 +54,8 @@
 // HTTP/2 already (golang.org/x/net/http2.ConfigureServer) keeps that, and its connections
 // have the lame-duck time.
 //
-// Any other [Server] has its Shutdown called when the drain begins: how it treats
+// Any other [Server] has its Shutdown called when the drain begins, and it has read from
+// all connections that it was given, or written to them, or a second later: how it treats
 // its connections is its own affair, until the timeout. Embed *http.Server in a
 // type of your own, for TLS with ServeTLS, and it is such a server. Do not pass a
 // listener of crypto/tls: net/http does not recognise its connections any more.

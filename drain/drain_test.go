@@ -295,16 +295,90 @@ func TestOtherServer(t *testing.T) {
 }
 
 func TestOtherServerCut(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		ln := newPipes()
-		d := serve(t, echo(), ln, Config{})
-		c := ln.dial(t)
-		synctest.Wait()
-		start := time.Now()
-		d.Drain(0)
-		c.closedAt(start, DefaultTimeout)
-		d.drained(0, 0, 1)
-	})
+	for name, end := range map[string]func(d *running){"timeout": func(*running) {}, "stop": func(d *running) { <-time.After(time.Second); d.Stop() }} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				// It closes what is left when it may wait no longer, as grpc's Stop does.
+				var conn net.Conn
+				srv := &simple{
+					serve: func(ln net.Listener) (err error) {
+						if conn, err = ln.Accept(); err == nil {
+							_, _ = conn.Read(make([]byte, 1))
+						}
+						return err
+					},
+					shutdown: func(ctx context.Context) error {
+						<-ctx.Done()
+						return conn.Close()
+					},
+				}
+				ln := newPipes()
+				d := serve(t, srv, ln, Config{})
+				c := ln.dial(t)
+				synctest.Wait()
+				start := time.Now()
+				d.Drain(0)
+				end(d)
+				want := DefaultTimeout
+				if name == "stop" {
+					want = time.Second
+				}
+				c.closedAt(start, want)
+				if r := d.drained(0, 0, 1); r.Took > want+time.Millisecond {
+					t.Errorf("took %v", r.Took)
+				}
+			})
+		})
+	}
+}
+
+// A server that closes, once it shuts down, what it has not begun with (grpc-go) gets to
+// begin with a connection that it has just accepted. One that does not begin is not waited
+// for any longer.
+func TestHastyServer(t *testing.T) {
+	for name, begins := range map[string]bool{"begins": true, "does not": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				begin, shut := make(chan struct{}), make(chan struct{})
+				hasty := &simple{
+					serve: func(ln net.Listener) error {
+						c, err := ln.Accept()
+						if err != nil {
+							return err
+						}
+						defer c.Close()
+						select {
+						case <-begin:
+							if !isClosed(shut) {
+								io.WriteString(c, "hello\n")
+							}
+						case <-shut:
+						}
+						return nil
+					},
+					shutdown: func(context.Context) error { close(shut); return nil },
+				}
+				ln := newPipes()
+				d := serve(t, hasty, ln, Config{})
+				c := ln.dial(t)
+				synctest.Wait()
+				start := time.Now()
+				d.Drain(0)
+				synctest.Wait()
+				if begins {
+					close(begin)
+					if s, err := c.r.ReadString('\n'); s != "hello\n" {
+						t.Errorf("%q, %v", s, err)
+					}
+				}
+				c.closed()
+				d.drained(1, 0, 0)
+				if took := time.Since(start); took > grace {
+					t.Errorf("took %v", took)
+				}
+			})
+		})
+	}
 }
 
 // A server whose Shutdown does nothing, and whose Serve does not end.

@@ -106,9 +106,12 @@ func (d *Drainer) drain(served <-chan struct{}, moving *sync.WaitGroup, inner *i
 		moving.Go(d.giveAll)
 	}
 	var shut <-chan struct{}
+	// It ends when what was left has been cut, so that no server closes that first, and it
+	// counts as finished.
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
 	if !d.http && d.streams == nil {
-		ctx, cancel := context.WithTimeout(context.Background(), d.timeout)
-		defer cancel()
+		d.awaitLooks()
 		shut = d.shutdown(ctx, nil)
 	}
 	for in := d.await(shut); in; in = d.await(shut) {
@@ -122,6 +125,7 @@ func (d *Drainer) drain(served <-chan struct{}, moving *sync.WaitGroup, inner *i
 		}
 	}
 	d.cut() // if anything is left
+	cancel()
 	d.settle(moving)
 	close(end)
 	telling.Wait()

@@ -145,7 +145,8 @@ func (w *Worker) retire() { w.depart(wire.CauseRetire, "asked to retire", 0, fal
 
 // stopAlone is the end of a process without a parent.
 func (w *Worker) stopAlone(cause wire.Cause) {
-	if w.stopping(); cause == wire.CauseRetire && w.cfg.StopDelay > 0 {
+	if cause == wire.CauseRetire && w.cfg.StopDelay > 0 {
+		w.stopping()
 		w.log.Info("stopping: serving on for a while", "delay", w.cfg.StopDelay)
 		time.AfterFunc(w.cfg.StopDelay, func() { w.beginDrain(0, true) })
 		return

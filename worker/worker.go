@@ -286,7 +286,6 @@ func (w *Worker) phase(p wire.Phase) {
 // this worker, it accepts first what is queued. It does nothing the second time.
 func (w *Worker) beginDrain(timeout time.Duration, last bool) {
 	w.once.leave.Do(func() {
-		w.stopping()
 		w.mu.Lock()
 		if timeout > 0 {
 			w.timeout = timeout
@@ -297,6 +296,7 @@ func (w *Worker) beginDrain(timeout time.Duration, last bool) {
 		drainers, packets := w.drainers, w.packets
 		timeout = w.timeout
 		w.mu.Unlock()
+		w.stopping()
 		for _, p := range packets {
 			p.End(ErrDraining)
 		}
@@ -317,7 +317,8 @@ func (w *Worker) beginDrain(timeout time.Duration, last bool) {
 
 // Stopping is closed when clients should go elsewhere, if they can: when the service,
 // or this worker, is about to stop. It may still serve for a while (StopDelay). A
-// handler that a load balancer asks for readiness answers 503 from then on.
+// handler that a load balancer asks for readiness answers 503 from then on. Where the
+// drain begins at once, as in an upgrade, the app's context has ended by then.
 func (w *Worker) Stopping() <-chan struct{} { return w.ending }
 
 func (w *Worker) stopping() { w.once.ending.Do(func() { close(w.ending) }) }

@@ -25,6 +25,7 @@ import (
 const envChild = "CONTROL_TEST_CHILD"
 
 func TestMain(m *testing.M) {
+	giveTime = 3 * time.Second
 	switch os.Getenv(envChild) {
 	case "":
 		goleak.VerifyTestMain(m)

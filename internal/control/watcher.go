@@ -16,11 +16,12 @@ const (
 	// pending is how many events wait for a watcher that does not read before
 	// some are left out.
 	pending = 256
-	// writeTime is how long one that does not read is waited for at the end, and
-	// giveTime at a commit, when nobody decides meanwhile.
+	// writeTime is how long one that does not read is waited for at the end.
 	writeTime = 2 * time.Second
-	giveTime  = 100 * time.Millisecond
 )
+
+// giveTime is the same at a commit, when nobody decides meanwhile. Tests have more of it.
+var giveTime = 100 * time.Millisecond
 
 // Watcher is somebody who watches an upgrade, or what else was asked for. Its methods may be called from any
 // goroutine.
