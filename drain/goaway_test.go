@@ -309,6 +309,23 @@ func h2Fake(t *testing.T, cfg Config) (*running, *site, *h2Client) {
 	return d, s, newH2Client(t, pump(ln.dial(t).Conn))
 }
 
+// What a client sends right after its answer to the PING, it had begun before.
+func TestGoAwayOvertaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, _, c := h2Fake(t, Config{})
+		c.request(1, "/", true)
+		c.answer(1, "hello")
+		d.Drain(0)
+		c.WritePing(true, c.leaving())
+		time.Sleep(lastWordTime - 1)
+		c.request(3, "/", true)
+		c.answer(3, "hello")
+		c.goAway(3)
+		c.ends()
+		d.drained(0, 1, 0)
+	})
+}
+
 func TestGoAwayNotAnswered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, s, c := h2Fake(t, Config{})

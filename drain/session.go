@@ -16,8 +16,8 @@ import (
 // request again has failed. So the session, by which all goes that the server reads and
 // writes, sends two (RFC 9113, section 6.8): one that refuses nothing, and a PING. When the
 // client has answered that, it has seen the GOAWAY and opens no stream any more, and what it
-// has opened before is here. Then comes the GOAWAY that names the last one. The server knows
-// nothing of that, and answers on.
+// has opened before is here, or will be in a moment. Then comes the GOAWAY that names the last
+// one. The server knows nothing of that, and answers on.
 //
 // When no stream is open, the client closes the connection; if it does not, the session ends
 // it: it sends the end of the stream, and reads what still comes, since the kernel throws
@@ -202,12 +202,18 @@ func (s *session) leave(delay, late time.Duration) {
 	}
 	s.sayFirst()
 	timer.Reset(late - delay)
-	for said, isLate := false, false; ; {
+	var due <-chan time.Time // of the last word
+	for said, isDue, isLate := false, false, false; ; {
 		acked, last, lost := s.state()
 		if lost {
 			return
 		}
-		if acked && !said {
+		if acked && due == nil {
+			pause := time.NewTimer(min(lastWordTime, (late-delay)/2))
+			defer pause.Stop()
+			due = pause.C
+		}
+		if isDue && !said {
 			s.say(appendGoAway(nil, last))
 			said = true
 		}
@@ -219,6 +225,8 @@ func (s *session) leave(delay, late time.Duration) {
 		}
 		select {
 		case <-s.news:
+		case <-due:
+			isDue = true
 		case <-timer.C:
 			isLate = true
 		case <-s.gone:
@@ -226,6 +234,12 @@ func (s *session) leave(delay, late time.Duration) {
 		}
 	}
 }
+
+// lastWordTime is how long the last word waits after the PING's answer. It need not come
+// soon, since what it would refuse is served; and a client may have given a stream its number
+// before it saw the first GOAWAY, and send it after the PING's answer (x/net's
+// http2.Transport: its reader answers, and another goroutine writes the stream).
+const lastWordTime = 250 * time.Millisecond
 
 // sayFirst sends the GOAWAY that refuses nothing.
 func (s *session) sayFirst() {

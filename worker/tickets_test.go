@@ -19,7 +19,7 @@ func TestTickets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
+	t.Cleanup(func() { f.Close() }) // not before those that run side by side have ended
 	fd, err := launch.Fd(f)
 	if err != nil {
 		t.Fatal(err)
