@@ -259,6 +259,11 @@ func (s *subject) gone() bool {
 	case s.cmd != nil && !isClosed(s.exited):
 		return false
 	case s.tree != nil && len(s.tree.lives) > 0:
+		if len(s.tree.alive()) == 0 {
+			// The list of processes is made one by one: of two, one may have ended before it was
+			// looked at, and the other have begun after the names were read.
+			s.look()
+		}
 		return len(s.tree.alive()) == 0
 	}
 	return s.cmd != nil
