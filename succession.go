@@ -89,8 +89,8 @@ func (p *parent) stopSet() {
 		p.set.Abandon()
 		return
 	}
+	p.supervisor.stop() // first: nobody is to start a parent again that dies meanwhile
 	p.set.Stop()
-	p.supervisor.stop()
 }
 
 func (p *parent) resume() {
