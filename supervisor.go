@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/handover-go/handover/internal/anchor"
 	"github.com/handover-go/handover/internal/sdnotify"
 )
 
@@ -19,7 +20,29 @@ type supervisor struct {
 	quit  chan struct{}
 	once  sync.Once // of stop
 	ended sync.WaitGroup
-	mute  bool // the last note could not be sent
+	mute  atomic.Bool // the last note could not be sent
+
+	mu   sync.Mutex
+	kept []string // pids of workers that a dead parent has left, to be told
+}
+
+// keeps notes a worker that was taken over. It does not wait.
+func (s *supervisor) keeps(pid string) {
+	s.mu.Lock()
+	s.kept = append(s.kept, pid)
+	s.mu.Unlock()
+	s.look()
+}
+
+// tellKept tells the anchor of them, which would end them after a time.
+func (s *supervisor) tellKept() {
+	s.mu.Lock()
+	pids := s.kept
+	s.kept = nil
+	s.mu.Unlock()
+	if len(pids) > 0 && sdnotify.Anchored() {
+		s.send([]string{anchor.Keeps(pids)})
+	}
 }
 
 // newSupervisor reads what the supervisor wants to hear. An error is about the
@@ -74,6 +97,7 @@ func (s *supervisor) stopping() bool {
 
 func (s *supervisor) run() {
 	for {
+		s.tellKept()
 		notes, again := s.talk.say(s.view(), time.Now())
 		s.send(notes)
 		timer := time.NewTimer(again)
@@ -132,8 +156,8 @@ func (s *supervisor) send(notes []string) {
 		return
 	}
 	err := sdnotify.Send(notes...)
-	if err != nil && !s.mute {
+	if err != nil && !s.mute.Load() {
 		s.p.log.Warn("the supervisor could not be told how the service is", "error", err)
 	}
-	s.mute = err != nil
+	s.mute.Store(err != nil)
 }

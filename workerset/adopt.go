@@ -38,6 +38,9 @@ func (s *Set) Commit(ctx context.Context, e Estate) error {
 			}
 		}
 		s.adopt(e)
+		if s.halls == nil {
+			s.openHalls()
+		}
 		if s.stopping {
 			s.end(s.ending)
 		}

@@ -144,6 +144,7 @@ func (s *Set) Yield(ctx context.Context) (Estate, error) {
 
 func (s *Set) yield(e *Estate) error {
 	s.pausePost()
+	s.haltHalls()
 	// What was notified of and read, is acted on: nobody else will hear of it. Workers
 	// that have ended go meanwhile.
 	for _, g := range s.groups {
@@ -285,6 +286,10 @@ func (s *Set) Resume() {
 // resume goes on. In doubt, another process may have decided meanwhile.
 func (s *Set) resume(doubt bool) {
 	s.yielded = false
+	for _, h := range s.halls {
+		h.Unhalt()
+	}
+	s.hearHalls()
 	s.post.endpoint.Unstop()
 	if doubt {
 		s.post.Doubt()
