@@ -49,7 +49,7 @@ func (p *parent) build(n int) error {
 	}
 	cfg := workerset.Config{
 		Name: p.cfg.Name, Generation: p.up.Generation(), Sockets: fds, Output: p.cfg.Program.Output, CPUs: n,
-		StopDelay: p.cfg.StopDelay, MaxRestarts: p.cfg.MaxRestarts, RestartWindow: p.cfg.RestartWindow, Forbear: p.upgrades.leadsBack, Trial: true,
+		StopDelay: p.cfg.StopDelay, Grace: p.cfg.Grace, MaxRestarts: p.cfg.MaxRestarts, RestartWindow: p.cfg.RestartWindow, Forbear: p.upgrades.leadsBack, Trial: true,
 		Started: p.entrust, Found: p.kept, Observe: p.observe, Events: p.cfg.Events, Printed: p.printed, Logger: p.log,
 	}
 	cfg.Stdout, cfg.Stderr = p.up.Stdio()

@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"github.com/handover-go/handover/internal/image"
+	"github.com/handover-go/handover/internal/launch"
 	"github.com/handover-go/handover/workerset"
 )
 
@@ -23,12 +24,17 @@ func (p *parent) home(group string) (workerset.Home, error) {
 // word is what a generation is made of, in a word: the same for a parent that does the same
 // again, and another one for another binary, arguments, configuration or programs.
 func (r recipe) word(own image.Build) string {
+	size := int64(0) // of which a build has one, whatever somebody has put behind it
+	if st, err := os.Stat(launch.Self); err == nil {
+		size = st.Size()
+	}
 	b, err := json.Marshal(struct {
 		Build    string
+		Size     int64
 		Args     []string
 		Source   []byte
 		Programs map[string]location
-	}{own.ID + own.String(), os.Args[1:], r.Source, r.Programs})
+	}{own.ID + own.String(), size, os.Args[1:], r.Source, r.Programs})
 	if err != nil {
 		return "" // strings and bytes can be written
 	}

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	homes "github.com/handover-go/handover/internal/home"
-	"github.com/handover-go/handover/internal/launch"
 	"github.com/handover-go/handover/internal/wire"
 )
 
@@ -131,13 +130,7 @@ func (w *Worker) report(door *homes.Door, deadline time.Time) (*wire.Conn, error
 	if err != nil {
 		return nil, err
 	}
-	pidfd, err := launch.OwnPidfd()
-	if err != nil {
-		conn.Close()
-		return nil, err
-	}
-	defer pidfd.Close()
-	files := map[string]*os.File{homes.Channel: theirs, homes.Pidfd: pidfd}
+	files := map[string]*os.File{homes.Channel: theirs}
 	if w.home.crash != nil {
 		files[homes.Crash] = w.home.crash
 	}
@@ -145,8 +138,7 @@ func (w *Worker) report(door *homes.Door, deadline time.Time) (*wire.Conn, error
 		files[name] = f
 	}
 	err = door.Send(homes.Report{
-		Group: w.state.Group, Slot: w.state.Slot, ID: w.state.ID, Generation: w.state.Generation, Pid: os.Getpid(),
-		Recipe: w.home.recipe,
+		Group: w.state.Group, Slot: w.state.Slot, ID: w.state.ID, Generation: w.state.Generation, Recipe: w.home.recipe,
 	}, files, deadline)
 	if err != nil {
 		conn.Close()

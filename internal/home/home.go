@@ -31,7 +31,7 @@ type Report struct {
 	Slot       int    `json:"slot"`
 	ID         int    `json:"id"`
 	Generation int    `json:"generation"`
-	Pid        int    `json:"pid"`
+	Pid        int    `json:"pid"` // Send fills it in, and Files
 	// Recipe is what its generation was made of, as its parent had said.
 	Recipe string `json:"recipe,omitempty"`
 	// Files are the names of the descriptors that come with it, in their order.

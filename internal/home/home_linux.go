@@ -69,24 +69,30 @@ func OpenDoor(fd int) (*Door, error) {
 // Close closes this process's copy.
 func (d *Door) Close() error { return d.f.Close() }
 
-// Send sends a report and the files, by name, which stay the caller's. It waits for room,
-// and for as long as this user has too many descriptors on their way, until the deadline.
-// The error wraps ErrNobody when nobody keeps the home.
+// Send sends a report about this process, and the files, by name, which stay the caller's; a
+// pidfd it adds. It waits for room, and for as long as this user has too many descriptors on
+// their way, until the deadline. The error wraps ErrNobody when nobody keeps the home.
 func (d *Door) Send(r Report, files map[string]*os.File, deadline time.Time) error {
-	r.Files = slices.Sorted(maps.Keys(files))
+	pidfd, err := unix.PidfdOpen(os.Getpid(), 0)
+	if err != nil {
+		return os.NewSyscallError("pidfd_open", err)
+	}
+	defer unix.Close(pidfd)
+	names := slices.Sorted(maps.Keys(files))
+	r.Pid, r.Files = os.Getpid(), append(names, Pidfd)
 	b, err := json.Marshal(r)
 	if err != nil {
 		return err
 	}
 	var fds []int
-	for _, name := range r.Files {
+	for _, name := range names {
 		fd, err := fdOf(files[name])
 		if err != nil {
 			return fmt.Errorf("home: %s: %w", name, err)
 		}
 		fds = append(fds, fd)
 	}
-	oob := unix.UnixRights(fds...)
+	oob := unix.UnixRights(append(fds, pidfd)...)
 	if err := d.f.SetWriteDeadline(deadline); err != nil {
 		return err
 	}

@@ -1,8 +1,0 @@
-//go:build !linux
-
-package launch
-
-import "os"
-
-// OwnPidfd returns ErrUnsupported here.
-func OwnPidfd() (*os.File, error) { return nil, ErrUnsupported }
