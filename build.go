@@ -50,7 +50,7 @@ func (p *parent) build(n int) error {
 	cfg := workerset.Config{
 		Name: p.cfg.Name, Generation: p.up.Generation(), Sockets: fds, Output: p.cfg.Program.Output, CPUs: n,
 		StopDelay: p.cfg.StopDelay, Grace: p.cfg.Grace, MaxRestarts: p.cfg.MaxRestarts, RestartWindow: p.cfg.RestartWindow, Forbear: p.upgrades.leadsBack, Trial: true,
-		Started: p.entrust, Found: p.kept, Observe: p.observe, Events: p.cfg.Events, Printed: p.printed, Logger: p.log,
+		Started: p.entrust, Found: p.supervisor.found, Keep: p.supervisor.keeps, Forget: p.supervisor.forgets, Observe: p.observe, Events: p.cfg.Events, Printed: p.printed, Logger: p.log,
 	}
 	cfg.Stdout, cfg.Stderr = p.up.Stdio()
 	for _, g := range groups {

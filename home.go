@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"fmt"
 	"os"
 
 	"github.com/handover-go/handover/internal/image"
@@ -58,6 +57,13 @@ func (p *parent) goOn(cfg *workerset.Config) {
 			p.log.Warn("a worker that a dead parent has left can't be taken over", "group", g.Name, "error", err)
 		}
 	}
+	kept := map[string]*os.File{}
+	for _, f := range p.up.Stored(workerset.KeptPrefix) {
+		kept[f.Name] = f.File
+	}
+	for _, name := range cfg.Left.Take(kept) {
+		p.supervisor.forgets(name)
+	}
 	same, last := cfg.Left.Generations(cfg.Recipe)
 	switch {
 	case last == 0:
@@ -73,10 +79,4 @@ func (p *parent) goOn(cfg *workerset.Config) {
 	p.log = p.cfg.Logger.With("generation", p.up.Generation(), "service", p.cfg.Name)
 	cfg.Logger = p.log
 	p.log.Info("a parent has died, this one goes on with its workers", "replaced", !p.resumes)
-}
-
-// kept are the workers that were taken over, and that whoever holds what dead parents have
-// left is not to end.
-func (p *parent) kept(pid int) {
-	p.supervisor.keeps(fmt.Sprint(pid))
 }

@@ -86,25 +86,29 @@ func parentDies(t *testing.T, env ...string) {
 	}
 }
 
-// TestParentOfProgramsDies: programs that know nothing of all this are asked to drain when
-// there is another parent. Their output goes its own way here: what goes through a parent
-// has no reader when that one is dead, and ends who prints (SIGPIPE).
+// TestParentOfProgramsDies: programs that know nothing of all this stay, too, and what they
+// print goes through the next parent.
 func TestParentOfProgramsDies(t *testing.T) {
-	s := startService(t, 2, "TEST_COMMAND="+program(t, "static"), "TEST_READY=http:/", "TEST_LOG=raw")
+	s := startService(t, 2, "TEST_COMMAND="+program(t, "static"), "TEST_READY=http:/")
 	l := s.loadOf(20, map[load.Kind]int{load.New: 2, load.Slow: 1})
 	for range 3 {
 		old := s.workers()
 		s.killParent()
-		until(t, 10*time.Second, func() string {
-			for _, pid := range old {
-				if statusOf(pid, "State") != "" {
-					return fmt.Sprintf("process %d of the dead parent's goes on", pid)
-				}
-			}
-			return ""
-		})
+		if now := s.workers(); !slices.Equal(old, now) {
+			t.Errorf("the workers were %v, and are %v", old, now)
+		}
 	}
+	s.upgrade()
+	s.killParent()
 	check(t, l)
+	from := s.mark()
+	pid := s.workers()[0]
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.waitFrom(from, has(`msg="worker exited"`, fmt.Sprintf("pid=%d ", pid), "killed by SIGKILL")); err != nil {
+		t.Error(err)
+	}
 	s.stop()
 }
 

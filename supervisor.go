@@ -6,7 +6,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/handover-go/handover/internal/anchor"
 	"github.com/handover-go/handover/internal/sdnotify"
 )
 
@@ -22,27 +21,7 @@ type supervisor struct {
 	ended sync.WaitGroup
 	mute  atomic.Bool // the last note could not be sent
 
-	mu   sync.Mutex
-	kept []string // pids of workers that a dead parent has left, to be told
-}
-
-// keeps notes a worker that was taken over. It does not wait.
-func (s *supervisor) keeps(pid string) {
-	s.mu.Lock()
-	s.kept = append(s.kept, pid)
-	s.mu.Unlock()
-	s.look()
-}
-
-// tellKept tells the anchor of them, which would end them after a time.
-func (s *supervisor) tellKept() {
-	s.mu.Lock()
-	pids := s.kept
-	s.kept = nil
-	s.mu.Unlock()
-	if len(pids) > 0 && sdnotify.Anchored() {
-		s.send([]string{anchor.Keeps(pids)})
-	}
+	keeping keeping
 }
 
 // newSupervisor reads what the supervisor wants to hear. An error is about the
@@ -52,7 +31,7 @@ func newSupervisor(p *parent) (*supervisor, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &supervisor{p: p, talk: conversation{watchdog: watchdog}, news: make(chan struct{}, 1), stops: make(chan struct{}), quit: make(chan struct{})}, nil
+	return &supervisor{p: p, talk: conversation{watchdog: watchdog}, news: make(chan struct{}, 1), stops: make(chan struct{}), quit: make(chan struct{}), keeping: keeping{more: make(chan struct{}, 1)}}, nil
 }
 
 // begin talks until end. Only the main process may (NotifyAccess=main): the first one of
@@ -60,6 +39,7 @@ func newSupervisor(p *parent) (*supervisor, error) {
 func (s *supervisor) begin() {
 	if sdnotify.Enabled() {
 		s.ended.Go(s.run)
+		s.ended.Go(s.runKeeping)
 	}
 }
 
@@ -97,7 +77,6 @@ func (s *supervisor) stopping() bool {
 
 func (s *supervisor) run() {
 	for {
-		s.tellKept()
 		notes, again := s.talk.say(s.view(), time.Now())
 		s.send(notes)
 		timer := time.NewTimer(again)

@@ -199,6 +199,12 @@ type Config struct {
 	// the Commit. The set owns them. Those of this Generation and Recipe stay, others are
 	// replaced.
 	Left Left
+	// Keep and Forget, if set, are called with descriptors of programs with a path, which do not
+	// report by themselves: whoever starts another process when this one has died gives those of
+	// Keep to it, which passes them to Left.Take, until it is told to forget the name. The file
+	// is the set's. Both are called from the set's loop: they must not block and not call the set.
+	Keep   func(name string, f *os.File)
+	Forget func(name string)
 	// Recipe is what this generation is made of, in a word without spaces: its workers report it
 	// when this process has died. Default "".
 	Recipe string

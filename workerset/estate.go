@@ -93,6 +93,7 @@ type workerState struct {
 	Drain      time.Time  `json:"drain,omitzero"` // since when it drains
 	// Of a program with a path, which may not be able to say it itself.
 	Program bool              `json:"program,omitempty"`
+	Recipe  string            `json:"recipe,omitempty"`
 	Greeted bool              `json:"greeted,omitempty"`
 	Asked   bool              `json:"asked,omitempty"` // was sent the drain signal
 	State   string            `json:"state,omitempty"` // lifecycle's name
@@ -193,7 +194,7 @@ func (in *incarnation) handedOn() workerState {
 	}
 	if in.program {
 		ws.Program, ws.Greeted, ws.Asked, ws.State = true, in.greeted, in.asked, in.state.String()
-		ws.DrainSignal = int(in.as.DrainSignal)
+		ws.DrainSignal, ws.Recipe = int(in.as.DrainSignal), in.recipe
 		ws.Showed, ws.Online, ws.Handouts, ws.Flying, ws.Acks = in.showed, in.online, in.handouts.queue, in.handouts.flying, in.handouts.acks
 		ws.Talks, ws.Calls, ws.LastCall, ws.Parcel = in.talks, in.calls, in.lastCall, in.handouts.parcel
 		ws.Beats, ws.HungMS, ws.Text = in.beats, in.hungAfter.Milliseconds(), in.text

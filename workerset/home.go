@@ -26,8 +26,12 @@ func NewHome() (ends [2]int, err error) {
 	return ends, err
 }
 
-// Left are workers whose parent has died, as far as they have reported.
-type Left struct{ arrivals []home.Arrival }
+// Left are workers whose parent has died, as far as they have reported, or their descriptors
+// were kept.
+type Left struct {
+	arrivals []home.Arrival
+	programs []program
+}
 
 // Look takes in those that have reported in a home.
 func (l *Left) Look(h Home) error {
@@ -53,21 +57,30 @@ func (l *Left) Look(h Home) error {
 // Generations are the highest generation of them that was made of the recipe, and of all, 0
 // if there are none.
 func (l *Left) Generations(recipe string) (same, last int) {
-	for _, a := range l.arrivals {
-		last = max(last, a.Generation)
-		if a.Recipe == recipe {
-			same = max(same, a.Generation)
+	count := func(generation int, of string) {
+		last = max(last, generation)
+		if of == recipe {
+			same = max(same, generation)
 		}
+	}
+	for _, a := range l.arrivals {
+		count(a.Generation, a.Recipe)
+	}
+	for _, p := range l.programs {
+		count(p.generation, p.recipe)
 	}
 	return same, last
 }
 
-// Close gives them up: they drain.
+// Close gives them up: those of this binary drain.
 func (l *Left) Close() {
 	for _, a := range l.arrivals {
 		a.Close()
 	}
-	l.arrivals = nil
+	for _, p := range l.programs {
+		closeAll(p.files)
+	}
+	*l = Left{}
 }
 
 // hall hears those that report while the set decides.
@@ -89,7 +102,12 @@ func (s *Set) openHalls() {
 		}
 		s.halls = append(s.halls, &hall{Hall: h})
 	}
-	for _, a := range s.cfg.Left.arrivals {
+	left := s.cfg.Left
+	s.cfg.Left = Left{}
+	for _, p := range left.programs {
+		s.takeProgram(p)
+	}
+	for _, a := range left.arrivals {
 		s.arrive(a)
 	}
 	s.hearHalls()
@@ -175,19 +193,27 @@ func (s *Set) arrive(a home.Arrival) {
 		return
 	}
 	in.torn = 0 // nobody else has ever read from this channel
-	in.stale = a.Generation != s.cfg.Generation || a.Recipe != s.cfg.Recipe
-	if a.Generation == s.cfg.Generation {
-		g.nextID = max(g.nextID, a.ID+1)
+	s.takeLeft(in, a.Recipe)
+}
+
+// takeLeft makes a worker of a dead parent one of this set's.
+func (s *Set) takeLeft(in *incarnation, recipe string) {
+	g := in.group
+	in.stale = in.generation != s.cfg.Generation || recipe != s.cfg.Recipe
+	if in.generation == s.cfg.Generation {
+		g.nextID = max(g.nextID, in.id+1)
 	}
 	g.members = append(g.members, in)
 	s.byKey[in.key] = in
 	s.roles()
-	s.post.Doubtful(router.Peer(in.key))
+	if !in.program {
+		s.post.Doubtful(router.Peer(in.key))
+	}
 	s.follow(in)
 	s.apply(in, lifecycle.Adopted)
 	s.logOf(in).Info("worker taken over from a parent that has died", "stale", in.stale)
 	if s.cfg.Found != nil {
-		s.cfg.Found(a.Pid)
+		s.cfg.Found(in.pid())
 	}
 	g.ended = false // if the set stops, it is told, too
 }

@@ -34,6 +34,7 @@ func (s *Set) spawn(in *incarnation) error {
 		s.announce(in, Event{Kind: EventOnline})
 	}
 	s.follow(in)
+	s.keep(in)
 	if in.program || s.committed {
 		s.maySoonServe(in)
 	}
