@@ -50,7 +50,7 @@ func TestSocketsKept(t *testing.T) {
 				}
 				return ""
 			})
-			s.status(`"generation 1: 2 of 2 workers serve`)
+			s.status(`"generation 2: 2 of 2 workers serve`)
 		}
 		close(quit)
 		<-done
