@@ -64,12 +64,11 @@ func (p *parent) build(n int) error {
 			p.program = wg.Program.Path
 		}
 	}
-	past, err := p.memory.open()
-	if err != nil {
+	if err := p.memory.open(); err != nil {
 		return err
 	}
 	p.files = append(p.files, p.memory.file)
-	p.goOn(&cfg, past)
+	p.goOn(&cfg)
 	if p.set, err = workerset.New(cfg); err != nil {
 		cfg.Left.Close()
 	} else {

@@ -45,22 +45,24 @@ type memory struct {
 
 func newMemory(p *parent) *memory { return &memory{p: p, dirty: make(chan struct{}, 1)} }
 
-// open finds the file, or makes one. The past is what a dead parent has left there.
-func (m *memory) open() (past *memoryState, err error) {
+// open finds the file, or makes one.
+func (m *memory) open() (err error) {
 	m.file, err = m.p.up.KeptFile(memoryFile, func() (*os.File, error) { return launch.MemoryFile(memoryFile) })
-	if err != nil || m.p.up.HasPredecessor() {
-		return nil, err
-	}
+	return err
+}
+
+// past is what is in the file, nil if there is nothing.
+func (m *memory) past() *memoryState {
 	text := snapshot.Read(m.file)
 	if text == nil {
-		return nil, nil
+		return nil
 	}
-	past = &memoryState{}
+	past := &memoryState{}
 	if err := json.Unmarshal(text, past); err != nil {
 		m.p.log.Warn("what the previous parent remembered can't be read", "what", memoryFile, "error", err)
-		return nil, nil
+		return nil
 	}
-	return past, nil
+	return past
 }
 
 // look says that something has changed. It does not wait.

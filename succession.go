@@ -65,6 +65,10 @@ func (p *parent) take(l upgrader.Legacy) {
 		p.set.Hold()
 	}
 	estate, wishes := p.sort(incoming(l))
+	if past := p.memory.past(); past != nil && p.up.HasPredecessor() && len(l.Files)+len(l.State) == 0 {
+		p.recall(past) // the predecessor has died before it could say anything
+		estate.State = past.Set
+	}
 	_ = p.set.Commit(context.Background(), estate) // fails only when the set has ended
 	p.metrics.Adopted()
 	p.supervisor.tellFound() // before it hears that the service is ready

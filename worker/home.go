@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/handover-go/handover/internal/fault"
 	homes "github.com/handover-go/handover/internal/home"
 	"github.com/handover-go/handover/internal/wire"
 )
@@ -99,6 +100,7 @@ func (w *Worker) comeHome() (*wire.Conn, []byte, error) {
 	} else {
 		time.Sleep(comeAgain)
 	}
+	fault.Point(fault.LeftReports)
 	deadline := h.since.Add(h.grace)
 	door, err := homes.OpenDoor(h.fd)
 	if err != nil {
@@ -112,6 +114,7 @@ func (w *Worker) comeHome() (*wire.Conn, []byte, error) {
 	w.conn.set(conn)
 	w.mail.put(letter{v: w.post.Mail()}) // of what was under way nothing is known there
 	w.changed()
+	fault.Point(fault.LeftWaits)
 	line, err := w.hearParent(door, conn, deadline)
 	if err == nil {
 		h.since = time.Time{}

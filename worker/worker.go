@@ -30,6 +30,7 @@ import (
 	"time"
 
 	"github.com/handover-go/handover/drain"
+	"github.com/handover-go/handover/internal/fault"
 	"github.com/handover-go/handover/internal/listen"
 	"github.com/handover-go/handover/internal/sdnotify"
 	"github.com/handover-go/handover/internal/wire"
@@ -262,12 +263,14 @@ func (w *Worker) finish() {
 	}
 	w.beginDrain(0, false) // idle without a drain: what there was to drain is drained
 	w.endMessages()
+	fault.Point(fault.DrainEnds)
 	w.phase(wire.PhaseDrained)
 	select {
 	case <-w.mayExit:
 	case <-time.After(w.drainTimeout()):
 		w.log.Warn("nobody said that the replacement serves: exiting without it")
 	}
+	fault.Point(fault.DrainExits)
 	w.phase(wire.PhaseExiting)
 }
 
@@ -285,6 +288,7 @@ func (w *Worker) phase(p wire.Phase) {
 // this worker, it accepts first what is queued. It does nothing the second time.
 func (w *Worker) beginDrain(timeout time.Duration, last bool) {
 	w.once.leave.Do(func() {
+		fault.Point(fault.DrainBegins)
 		w.mu.Lock()
 		if timeout > 0 {
 			w.timeout = timeout
@@ -311,6 +315,7 @@ func (w *Worker) beginDrain(timeout time.Duration, last bool) {
 		}
 		close(w.leave)
 		w.changed()
+		fault.Point(fault.DrainQuiet)
 	})
 }
 

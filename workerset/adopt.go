@@ -74,6 +74,7 @@ func (s *Set) adopt(e Estate) {
 			s.log.Warn("the history of the previous parent can't be read", "error", err)
 		}
 	}
+	s.past = st
 	post := s.takePost(e)
 	if post.Residue == nil {
 		post.Residue = st.Residue

@@ -7,6 +7,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/handover-go/handover/internal/fault"
 	"github.com/handover-go/handover/internal/home"
 	"github.com/handover-go/handover/internal/router"
 	"github.com/handover-go/handover/internal/wire"
@@ -223,6 +224,7 @@ func (s *Set) takeLeft(in *incarnation, recipe string, ws workerState) {
 	if s.cfg.Found != nil {
 		s.cfg.Found(in.pid())
 	}
+	fault.Point(fault.LeftFound)
 	g.ended = false // if the set stops, it is told, too
 }
 

@@ -6,6 +6,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/handover-go/handover/internal/fault"
 	"github.com/handover-go/handover/internal/lifecycle"
 	"github.com/handover-go/handover/internal/router"
 	"github.com/handover-go/handover/internal/wire"
@@ -71,6 +72,7 @@ func (s *Set) step(g *group) bool {
 		s.dismiss(in)
 		s.letGo(in)
 		s.apply(in, lifecycle.Retire)
+		fault.Point(fault.RollRetired)
 		progress = true
 	}
 	for _, n := range steps.Spawn {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/handover-go/handover/internal/cgroup"
+	"github.com/handover-go/handover/internal/fault"
 	"github.com/handover-go/handover/internal/lifecycle"
 	"github.com/handover-go/handover/internal/wire"
 )
@@ -202,6 +203,9 @@ func (s *Set) Run() error {
 		s.tellService()
 		s.deliver()
 	}
+	if s.stopping {
+		fault.Point(fault.StopEnds)
+	}
 	close(s.quit)
 	s.closeHalls()
 	s.post.endpoint.Close(s.fatal)
@@ -260,6 +264,7 @@ func (s *Set) end(ev lifecycle.Event) {
 	if !s.stopping || ev == lifecycle.Kill {
 		s.ending = ev
 	}
+	fault.Point(fault.StopBegins)
 	s.stopping = true
 	if s.yielded {
 		return
@@ -268,6 +273,7 @@ func (s *Set) end(ev lifecycle.Event) {
 		g.ended = false
 	}
 	s.endNext()
+	fault.Point(fault.StopTold)
 }
 
 // wake answers those whose wait is over.

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/handover-go/handover/internal/fault"
 	"github.com/handover-go/handover/internal/launch"
 	"github.com/handover-go/handover/internal/sdnotify"
 	"github.com/handover-go/handover/internal/wire"
@@ -35,6 +36,7 @@ func (s *Set) spawn(in *incarnation) error {
 	}
 	s.follow(in)
 	s.keep(in)
+	fault.Point(fault.RollStarted)
 	if in.program || s.committed {
 		s.maySoonServe(in)
 	}
