@@ -3,6 +3,7 @@ package load
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptrace"
@@ -12,10 +13,11 @@ import (
 	"time"
 )
 
-// A session is the connections of an HTTP2 client, one after the other. Its requests share
-// it.
+// A session is the connections of an HTTP2 or GRPC client, one after the other. Its requests
+// share it.
 type session struct {
 	client *client
+	kind   Kind
 	idle   func(Failure) // told of a connection that has ended with nothing lost; may be nil
 
 	mu       sync.Mutex
@@ -44,20 +46,15 @@ func (x *exchange) stream(s *session, deadline time.Time) (Class, string) {
 	defer cancel()
 	var sent atomic.Bool
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { sent.Store(true) }})
-	scheme := "http://"
-	if x.cfg.TLS != nil {
-		scheme = "https://"
+	read := x.read
+	if x.failure.Kind == GRPC {
+		read = x.readCall
 	}
-	req, err := http.NewRequestWithContext(ctx, "GET", scheme+x.host+x.cfg.path(HTTP2), nil)
-	if err != nil {
-		return Other, "making the request: " + err.Error()
-	}
-	req.Header = x.cfg.Header.Clone()
-	if req.Header == nil {
-		req.Header = http.Header{}
-	}
-	req.Header.Set("X-Request-Id", x.failure.ID)
 	for {
+		req, err := x.request(ctx)
+		if err != nil {
+			return Other, "making the request: " + err.Error()
+		}
 		c, class, detail := s.take(&x.failure, deadline)
 		if class != 0 {
 			return class, detail
@@ -70,12 +67,37 @@ func (x *exchange) stream(s *session, deadline time.Time) (Class, string) {
 		if err != nil {
 			class, detail = c.classify(err, false, "waiting for the answer")
 		} else {
-			class, detail = x.read(resp, func(err error, _, within string) (Class, string) { return c.classify(err, true, within) })
+			class, detail = read(resp, func(err error, _, within string) (Class, string) { return c.classify(err, true, within) })
 			resp.Body.Close()
 		}
 		s.give(c, x.failure, class != 0)
 		return class, detail
 	}
+}
+
+// request makes what is sent on a stream.
+func (x *exchange) request(ctx context.Context) (*http.Request, error) {
+	k := x.failure.Kind
+	scheme, method, body := "http://", "GET", io.Reader(nil)
+	if x.cfg.TLS != nil {
+		scheme = "https://"
+	}
+	if k == GRPC {
+		method, body = "POST", emptyMessage()
+	}
+	req, err := http.NewRequestWithContext(ctx, method, scheme+x.targets[k].host+x.cfg.path(k), body)
+	if err != nil {
+		return nil, err
+	}
+	if x.cfg.Header != nil {
+		req.Header = x.cfg.Header.Clone()
+	}
+	req.Header.Set("X-Request-Id", x.failure.ID)
+	if k == GRPC {
+		req.Header.Set("Content-Type", "application/grpc")
+		req.Header.Set("Te", "trailers")
+	}
+	return req, nil
 }
 
 // take returns a connection for one request, whose failure says then what there was before.
@@ -86,7 +108,7 @@ func (s *session) take(f *Failure, deadline time.Time) (*h2conn, Class, string) 
 		s.conn = nil
 	}
 	if s.conn == nil {
-		conn, class, detail := s.client.connect(HTTP2, deadline)
+		conn, class, detail := s.client.connect(s.kind, deadline)
 		if class != 0 {
 			return nil, class, detail
 		}

@@ -180,11 +180,13 @@ func TestHTTP2NotLookedAt(t *testing.T) {
 				}
 				io.Copy(io.Discard, br)
 			})
-			cfg := Config{Addr: ln.Addr().String(), Clients: map[Kind]int{HTTP2: 1}, MaxRequests: 1}
-			var want Failures
-			want[tc.want] = 1
-			if r := run(t, cfg); r.Failures != want || r.ClosedIdle != 0 || r.Accounted() != nil {
-				t.Errorf("want %v:\n%v", want, r)
+			for _, kind := range []Kind{HTTP2, GRPC} {
+				cfg := Config{Addr: ln.Addr().String(), Clients: map[Kind]int{kind: 1}, MaxRequests: 1}
+				var want Failures
+				want[tc.want] = 1
+				if r := run(t, cfg); r.Failures != want || r.ClosedIdle != 0 || r.Accounted() != nil {
+					t.Errorf("want %v:\n%v", want, r)
+				}
 			}
 		})
 	}
@@ -204,20 +206,22 @@ func TestHTTP2ClosedIdle(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			var n atomic.Int32
-			cfg, conns := http2Server(t, false, func(w http.ResponseWriter, r *http.Request) {
-				if n.Add(1) == 1 {
-					tc.end(w, r)
+			for _, kind := range []Kind{HTTP2, GRPC} {
+				var n atomic.Int32
+				cfg, conns := http2Server(t, false, func(w http.ResponseWriter, r *http.Request) {
+					if n.Add(1) == 1 {
+						tc.end(w, r)
+					}
+					right{}.ServeHTTP(w, r)
+				})
+				cfg.Clients, cfg.Rate = map[Kind]int{kind: 1}, 0.5
+				l := mustStart(t, cfg)
+				waitFor(t, l, "an answer on another connection", func(r Result) bool { return r.OK > 1 })
+				r := l.Stop()
+				if r.Failures.Total() != 0 || r.ClosedIdle != 1 || conns.Load() != 2 || !strings.Contains(r.Errors[0].Detail, tc.detail) ||
+					r.Errors[0].Class != ClosedIdle || r.Errors[0].ID == "" || r.Accounted() != nil {
+					t.Errorf("%d connections\n%v", conns.Load(), r)
 				}
-				right{}.ServeHTTP(w, r)
-			})
-			cfg.Clients, cfg.Rate = map[Kind]int{HTTP2: 1}, 0.5
-			l := mustStart(t, cfg)
-			waitFor(t, l, "an answer on another connection", func(r Result) bool { return r.OK > 1 })
-			r := l.Stop()
-			if r.Failures.Total() != 0 || r.ClosedIdle != 1 || conns.Load() != 2 || !strings.Contains(r.Errors[0].Detail, tc.detail) ||
-				r.Errors[0].Class != ClosedIdle || r.Errors[0].ID == "" || r.Accounted() != nil {
-				t.Errorf("%d connections\n%v", conns.Load(), r)
 			}
 		})
 	}
