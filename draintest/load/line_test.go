@@ -3,7 +3,6 @@ package load
 import (
 	"bufio"
 	"bytes"
-	"errors"
 	"io"
 	"net"
 	"path/filepath"
@@ -381,28 +380,26 @@ func FuzzLine(f *testing.F) {
 		f.Add([]byte(seed), true)
 	}
 	f.Fuzz(func(t *testing.T, text []byte, plain bool) {
-		c := &client{cfg: Config{Plain: plain}.withDefaults(), run: "run", dial: func(Kind, time.Time) (net.Conn, error) {
-			return scripted{in: bytes.NewReader(text)}, nil
-		}}
+		x := exchange{client: &client{cfg: Config{Plain: plain}, run: "run"}, failure: Failure{Kind: TCP, ID: "run-1"}}
 		var l link
-		out := c.do(TCP, 1, &l)
+		l.open(scripted{in: bytes.NewReader(text)})
+		class, detail := x.awaitLine(&l, "run-0")
 		first, rest, whole := strings.Cut(string(text), "\n")
-		switch fail := out.failure; {
-		case fail != nil:
-			if fail.Class <= 0 || fail.Class >= numClasses || fail.Detail == "" || l.conn != nil {
-				t.Errorf("%+v", fail)
-			}
-			if (fail.Class == EOF) != (len(text) == 0 || plain && strings.HasSuffix(string(text), "\n")) && fail.Class != CrossTalk {
-				t.Errorf("%q: %v", text, fail)
-			}
-		case !plain && (first != "run-1" || !whole):
+		ended := len(text) == 0 || text[len(text)-1] == '\n'
+		switch {
+		case class < 0 || class >= numClasses || (class == 0) != (detail == ""):
+			t.Errorf("%q: %v, %q", text, class, detail)
+		case class == EOF && (!ended || len(text) > 0 && !plain), class == Cut && ended:
+			t.Errorf("%q: %v: %s", text, class, detail)
+		case class == 0 && !strings.Contains(string(text), "run-1"):
 			t.Errorf("a good answer: %q", text)
-		case !plain:
-			if part, err := readLine(l.br); !errors.Is(err, io.EOF) && !errors.Is(err, bufio.ErrBufferFull) && !strings.HasPrefix(rest, part+"\n") {
+		case class == 0 && !plain:
+			if first != "run-1" || !whole {
+				t.Errorf("a good answer: %q", text)
+			}
+			if part, err := readLine(l.br); !strings.HasPrefix(rest, part) || err == nil && !strings.HasPrefix(rest, part+"\n") {
 				t.Errorf("%q, %v, of %q", part, err, rest)
 			}
-		case !strings.Contains(string(text), "run-1"):
-			t.Errorf("a good answer: %q", text)
 		}
 	})
 }
