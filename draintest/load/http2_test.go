@@ -9,8 +9,10 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -189,6 +191,17 @@ func TestHTTP2NotLookedAt(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestHTTP2Written: that a connection has ended may be seen by a write first.
+func TestHTTP2Written(t *testing.T) {
+	t.Parallel()
+	c := &h2conn{wire: newWire(nil, true)}
+	for err, want := range map[error]Class{syscall.EPIPE: Reset, syscall.ECONNRESET: Reset, io.ErrShortWrite: Body} {
+		if class, _ := c.classify(&net.OpError{Op: "write", Err: os.NewSyscallError("write", err)}, false, "sending"); class != want {
+			t.Errorf("%v: %v, want %v", err, class, want)
+		}
 	}
 }
 

@@ -43,6 +43,8 @@ func (x *exchange) awaitLine(l *link, last string) (Class, string) {
 	for {
 		text, err := readLine(l.br)
 		switch {
+		case isTimeout(err) && x.failure.Kind == UDP:
+			return Timeout, fmt.Sprintf("no echo within %v: one of both was lost", x.cfg.Timeout)
 		case err != nil:
 			return noLine(err, text, "waiting for the echo")
 		case x.idIn(text) != x.failure.ID:

@@ -280,7 +280,7 @@ func TestPacketsFail(t *testing.T) {
 		want   Class
 		detail string
 	}{
-		"lost":       {says(), Timeout, "waiting for the echo"},
+		"lost":       {says(), Timeout, "no echo within 500ms"},
 		"twice":      {says("PACKET", "PACKET"), Duplicated, "idle, and there came: a second echo of"},
 		"of another": {says("PACKET0"), CrossTalk, "echo of"},
 		"changed":    {says("PACKET!"), Body, "there came"},
