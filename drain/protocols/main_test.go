@@ -40,10 +40,12 @@ var apps = map[string]worker.App{
 	"fasthttp":  serveFast,
 	"proxied":   serveProxied,
 	"limited":   serveLimited,
+	"http2":     serveHTTP2,
 	"lines":     serveLines(func(part string) (string, bool) { return part, true }),
 
 	// And those that are wrong.
 	"grpc stopped":    serveStopped,
+	"http2 closed":    serveClosed,
 	"packets dropped": serveDropped,
 	"lines forgotten": serveLines(func(string) (string, bool) { return "", true }),
 	"lines closed":    serveLines(func(string) (string, bool) { return "", false }),
@@ -76,7 +78,7 @@ func serviceMain(app worker.App) {
 	timeout, _ := time.ParseDuration(os.Getenv(envTimeout))
 	delay, _ := time.ParseDuration(os.Getenv(envDelay))
 	handover.Main(handover.Config{
-		Name: "service", Listen: []string{os.Getenv(envListen)}, Workers: 2, Probation: -1,
+		Name: "service", Listen: strings.Split(os.Getenv(envListen), ","), Workers: 2, Probation: -1,
 		DrainTimeout: timeout, LameDuck: lameDuck, StopDelay: delay, Logger: log,
 		Started: func(i handover.Info) { log.Info("started", "listen", strings.Join(i.Listen, ",")) },
 	}, app)
