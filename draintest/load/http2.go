@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 )
 
@@ -208,8 +207,6 @@ func (c *h2conn) classify(err error, begun bool, where string) (Class, string) {
 		return GoneAway, detail
 	case lost != nil:
 		return ioClass(lost, begun), where + ": " + lost.Error()
-	case errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET): // of a write: no read has seen it yet
-		return ioClass(err, begun), detail
 	case !strings.HasPrefix(text, "stream error:"):
 		return Body, detail
 	case begun:

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -194,13 +195,26 @@ func TestHTTP2NotLookedAt(t *testing.T) {
 	}
 }
 
-// TestHTTP2Written: that a connection has ended may be seen by a write first.
+// unwritable is a connection of which a write sees that it has ended.
+type unwritable struct{ scripted }
+
+func (unwritable) Write([]byte) (int, error) {
+	return 0, &net.OpError{Op: "write", Err: os.NewSyscallError("write", syscall.EPIPE)}
+}
+
+// TestHTTP2Written: that a connection has ended may be seen by a write first, of one request,
+// and net/http then says something else to the others.
 func TestHTTP2Written(t *testing.T) {
 	t.Parallel()
-	c := &h2conn{wire: newWire(nil, true)}
-	for err, want := range map[error]Class{syscall.EPIPE: Reset, syscall.ECONNRESET: Reset, io.ErrShortWrite: Body} {
-		if class, _ := c.classify(&net.OpError{Op: "write", Err: os.NewSyscallError("write", err)}, false, "sending"); class != want {
-			t.Errorf("%v: %v, want %v", err, class, want)
+	c := &h2conn{wire: newWire(unwritable{}, true)}
+	others := errors.New("http2: client connection force closed via ClientConn.Close")
+	if class, _ := c.classify(others, false, "waiting"); class != Body {
+		t.Errorf("with no reason: %v", class)
+	}
+	_, err := c.wire.Write([]byte("x"))
+	for _, err := range []error{err, others} {
+		if class, detail := c.classify(err, false, "waiting"); class != Reset || !strings.Contains(detail, "broken pipe") {
+			t.Errorf("%v: %v, %s", err, class, detail)
 		}
 	}
 }

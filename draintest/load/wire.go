@@ -11,7 +11,7 @@ import (
 const frameGoAway = 7
 
 // A wire is a connection below a layer that turns errors into others: it counts what is
-// read, keeps the first error, and sees when nothing new can be asked any more.
+// read, keeps the first error, of a write too, and sees when nothing new can be asked any more.
 type wire struct {
 	net.Conn
 	http2 bool          // look for GOAWAY
@@ -21,7 +21,7 @@ type wire struct {
 	ended bool
 	away  bool // there was a GOAWAY
 	n     int64
-	err   error // of a read, if it is not this side that has closed it
+	err   error // if it is not this side that has closed it
 	head  []byte
 	skip  int // bytes up to the next frame
 }
@@ -39,12 +39,29 @@ func (w *wire) Read(p []byte) (int, error) {
 		w.scan(p[:n])
 	}
 	if err != nil {
-		if w.err == nil && !errors.Is(err, net.ErrClosed) {
-			w.err = err
-		}
+		w.keep(err)
 		w.end()
 	}
 	return n, err
+}
+
+// Write may see before any read that the connection has ended. What comes of it is the same
+// for all who share the connection, which is then closed above.
+func (w *wire) Write(p []byte) (int, error) {
+	n, err := w.Conn.Write(p)
+	if err != nil {
+		w.mu.Lock()
+		w.keep(err)
+		w.mu.Unlock()
+	}
+	return n, err
+}
+
+// keep keeps the first error. The caller holds mu.
+func (w *wire) keep(err error) {
+	if w.err == nil && !errors.Is(err, net.ErrClosed) {
+		w.err = err
+	}
 }
 
 func (w *wire) Close() error {
