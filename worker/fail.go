@@ -124,7 +124,7 @@ func (w *Worker) StreamHandler(h func(context.Context, *drain.Stream)) func(cont
 }
 
 func (w *Worker) handlerPanicked(err error) {
-	if w.conn == nil {
+	if !w.HasParent() {
 		w.log.Error("handler panicked", "error", err)
 		return
 	}
@@ -158,7 +158,7 @@ func (w *Worker) stopAlone(cause wire.Cause) {
 // failure goes before what is none, and one that can't be forgiven before others.
 func (w *Worker) depart(cause wire.Cause, reason string, code int, fatal bool) {
 	w.mu.Lock()
-	alone := w.conn == nil
+	alone := !w.HasParent()
 	defer func() {
 		w.mu.Unlock()
 		if alone {
