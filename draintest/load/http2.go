@@ -39,8 +39,11 @@ type h2conn struct {
 	told        bool
 }
 
+// maxTries is how many connections may end before anything is sent on them.
+const maxTries = 3
+
 // stream is one request. It is sent once: on another connection only if that which there was
-// has ended before a byte of it was sent.
+// has ended, or its server has said that it leaves, before a byte of it was sent.
 func (x *exchange) stream(s *session, deadline time.Time) (Class, string) {
 	ctx, cancel := context.WithDeadline(context.Background(), deadline)
 	defer cancel()
@@ -50,7 +53,7 @@ func (x *exchange) stream(s *session, deadline time.Time) (Class, string) {
 	if x.failure.Kind == GRPC {
 		read = x.readCall
 	}
-	for {
+	for tries := 0; ; tries++ {
 		req, err := x.request(ctx)
 		if err != nil {
 			return Other, "making the request: " + err.Error()
@@ -60,8 +63,9 @@ func (x *exchange) stream(s *session, deadline time.Time) (Class, string) {
 			return class, detail
 		}
 		resp, err := c.cc.RoundTrip(req)
-		if err != nil && !sent.Load() && x.failure.Nth > 1 && c.wire.isOver() {
+		if err != nil && tries < maxTries && c.unsent(err, sent.Load(), x.failure.Nth) {
 			s.give(c, x.failure, false)
+			sent.Store(false)
 			continue
 		}
 		if err != nil {
@@ -195,6 +199,20 @@ func (s *session) close() {
 	s.watchers.Wait()
 }
 
+// unsent tells whether a request that has failed should not have been sent, or was not.
+func (c *h2conn) unsent(err error, sent bool, nth int) bool {
+	if sent {
+		return isGone(err) && c.wire.late()
+	}
+	_, away, _ := c.wire.seen()
+	return away || nth > 1 && c.wire.isOver()
+}
+
+// isGone tells whether an error says that the server has not looked at a stream.
+func isGone(err error) bool {
+	return strings.Contains(err.Error(), "received Server's graceful shutdown GOAWAY")
+}
+
 // classify says what an error of net/http's means. Its types are not exported, so that there
 // is a look at their words; what the connection has seen says more.
 func (c *h2conn) classify(err error, begun bool, where string) (Class, string) {
@@ -203,7 +221,7 @@ func (c *h2conn) classify(err error, begun bool, where string) (Class, string) {
 	switch text := err.Error(); {
 	case errors.Is(err, context.DeadlineExceeded) || isTimeout(err):
 		return Timeout, detail
-	case strings.Contains(text, "REFUSED_STREAM"), away && strings.Contains(text, "received Server's graceful shutdown GOAWAY"):
+	case strings.Contains(text, "REFUSED_STREAM"), away && isGone(err):
 		return GoneAway, detail
 	case lost != nil:
 		return ioClass(lost, begun), where + ": " + lost.Error()

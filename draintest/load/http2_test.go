@@ -2,6 +2,7 @@ package load
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -11,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -215,6 +217,50 @@ func TestHTTP2Written(t *testing.T) {
 	for _, err := range []error{err, others} {
 		if class, detail := c.classify(err, false, "waiting"); class != Reset || !strings.Contains(detail, "broken pipe") {
 			t.Errorf("%v: %v, %s", err, class, detail)
+		}
+	}
+}
+
+// TestHTTP2Late: a stream that was begun when the server had said that it leaves is not held
+// against it, one that was begun before is.
+func TestHTTP2Late(t *testing.T) {
+	t.Parallel()
+	const (
+		hello    = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings
+		ask1     = "\x00\x00\x01\x01\x05\x00\x00\x00\x01x"
+		ask3     = "\x00\x00\x01\x01\x05\x00\x00\x00\x03x"
+		leaves   = "\x00\x00\x08\x07\x00\x00\x00\x00\x00\x7f\xff\xff\xff\x00\x00\x00\x00"
+		looked1  = "\x00\x00\x08\x07\x00\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x00"
+		noGoAway = "\x00\x00\x01\x07\x00\x00\x00\x00\x00x" // too short for one
+	)
+	for name, tc := range map[string]struct {
+		exchange []string // sent, received, sent, received, …
+		late     bool
+	}{
+		"before":                {[]string{hello + ask1, settings + goAway}, false},
+		"after":                 {[]string{hello, settings + goAway, ask1, ""}, true},
+		"after the first one":   {[]string{hello, settings + leaves, ask1, goAway}, true},
+		"one before, looked at": {[]string{hello + ask1, settings + leaves, ask3, looked1}, true},
+		"one before, not":       {[]string{hello + ask1, settings + leaves, ask3, goAway}, false},
+		"both before":           {[]string{hello + ask1 + ask3, settings + leaves, "", looked1}, false},
+		"no leave":              {[]string{hello + ask1, settings + noGoAway + settings}, false},
+	} {
+		for _, piece := range []int{1, 7, 1000} {
+			in := bytes.NewReader(nil)
+			w := newWire(scripted{in: in}, true)
+			for i, text := range tc.exchange {
+				for part := range slices.Chunk([]byte(text), piece) {
+					if i%2 == 0 {
+						w.Write(part)
+					} else {
+						in.Reset(part)
+						w.Read(make([]byte, piece))
+					}
+				}
+			}
+			if w.late() != tc.late {
+				t.Errorf("%s, in pieces of %d: %v", name, piece, w.late())
+			}
 		}
 	}
 }
