@@ -94,6 +94,7 @@ func (w *Worker) comeHome() (*wire.Conn, []byte, error) {
 	h := &w.home
 	if h.since.IsZero() {
 		h.since = time.Now()
+		w.alone.Store(true)
 		w.log.Warn("the parent is gone: serving on until there is another one", "grace", h.grace)
 	} else {
 		time.Sleep(comeAgain)
@@ -114,6 +115,7 @@ func (w *Worker) comeHome() (*wire.Conn, []byte, error) {
 	line, err := w.hearParent(door, conn, deadline)
 	if err == nil {
 		h.since = time.Time{}
+		w.alone.Store(false)
 		w.log.Info("there is another parent")
 	}
 	return conn, line, err

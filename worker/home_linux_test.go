@@ -250,8 +250,7 @@ func TestRetiresAlone(t *testing.T) {
 	p.conn.Close()
 	h.arrives(p) // who says nothing
 	p.signal(syscall.SIGTERM)
-	p.phaseOf(wire.PhaseDrained)
-	p.tell(wire.CmdExit)
+	p.phaseOf(wire.PhaseExiting)
 	p.conn.Close()
 	p.exits("exit status 0")
 }

@@ -96,8 +96,9 @@ var (
 type Worker struct {
 	cfg   Config
 	log   *slog.Logger
-	conn  link // to the parent
-	home  home // where another parent finds this worker
+	conn  link        // to the parent
+	home  home        // where another parent finds this worker
+	alone atomic.Bool // its parent has died, and there is no other one yet
 	post  *message.Endpoint
 	mail  outgoing // of post
 	mute  bool     // handlers of messages have not come to their end

@@ -228,6 +228,10 @@ func (s *Set) message(in *incarnation, line []byte, files []*os.File) {
 		closeFiles(files)
 		s.garbage(in, err)
 	case says:
+		if in.foreign() && in.probing != nil { // it is to be asked in another way now
+			in.probing()
+			in.probing = nil
+		}
 		in.greeted = true
 		s.announce(in, Event{Kind: EventOnline})
 		s.observe(in, st)
