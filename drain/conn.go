@@ -47,6 +47,7 @@ type conn struct {
 	h2      atomic.Bool  // speaks HTTP/2
 	since   atomic.Int64 // of phase idle: nanoseconds after the drain's beginning, or 0
 	ended   atomic.Bool
+	heard   atomic.Bool            // something was read
 	late    time.Duration          // beyond the lame-duck time; the drain's
 	stream  atomic.Pointer[Stream] // of Streams, once it is served
 
@@ -144,6 +145,9 @@ func (c *conn) Read(p []byte) (int, error) {
 		return c.readMovable(p)
 	}
 	n, err := c.Conn.Read(p)
+	if n > 0 && !c.heard.Load() {
+		c.heard.Store(true)
+	}
 	if n > 0 && c.d.http {
 		if !c.arrived() {
 			return 0, errTaken

@@ -234,9 +234,17 @@ func (d *Drainer) cut() {
 	}
 }
 
-// remote names the peer. Some listeners' connections have none.
-func remote(c net.Conn) string {
-	if a := c.RemoteAddr(); a != nil {
+// remote names the peer. Some listeners' connections have none. One that wraps the socket may
+// not know it yet, and wait until the client says it (PROXY protocol).
+func remote(nc net.Conn) string {
+	known := bare(nc)
+	if c, ok := nc.(*conn); ok {
+		known = bare(c.Conn) || c.heard.Load() || c.ended.Load()
+	}
+	if !known {
+		return ""
+	}
+	if a := nc.RemoteAddr(); a != nil {
 		return a.String()
 	}
 	return ""
