@@ -211,6 +211,7 @@ func (d *Drainer) closeIdle(lameDuck time.Duration) time.Duration {
 		if left := c.idleSince() + lameDuck + c.late - now; left > 0 {
 			next = min(next, left)
 		} else if !readable(c.Conn) && c.take() {
+			c.farewell()
 			c.end(closedIdle)
 		}
 	}
