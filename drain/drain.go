@@ -434,8 +434,9 @@ func (d *Drainer) Served() int {
 }
 
 // Requests counts the requests whose handlers have been called, of HTTP/2 each stream's.
-// A [Server] other than an [*http.Server] does not tell: of one it is the connections that
-// were accepted.
+// Those on connections that were taken from other processes are among them. A [Server]
+// other than an [*http.Server] does not tell: of one it is the connections that were
+// accepted, which counts none twice when it moves.
 func (d *Drainer) Requests() int {
 	if !d.http {
 		return d.Served()

@@ -98,7 +98,7 @@ func (s Service) service() string {
 	t.set("Restart", "always")
 	t.set("RestartSec", "100ms")
 	t.comment("Its sockets stay open meanwhile (systemd 254 and later): who connects waits.")
-	t.set("FileDescriptorStoreMax", "64")
+	t.set("FileDescriptorStoreMax", "512")
 	t.comment("2 is a bad configuration; 130 and 143 are a stop that was to be at once.")
 	t.set("RestartPreventExitStatus", "2")
 	t.set("SuccessExitStatus", "130 143")
