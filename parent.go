@@ -49,6 +49,7 @@ type parent struct {
 	program  string    // what the workers execute
 
 	made      recipe     // what this generation is made of
+	resumes   bool       // it goes on with the workers of a parent that has died
 	back      *back      // this generation is one that is gone back to
 	probation *probation // nil if it has none
 
@@ -156,7 +157,11 @@ func exitCode(err error) int {
 
 // serve brings this generation up, decides, and returns when another does.
 func (p *parent) serve(ctx context.Context) error {
-	if err := p.set.Ready(ctx); err != nil {
+	ready := p.set.Ready
+	if p.resumes { // then the service has never stopped
+		ready = p.set.Serves
+	}
+	if err := ready(ctx); err != nil {
 		p.up.Fail(err)
 		return err
 	}

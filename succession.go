@@ -65,6 +65,7 @@ func (p *parent) take(l upgrader.Legacy) {
 	estate, wishes := p.sort(incoming(l))
 	_ = p.set.Commit(context.Background(), estate) // fails only when the set has ended
 	p.metrics.Adopted()
+	p.supervisor.tellFound() // before it hears that the service is ready
 	for f, w := range wishes {
 		p.wishes.resume(f, w)
 	}

@@ -38,6 +38,9 @@ func (s *Set) Commit(ctx context.Context, e Estate) error {
 			}
 		}
 		s.adopt(e)
+		if s.halls == nil {
+			s.openHalls()
+		}
 		if s.stopping {
 			s.end(s.ending)
 		}
@@ -171,7 +174,7 @@ func (s *Set) adoptOne(identity string, e Estate, st estateState, post postState
 		showed: ws.Showed, online: ws.Online,
 		handouts: handouts{queue: ws.Handouts, flying: ws.Flying && len(ws.Handouts) > 0, acks: ws.Acks, parcel: ws.Parcel},
 		talks:    ws.Talks, calls: ws.Calls, lastCall: ws.LastCall,
-		crash: take(kindCrash),
+		crash: take(kindCrash), recipe: ws.Recipe,
 	}
 	if ws.Exiting {
 		in.report.Phase, in.report.ExitCode = wire.PhaseExiting, ws.ExitCode

@@ -93,6 +93,7 @@ type workerState struct {
 	Drain      time.Time  `json:"drain,omitzero"` // since when it drains
 	// Of a program with a path, which may not be able to say it itself.
 	Program bool              `json:"program,omitempty"`
+	Recipe  string            `json:"recipe,omitempty"`
 	Greeted bool              `json:"greeted,omitempty"`
 	Asked   bool              `json:"asked,omitempty"` // was sent the drain signal
 	State   string            `json:"state,omitempty"` // lifecycle's name
@@ -144,6 +145,7 @@ func (s *Set) Yield(ctx context.Context) (Estate, error) {
 
 func (s *Set) yield(e *Estate) error {
 	s.pausePost()
+	s.haltHalls()
 	// What was notified of and read, is acted on: nobody else will hear of it. Workers
 	// that have ended go meanwhile.
 	for _, g := range s.groups {
@@ -192,7 +194,7 @@ func (in *incarnation) handedOn() workerState {
 	}
 	if in.program {
 		ws.Program, ws.Greeted, ws.Asked, ws.State = true, in.greeted, in.asked, in.state.String()
-		ws.DrainSignal = int(in.as.DrainSignal)
+		ws.DrainSignal, ws.Recipe = int(in.as.DrainSignal), in.recipe
 		ws.Showed, ws.Online, ws.Handouts, ws.Flying, ws.Acks = in.showed, in.online, in.handouts.queue, in.handouts.flying, in.handouts.acks
 		ws.Talks, ws.Calls, ws.LastCall, ws.Parcel = in.talks, in.calls, in.lastCall, in.handouts.parcel
 		ws.Beats, ws.HungMS, ws.Text = in.beats, in.hungAfter.Milliseconds(), in.text
@@ -285,6 +287,10 @@ func (s *Set) Resume() {
 // resume goes on. In doubt, another process may have decided meanwhile.
 func (s *Set) resume(doubt bool) {
 	s.yielded = false
+	for _, h := range s.halls {
+		h.Unhalt()
+	}
+	s.hearHalls()
 	s.post.endpoint.Unstop()
 	if doubt {
 		s.post.Doubt()

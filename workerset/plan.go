@@ -113,7 +113,7 @@ func (g *group) view() []lifecycle.Worker {
 func (s *Set) start(g *group, n int) {
 	in := &incarnation{
 		group: g, key: s.nextKey(), id: g.nextID, slot: n, generation: s.cfg.Generation,
-		state: lifecycle.Spawning, since: time.Now(),
+		state: lifecycle.Spawning, since: time.Now(), recipe: s.cfg.Recipe,
 	}
 	in.as = g.Group
 	in.program = in.as.Program.Path != ""
@@ -139,6 +139,7 @@ func (s *Set) remove(in *incarnation) {
 	g.members = slices.DeleteFunc(g.members, func(m *incarnation) bool { return m == in })
 	delete(s.byKey, in.key)
 	s.post.End(router.Peer(in.key), in.heard)
+	s.forget(in)
 	in.close()
 }
 

@@ -58,6 +58,7 @@ type Set struct {
 	lastKey   int
 	byKey     map[int]*incarnation
 	post      *post
+	halls     []*hall
 	quick     bool // nothing has happened but messages
 	complete  bool // all groups have been what is wanted
 	service   wire.Service
@@ -128,7 +129,7 @@ func New(cfg Config) (*Set, error) {
 		lingering: map[*incarnation]int{},
 		committed: !cfg.Trial,
 		byKey:     map[int]*incarnation{},
-		post:      newPost(cfg.Generation),
+		post:      newPost(),
 	}
 	s.oomKills, _ = cgroup.OOMKills()
 	for _, g := range cfg.Groups {
@@ -154,6 +155,9 @@ func (s *Set) Run() error {
 	defer s.news.close()
 	s.print = newPrinter(s.cfg.Stdout, s.cfg.Stderr)
 	defer s.print.close()
+	if s.committed {
+		s.openHalls()
+	}
 	s.plan()
 	s.roles()
 	var next time.Time
@@ -198,6 +202,7 @@ func (s *Set) Run() error {
 		s.deliver()
 	}
 	close(s.quit)
+	s.closeHalls()
 	s.post.endpoint.Close(s.fatal)
 	for _, g := range s.groups {
 		for _, in := range g.members {
