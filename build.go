@@ -64,7 +64,12 @@ func (p *parent) build(n int) error {
 			p.program = wg.Program.Path
 		}
 	}
-	p.goOn(&cfg)
+	past, err := p.memory.open()
+	if err != nil {
+		return err
+	}
+	p.files = append(p.files, p.memory.file)
+	p.goOn(&cfg, past)
 	if p.set, err = workerset.New(cfg); err != nil {
 		cfg.Left.Close()
 	} else {

@@ -44,7 +44,7 @@ func (r recipe) word(own image.Build) string {
 // goOn looks for workers that a dead parent has left. If this one is made of the same, it is
 // of their generation and none has to be replaced; else it is one of the next, and replaces
 // them as an upgrade does.
-func (p *parent) goOn(cfg *workerset.Config) {
+func (p *parent) goOn(cfg *workerset.Config, past *memoryState) {
 	cfg.Recipe = p.made.word(p.builds.running())
 	if p.up.HasPredecessor() {
 		return // which decides about them, and whose homes these are
@@ -63,6 +63,10 @@ func (p *parent) goOn(cfg *workerset.Config) {
 	}
 	for _, name := range cfg.Left.Take(kept) {
 		p.supervisor.forgets(name)
+	}
+	if past != nil {
+		cfg.Left.Remember(past.Set)
+		p.recall(past)
 	}
 	same, last := cfg.Left.Generations(cfg.Recipe)
 	switch {

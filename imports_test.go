@@ -33,6 +33,7 @@ func TestImports(t *testing.T) {
 		"certs":                 "",
 		"internal/moving":       "",
 		"internal/home":         "",
+		"internal/snapshot":     "",
 		"drain":                 "internal/moving",
 		"deploy":                "",
 		"draintest":             "draintest/load draintest/procs",

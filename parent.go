@@ -43,6 +43,7 @@ type parent struct {
 	wishes   *wishes
 	stops    *stops
 	records  records
+	memory   *memory
 	builds   builds
 	meter    workerset.Meter
 	since    time.Time // when this process began to decide
@@ -71,7 +72,7 @@ func (c Config) parent() (code int, err error) {
 	// supervisors start nothing again (runtime, "Environment Variables", GOTRACEBACK).
 	debug.SetTraceback("crash")
 	p := &parent{cfg: c, log: c.Logger.With("service", c.Name), metrics: metrics.New(), released: make(chan struct{}), back: goesBack}
-	p.upgrades, p.wishes, p.stops = newUpgrades(p), newWishes(p), newStops(p)
+	p.upgrades, p.wishes, p.stops, p.memory = newUpgrades(p), newWishes(p), newStops(p), newMemory(p)
 	if p.supervisor, err = newSupervisor(p); err != nil {
 		return 2, err
 	}
@@ -179,6 +180,8 @@ func (p *parent) serve(ctx context.Context) error {
 		tasks.Go(func() { p.probation.run(under) })
 	}
 	tasks.Go(func() { p.upgrades.run(ctx) })
+	p.memory.look()
+	tasks.Go(func() { p.memory.run(ctx) })
 	if p.cfg.InParent != nil {
 		tasks.Go(func() { p.cfg.InParent(under, p.set.Messages()) })
 	}

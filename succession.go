@@ -19,12 +19,14 @@ func (p *parent) yield(ctx context.Context) (upgrader.Legacy, error) {
 	// First: the copy of a binary may take its time, and nobody decides afterwards.
 	previous, exe := p.upgrades.handOn()
 	p.supervisor.gives.Store(true)
+	p.memory.hold(true)
 	p.pause()
 	p.wishes.hold()
 	e, err := p.set.Yield(ctx)
 	if err != nil {
 		exe.Close() // or nothing, if there is none
 		p.supervisor.gives.Store(false)
+		p.memory.hold(false)
 		p.wishes.release()
 		p.answer()
 		return upgrader.Legacy{}, err
@@ -99,6 +101,7 @@ func (p *parent) resume() {
 	p.legacy.Close()
 	p.upgrades.takeBack()
 	p.wishes.release()
+	p.memory.hold(false)
 	p.shareAnew()
 	p.supervisor.gives.Store(false)
 	p.answer()

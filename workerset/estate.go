@@ -162,13 +162,13 @@ func (s *Set) yield(e *Estate) error {
 	var post postState
 	for _, g := range s.groups {
 		if !g.dropped {
-			st.Groups[g.Name] = groupState{Count: g.Count, Configured: g.configured, Restarts: g.restarts, Failures: g.failures, SlotRestarts: g.slotRestarts, Deaths: g.deaths, BudgetFull: g.budget.Full, Common: g.common}
+			st.Groups[g.Name] = g.handedOn()
 		}
 		for _, in := range g.members {
 			if err := s.give(in, e, &post); err != nil {
 				return fmt.Errorf("give worker %s away: %w", in.name(), err)
 			}
-			st.Workers[in.identity()] = in.handedOn()
+			st.Workers[in.identity()] = in.printed(in.handedOn())
 		}
 	}
 	st.Residue = post.small()
@@ -178,6 +178,37 @@ func (s *Set) yield(e *Estate) error {
 	var err error
 	e.State, err = json.Marshal(st)
 	return err
+}
+
+// Snapshot is what the workers can't know of themselves, for the process that is started when
+// this one has died: see Left.Remember.
+func (s *Set) Snapshot(ctx context.Context) (state json.RawMessage, err error) {
+	derr := s.do(ctx, func() {
+		if s.yielded {
+			err = ErrGivenAway
+			return
+		}
+		st := estateState{Version: estateVersion, Groups: map[string]groupState{}, Workers: map[string]workerState{}}
+		for _, g := range s.groups {
+			if !g.dropped {
+				st.Groups[g.Name] = g.handedOn()
+			}
+			for _, in := range g.members {
+				if in.proc != nil {
+					st.Workers[in.identity()] = in.handedOn()
+				}
+			}
+		}
+		state, err = json.Marshal(st)
+	})
+	return state, errors.Join(derr, err)
+}
+
+func (g *group) handedOn() groupState {
+	return groupState{
+		Count: g.Count, Configured: g.configured, Restarts: g.restarts, Failures: g.failures, SlotRestarts: g.slotRestarts,
+		Deaths: g.deaths, BudgetFull: g.budget.Full, Common: g.common,
+	}
 }
 
 // handedOn is what was decided about a worker, and what it can't say.
@@ -199,6 +230,11 @@ func (in *incarnation) handedOn() workerState {
 		ws.Talks, ws.Calls, ws.LastCall, ws.Parcel = in.talks, in.calls, in.lastCall, in.handouts.parcel
 		ws.Beats, ws.HungMS, ws.Text = in.beats, in.hungAfter.Milliseconds(), in.text
 	}
+	return ws
+}
+
+// printed adds what is known of unfinished lines, once the streams are halted.
+func (in *incarnation) printed(ws workerState) workerState {
 	for _, st := range in.streams {
 		if len(st.rest) > 0 {
 			if ws.Printed == nil {

@@ -1,13 +1,13 @@
 package workerset
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"time"
 
 	"github.com/handover-go/handover/internal/home"
-	"github.com/handover-go/handover/internal/lifecycle"
 	"github.com/handover-go/handover/internal/router"
 	"github.com/handover-go/handover/internal/wire"
 )
@@ -31,7 +31,12 @@ func NewHome() (ends [2]int, err error) {
 type Left struct {
 	arrivals []home.Arrival
 	programs []program
+	state    json.RawMessage
 }
+
+// Remember takes in what the dead parent's Snapshot was. Without it the workers are taken over
+// all the same.
+func (l *Left) Remember(state json.RawMessage) { l.state = state }
 
 // Look takes in those that have reported in a home.
 func (l *Left) Look(h Home) error {
@@ -104,6 +109,12 @@ func (s *Set) openHalls() {
 	}
 	left := s.cfg.Left
 	s.cfg.Left = Left{}
+	if len(left.state) > 0 {
+		if err := json.Unmarshal(left.state, &s.past); err != nil {
+			s.log.Warn("the history of the previous parent can't be read", "error", err)
+		}
+		s.adoptGroups(s.past)
+	}
 	for _, p := range left.programs {
 		s.takeProgram(p)
 	}
@@ -187,30 +198,27 @@ func (s *Set) arrive(a home.Arrival) {
 	}
 	clear(a.Opened)
 	defer e.Close()
-	in, err := s.adoptOne(identity, e, estateState{}, postState{})
+	in, err := s.adoptOne(identity, e, s.past, postState{})
 	if err != nil {
 		refuse(err.Error())
 		return
 	}
 	in.torn = 0 // nobody else has ever read from this channel
-	s.takeLeft(in, a.Recipe)
+	s.takeLeft(in, a.Recipe, s.past.Workers[identity])
 }
 
 // takeLeft makes a worker of a dead parent one of this set's.
-func (s *Set) takeLeft(in *incarnation, recipe string) {
+func (s *Set) takeLeft(in *incarnation, recipe string, ws workerState) {
 	g := in.group
 	in.stale = in.generation != s.cfg.Generation || recipe != s.cfg.Recipe
 	if in.generation == s.cfg.Generation {
 		g.nextID = max(g.nextID, in.id+1)
 	}
-	g.members = append(g.members, in)
-	s.byKey[in.key] = in
+	s.join(in, ws)
 	s.roles()
 	if !in.program {
 		s.post.Doubtful(router.Peer(in.key))
 	}
-	s.follow(in)
-	s.apply(in, lifecycle.Adopted)
 	s.logOf(in).Info("worker taken over from a parent that has died", "stale", in.stale)
 	if s.cfg.Found != nil {
 		s.cfg.Found(in.pid())

@@ -115,11 +115,15 @@ func (s *Set) forget(in *incarnation) {
 func (s *Set) takeProgram(p program) {
 	e := Estate{Files: p.files}
 	defer e.Close()
-	in, err := s.adoptOne(p.identity, e, estateState{}, postState{})
+	in, err := s.adoptOne(p.identity, e, s.past, postState{})
 	if err != nil {
 		s.logIdentity(p.identity).Error("a worker that a dead parent has left can't be taken over", "error", err)
 		return
 	}
 	in.program, in.torn, in.recipe = true, 1, p.recipe // half a line may have been read
-	s.takeLeft(in, p.recipe)
+	s.takeLeft(in, p.recipe, s.past.Workers[p.identity])
+	if in.foreign() { // what it has said, the dead parent may have read
+		s.callsLost(in)
+		s.arrived(in)
+	}
 }

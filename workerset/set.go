@@ -59,8 +59,9 @@ type Set struct {
 	byKey     map[int]*incarnation
 	post      *post
 	halls     []*hall
-	quick     bool // nothing has happened but messages
-	complete  bool // all groups have been what is wanted
+	past      estateState // of a parent that has died, as far as it is known
+	quick     bool        // nothing has happened but messages
+	complete  bool        // all groups have been what is wanted
 	service   wire.Service
 	said      int                  // how often that has changed
 	news      *news                // what Config.Events is told; nil: nobody is
