@@ -83,12 +83,18 @@ func (tr trial) run() {
 	goOn()
 
 	anchored := tr.victim != theAnchor
+	if slices.Contains(tr.may[tr.victim], ended) {
+		tr.ends()
+		return
+	}
 	tr.settle(anchored)
 	got := tr.outcome(before)
 	if !slices.Contains(tr.may[tr.victim], got) {
 		tr.t.Errorf("%s, not one of %q", got, tr.may[tr.victim])
 	}
-	tr.remembers(pid)
+	if !tr.untold(tr.victim) {
+		tr.remembers(pid)
+	}
 	tr.upgrade()
 	tr.settle(anchored)
 	tr.flat("the parent", tr.parent(), fds)
@@ -282,10 +288,16 @@ func (s *shop) stop(anchored bool) {
 	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
 		s.t.Fatal(err)
 	}
+	s.ends()
+}
+
+// ends waits until nothing is left of the service.
+func (s *shop) ends() {
+	s.t.Helper()
 	limit := time.Now().Add(patience)
 	for len(s.processes()) > 0 {
 		if time.Now().After(limit) {
-			s.t.Fatalf("it does not stop: %v", s.processes())
+			s.t.Fatalf("it does not end: %v", s.processes())
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
