@@ -8,7 +8,7 @@ var rows = []row{
 	{
 		name: "descriptors", fault: "descriptor limit reached, parent", fails: true,
 		begin: func(s *service) func() { return s.descriptors(2) },
-		says: []saying{{byUpgrade, "nothing has changed: …too many open files"}, {byStatus, "not started: …too many open files"}},
+		says:  []saying{{byUpgrade, "nothing has changed: …too many open files"}, {byStatus, "not started: …too many open files"}},
 	},
 }
 

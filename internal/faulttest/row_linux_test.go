@@ -16,9 +16,9 @@ type row struct {
 	costs string // what it costs, for docs/faults.md
 	says  []saying
 
-	user  int                        // who the service runs as; 0: root
-	more  func(s *service) []string  // arguments and a program, beside those of all services
-	start func(s *service)           // changes how the service is started
+	user  int                           // who the service runs as; 0: root
+	more  func(s *service) []string     // arguments and a program, beside those of all services
+	start func(s *service)              // changes how the service is started
 	begin func(s *service) (end func()) // brings the fault about, while it serves; end takes it away
 
 	// fails: an upgrade can't succeed as long as the fault lasts. It has to change nothing.
