@@ -17,8 +17,8 @@ import (
 	"github.com/handover-go/handover/draintest/procs"
 )
 
-// command is where the command was built.
-var command string
+// command is where the command was built, and static a program of another maker's.
+var command, static string
 
 func TestMain(m *testing.M) {
 	if main := programs[filepath.Base(os.Args[0])]; main != nil {
@@ -52,9 +52,11 @@ func run(m *testing.M) (code int, err error) {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		return 1, err
 	}
-	command = filepath.Join(dir, "handover")
-	if out, err := exec.Command("go", "build", "-o", command, "github.com/handover-go/handover/cmd/handover").CombinedOutput(); err != nil {
-		return 1, fmt.Errorf("%w\n%s", err, out)
+	command, static = filepath.Join(dir, "handover"), filepath.Join(dir, "static")
+	for file, pkg := range map[string]string{command: "cmd/handover", static: "testdata/workers/static"} {
+		if out, err := exec.Command("go", "build", "-o", file, "github.com/handover-go/handover/"+pkg).CombinedOutput(); err != nil {
+			return 1, fmt.Errorf("%w\n%s", err, out)
+		}
 	}
 	code = m.Run()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)

@@ -21,6 +21,11 @@ type row struct {
 	start func(s *service)              // changes how the service is started
 	begin func(s *service) (end func()) // brings the fault about, while it serves; end takes it away
 
+	plain    bool   // what serves is a program that knows little of what clients want
+	children string // the name of processes that its workers leave
+
+	closesIdle bool // connections may be closed while nothing is asked on them
+
 	// fails: an upgrade can't succeed as long as the fault lasts. It has to change nothing.
 	fails bool
 }
@@ -35,14 +40,7 @@ const (
 	byLog     = "log"
 )
 
-func (r row) args(s *service) []string {
-	if r.more == nil {
-		return nil
-	}
-	return r.more(s)
-}
-
-// said reports whether a text is in an output.
+// in reports whether a text is in an output.
 func (y saying) in(out string) bool {
 	parts := strings.Split(y.text, "…")
 	for i := range parts {
@@ -100,6 +98,7 @@ func (r row) test(t *testing.T) {
 
 	s.settles()
 	s.upgrade()
+	s.upgrade() // with which the copy of the binary before is gone
 	s.end()
 	s.until(func() string {
 		if n := s.files(); n > before {

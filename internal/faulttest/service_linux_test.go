@@ -29,54 +29,114 @@ const workers = 2
 
 // service is a service that runs, as its operator sees it.
 type service struct {
-	t       *testing.T
-	dir     string
-	bin     string // what it was started by, to be exchanged
-	control *control.Client
-	socket  string // of control
-	log     string // the file to which it prints
-	cmd     *exec.Cmd
-	addr    string
-	load    *load.Load
-	excused []func(load.Result) load.Result
+	t        *testing.T
+	dir      string
+	bin      string // what it was started by, to be exchanged
+	control  *control.Client
+	socket   string // of control
+	log      string // the file to which it prints
+	cmd      *exec.Cmd
+	addr     string
+	load     *load.Load
+	excused  []func(load.Result) load.Result
+	plain    bool     // what serves is a program that knows little of what clients want
+	reader   *os.File // the other end of what it prints to, if that is a pipe
+	cgroup   string
+	children string // name of processes that workers leave, if they do
 }
 
 // start starts the service that a row describes, and waits until it serves.
 func start(t *testing.T, r row) *service {
+	t.Helper()
+	s := prepare(t, r)
+	s.launch()
+	if !s.comesUp() {
+		t.Fatal("it does not serve")
+	}
+	s.settles()
+	return s
+}
+
+// prepare makes all that a service needs to be launched.
+func prepare(t *testing.T, r row) *service {
 	t.Helper()
 	dir := t.TempDir()
 	// Its user may come here, and write.
 	if err := errors.Join(os.Chmod(filepath.Dir(dir), 0o755), os.Chmod(dir, 0o755), os.Chown(dir, r.user, r.user)); err != nil {
 		t.Fatal(err)
 	}
-	s := &service{t: t, dir: dir, bin: filepath.Join(dir, "shop"), socket: filepath.Join(dir, "c"), log: filepath.Join(dir, "log")}
-	s.control = control.NewClient(s.socket)
+	s := &service{t: t, dir: dir, bin: filepath.Join(dir, "shop"), plain: r.plain, children: r.children, closesIdle: r.closesIdle}
 	s.good()
-	args := append([]string{"run", "--name", "shop", "--control", s.socket, "--probation", "0", "--drain-timeout", "10s",
-		"--listen", "http=tcp://127.0.0.1:0", "--workers", fmt.Sprint(workers)}, r.args(s)...)
-	s.cmd = exec.Command(s.bin, args...)
+	s.cmd = exec.Command(s.bin, "run", "--name", "shop", "--probation", "0", "--drain-timeout", "10s",
+		"--listen", "http=tcp://127.0.0.1:0", "--workers", fmt.Sprint(workers))
 	s.cmd.Dir = dir
 	s.cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0", "STATE_DIRECTORY="+dir)
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if r.user != 0 {
 		s.cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(r.user), Gid: uint32(r.user)}
 	}
-	out, err := os.OpenFile(s.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer out.Close()
-	s.cmd.Stdout, s.cmd.Stderr = out, out
+	s.moveControl(filepath.Join(dir, "c"))
+	s.logTo(filepath.Join(dir, "log"))
 	if r.start != nil {
 		r.start(s)
 	}
-	if err := s.cmd.Start(); err != nil {
-		t.Fatal(err)
+	s.cmd.Args = append(s.cmd.Args, "--control", s.socket)
+	if r.more != nil {
+		s.cmd.Args = append(s.cmd.Args, r.more(s)...)
 	}
-	t.Cleanup(s.cleanup)
-	s.settles()
-	s.addr = match(strings.Join(s.status().Listen, " "), `http=tcp://(\S+)`)
 	return s
+}
+
+func (s *service) moveControl(path string) {
+	s.socket, s.control = path, control.NewClient(path)
+}
+
+// logTo has the service print to that file.
+func (s *service) logTo(path string) {
+	s.t.Helper()
+	out, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { out.Close() })
+	s.log, s.cmd.Stdout, s.cmd.Stderr = path, out, out
+}
+
+// by has another command execute the service's.
+func (s *service) by(name string, args ...string) {
+	path, err := exec.LookPath(name)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.cmd.Path, s.cmd.Args = path, append(append([]string{name}, args...), s.cmd.Args...)
+}
+
+func (s *service) launch() {
+	s.t.Helper()
+	if err := s.cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(s.cleanup)
+}
+
+// comesUp waits until the service serves, or has ended.
+func (s *service) comesUp() bool {
+	s.t.Helper()
+	up := false
+	s.until(func() string {
+		st, _, err := s.control.Status(s.t.Context())
+		if err == nil && len(st.Groups) > 0 && slices.ContainsFunc(st.Groups[0].Workers, func(w workerset.Worker) bool { return w.State == "serving" }) {
+			up = true
+			s.addr = match(strings.Join(st.Listen, " "), `http=tcp://(\S+)`)
+			return ""
+		}
+		if b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.cmd.Process.Pid)); strings.Contains(string(b), ") Z ") {
+			_ = s.cmd.Wait()
+			return ""
+		}
+		return "it neither serves nor ends"
+	})
+	return up
 }
 
 // cleanup ends what a test that has failed has left.
@@ -188,7 +248,7 @@ func (s *service) settles() {
 			return err.Error()
 		}
 		for _, p := range all {
-			if !slices.Contains(want, p.PID) {
+			if !slices.Contains(want, p.PID) && (s.children == "" || p.Comm != s.children) {
 				return fmt.Sprintf("there is another process: %v", p)
 			}
 		}
@@ -212,9 +272,12 @@ func (s *service) until(wrong func() string) {
 func (s *service) begin() {
 	s.t.Helper()
 	var err error
+	clients := map[load.Kind]int{load.New: 2, load.Slow: 1, load.Upload: 1}
+	if !s.plain {
+		clients[load.Stream], clients[load.KeepAlive] = 1, 2
+	}
 	s.load, err = load.Start(s.t.Context(), load.Config{
-		Addr: s.addr, Rate: 20, WaitReady: patience, SlowMS: 100, StreamMS: 100, UploadMS: 100,
-		Clients: map[load.Kind]int{load.New: 2, load.Slow: 1, load.Upload: 1, load.Stream: 1, load.KeepAlive: 2},
+		Addr: s.addr, Rate: 20, WaitReady: patience, SlowMS: 100, StreamMS: 100, UploadMS: 100, Clients: clients,
 	})
 	if err != nil {
 		s.t.Fatal(err)
@@ -259,6 +322,9 @@ func (s *service) end() {
 	s.load = nil
 	for _, excuse := range s.excused {
 		r = excuse(r)
+	}
+	if s.closesIdle {
+		r = r.ExceptIdle()
 	}
 	if err := r.Check(); err != nil {
 		s.t.Errorf("clients noticed: %v", err)

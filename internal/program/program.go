@@ -111,7 +111,7 @@ func compiled(f *os.File) error {
 	}
 	e, err := elf.NewFile(f)
 	if err != nil {
-		return fmt.Errorf("a truncated or broken program: %w", err)
+		return fmt.Errorf("a truncated or broken program, %w: %w", err, syscall.ENOEXEC)
 	}
 	if m := machines[runtime.GOARCH]; m != nil && !slices.Contains(m, e.Machine) && !otherFormats() {
 		return fmt.Errorf("a program for another machine, %v: %w", e.Machine, syscall.ENOEXEC)
