@@ -29,20 +29,21 @@ const workers = 2
 
 // service is a service that runs, as its operator sees it.
 type service struct {
-	t        *testing.T
-	dir      string
-	bin      string // what it was started by, to be exchanged
-	control  *control.Client
-	socket   string // of control
-	log      string // the file to which it prints
-	cmd      *exec.Cmd
-	addr     string
-	load     *load.Load
-	excused  []func(load.Result) load.Result
-	plain    bool     // what serves is a program that knows little of what clients want
-	reader   *os.File // the other end of what it prints to, if that is a pipe
-	cgroup   string
-	children string // name of processes that workers leave, if they do
+	t          *testing.T
+	dir        string
+	bin        string // what it was started by, to be exchanged
+	control    *control.Client
+	socket     string // of control
+	log        string // the file to which it prints
+	cmd        *exec.Cmd
+	addr       string
+	load       *load.Load
+	excused    []func(load.Result) load.Result
+	plain      bool     // what serves is a program that knows little of what clients want
+	reader     *os.File // the other end of what it prints to, if that is a pipe
+	cgroup     string
+	closesIdle bool
+	children   string // name of processes that workers leave, if they do
 }
 
 // start starts the service that a row describes, and waits until it serves.

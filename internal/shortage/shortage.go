@@ -26,6 +26,10 @@ func Explain(err error) error {
 	return err
 }
 
+// Is reports whether an error is one of those that Explain explains: nobody has made a mistake,
+// and later it may work.
+func Is(err error) bool { return err != nil && Explain(err) != err || errors.As(err, new(*explained)) }
+
 type explained struct {
 	err error
 	why string

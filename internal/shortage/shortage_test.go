@@ -29,7 +29,7 @@ func TestExplain(t *testing.T) {
 		err := Explain(fmt.Errorf("worker: %w", &fs.PathError{Op: "open", Path: "/x", Err: errno}))
 		err = Explain(fmt.Errorf("service: %w", Explain(err)))
 		var path *fs.PathError
-		if !errors.Is(err, errno) || !errors.As(err, &path) {
+		if !Is(err) || !Is(errno) || !errors.Is(err, errno) || !errors.As(err, &path) {
 			t.Errorf("%v is not %v any more", err, errno)
 		}
 		for _, w := range words {
@@ -42,7 +42,7 @@ func TestExplain(t *testing.T) {
 		}
 	}
 	for _, err := range []error{nil, os.ErrNotExist, syscall.EAGAIN, errors.New("something")} {
-		if got := Explain(err); got != err {
+		if got := Explain(err); got != err || Is(err) {
 			t.Errorf("%v became %v", err, got)
 		}
 	}
