@@ -12,7 +12,7 @@ func TestPauseKeepsTime(t *testing.T) {
 	if left := d.paused(); left != 0 {
 		t.Errorf("before: %v", left)
 	}
-	d.pause()
+	d.holdOn()
 	if left := d.paused(); left <= 0 || left > stallTime {
 		t.Errorf("%v", left)
 	}

@@ -250,8 +250,8 @@ func (d *Drainer) mayTake() {
 // moves tells whether connections can move at all.
 func (d *Drainer) moves() bool { return d.cfg.Queue != nil && d.bare }
 
-// pause has nothing given away for a while.
-func (d *Drainer) pause() {
+// holdOn has nothing given away for a while.
+func (d *Drainer) holdOn() {
 	until := time.Now().Add(stallTime)
 	d.pausedUntil.Store(&until)
 }
