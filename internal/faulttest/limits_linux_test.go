@@ -99,10 +99,6 @@ func hoarderMain() {
 // hoard has another process of the service's user have all descriptors on their way that he may.
 func (s *service) hoard() (end func()) {
 	s.t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		s.t.Fatal(err)
-	}
 	cmd := &exec.Cmd{Path: self, Args: []string{hoarderName}, SysProcAttr: &syscall.SysProcAttr{Credential: s.cmd.SysProcAttr.Credential}}
 	in, err := cmd.StdinPipe()
 	if err != nil {

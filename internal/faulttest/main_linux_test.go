@@ -4,6 +4,7 @@ package faulttest_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -17,8 +18,9 @@ import (
 	"github.com/handover-go/handover/draintest/procs"
 )
 
-// command is where the command was built, and static a program of another maker's.
-var command, static string
+// command is where the command was built, static a program of another maker's, and self this
+// binary, each where others than root may execute it.
+var command, static, self string
 
 func TestMain(m *testing.M) {
 	if main := programs[filepath.Base(os.Args[0])]; main != nil {
@@ -32,6 +34,9 @@ func TestMain(m *testing.M) {
 	}
 	os.Exit(code)
 }
+
+// own is the name of this binary there, and of processes that it has become.
+const own = "faulttest"
 
 // programs are what this binary is by other names.
 var programs = map[string]func(){}
@@ -52,7 +57,11 @@ func run(m *testing.M) (code int, err error) {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		return 1, err
 	}
-	command, static = filepath.Join(dir, "handover"), filepath.Join(dir, "static")
+	command, static, self = filepath.Join(dir, "handover"), filepath.Join(dir, "static"), filepath.Join(dir, own)
+	b, err := os.ReadFile("/proc/self/exe")
+	if err := errors.Join(err, os.WriteFile(self, b, 0o755)); err != nil {
+		return 1, err
+	}
 	for file, pkg := range map[string]string{command: "cmd/handover", static: "testdata/workers/static"} {
 		if out, err := exec.Command("go", "build", "-o", file, "github.com/handover-go/handover/"+pkg).CombinedOutput(); err != nil {
 			return 1, fmt.Errorf("%w\n%s", err, out)

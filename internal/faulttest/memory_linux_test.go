@@ -105,10 +105,6 @@ func (s *service) starveParent() (end func()) {
 	if err := os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", parent), []byte("1000"), 0); err != nil {
 		s.t.Fatal(err)
 	}
-	self, err := os.Executable()
-	if err != nil {
-		s.t.Fatal(err)
-	}
 	hog := exec.Command("sh", "-c", `echo $$ >"`+filepath.Join(s.cgroup, "cgroup.procs")+`" && exec -a `+hogName+` "$0"`, self)
 	hog.Path, hog.Args[0] = "/bin/bash", "bash" // which can say what argv[0] is
 	in, err := hog.StdinPipe()

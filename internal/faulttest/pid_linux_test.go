@@ -2,15 +2,20 @@ package faulttest_test
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/handover-go/handover/draintest/procs"
+	"github.com/handover-go/handover/internal/launch"
 	"github.com/handover-go/handover/workerset"
 )
 
@@ -71,6 +76,80 @@ func TestPIDReused(t *testing.T) {
 	s.inside("kill -TERM 1") // with which all end that are in there
 	if err := s.cmd.Wait(); err != nil {
 		t.Errorf("after the stop: %v", err)
+	}
+}
+
+const pidsName = "pids"
+
+func init() { programs[pidsName] = pidsMain }
+
+// pidsMain, as PID 1, follows a process that somebody else reaps, whose pid then is a stranger's.
+func pidsMain() {
+	err := followReused()
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+}
+
+func followReused() error {
+	const next = "/proc/sys/kernel/ns_last_pid"
+	first := exec.Command("sleep", "3600")
+	if err := first.Start(); err != nil {
+		return err
+	}
+	pid := first.Process.Pid
+	followed, err := launch.Follow(pid)
+	if err != nil {
+		return err
+	}
+	defer followed.Close()
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return err
+	}
+	_ = first.Process.Kill()
+	_ = first.Wait()
+	stranger := exec.Command("sleep", "3600")
+	for tries := 0; stranger.Process == nil || stranger.Process.Pid != pid; tries++ {
+		if tries == 100 {
+			return fmt.Errorf("pid %d can't be had", pid)
+		}
+		if stranger.Process != nil { // a thread was quicker
+			_ = stranger.Process.Kill()
+			_ = stranger.Wait()
+		}
+		stranger = exec.Command("sleep", "3600")
+		if err := errors.Join(os.WriteFile(next, fmt.Append(nil, pid-1), 0), stranger.Start()); err != nil {
+			return err
+		}
+	}
+	if err := followed.Signal(syscall.SIGKILL); !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("a signal: %v", err)
+	}
+	if p, err := launch.Adopt(pid, os.NewFile(uintptr(fd), "pidfd")); err == nil {
+		return fmt.Errorf("process %d is taken over, which is another by now", p.Pid)
+	}
+	if st := followed.Wait(); st.Known && st.Signal != int(syscall.SIGKILL) {
+		return fmt.Errorf("it has ended by %v", st)
+	}
+	if err := stranger.Process.Signal(syscall.SIGTERM); err != nil {
+		return err
+	}
+	if err := stranger.Wait(); stranger.ProcessState.Sys().(syscall.WaitStatus).Signal() != syscall.SIGTERM {
+		return fmt.Errorf("the stranger has ended otherwise: %v", err)
+	}
+	return nil
+}
+
+// TestPIDFollowed: who follows a process signals no other one, whatever its pid is.
+func TestPIDFollowed(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root has namespaces of pids")
+	}
+	out, err := exec.Command("unshare", "--pid", "--mount-proc", "--fork", "--kill-child", "bash", "-c", "exec -a "+pidsName+" "+self).CombinedOutput()
+	if err != nil {
+		t.Errorf("%v: %s", err, out)
 	}
 }
 

@@ -3,7 +3,6 @@ package faulttest_test
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -17,10 +16,6 @@ import (
 // program is arguments that have a program serve, which has its own ways.
 func program(way string) func(*service) []string {
 	return func(*service) []string {
-		self, err := os.Executable()
-		if err != nil {
-			panic(err)
-		}
 		return []string{"--ready", "http:/", "--", "bash", "-c", way, self, static}
 	}
 }
@@ -74,13 +69,6 @@ var workerRows = []row{
 		says: []saying{{byStatus, "hung"}},
 	},
 }
-
-// own is the name of processes that this binary has become.
-var own = func() string {
-	self, _ := os.Executable()
-	name := filepath.Base(self)
-	return name[:min(len(name), 15)]
-}()
 
 const flooderName = "flooder"
 
