@@ -127,9 +127,15 @@ func followReused() error {
 	if err := followed.Signal(syscall.SIGKILL); !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("a signal: %v", err)
 	}
-	if p, err := launch.Adopt(pid, os.NewFile(uintptr(fd), "pidfd")); err == nil {
-		return fmt.Errorf("process %d is taken over, which is another by now", p.Pid)
+	adopted, err := launch.Adopt(pid, os.NewFile(uintptr(fd), "pidfd")) // as from a predecessor
+	if err != nil {
+		return err
 	}
+	defer adopted.Close()
+	if err := adopted.Signal(syscall.SIGKILL); !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("a signal to what was taken over: %v", err)
+	}
+	adopted.Wait()
 	if st := followed.Wait(); st.Known && st.Signal != int(syscall.SIGKILL) {
 		return fmt.Errorf("it has ended by %v", st)
 	}
