@@ -50,8 +50,8 @@ func (p *parent) build(n int) error {
 	}
 	cfg := workerset.Config{
 		Name: p.cfg.Name, Generation: p.up.Generation(), Sockets: fds, Output: p.cfg.Program.Output, CPUs: n,
-		StopDelay: p.cfg.StopDelay, MaxRestarts: p.cfg.MaxRestarts, RestartWindow: p.cfg.RestartWindow, Forbear: p.upgrades.leadsBack, Trial: true,
-		Started: p.entrust, Observe: p.observe, Events: p.cfg.Events, Printed: p.printed, Logger: p.log,
+		StopDelay: p.cfg.StopDelay, Grace: p.cfg.Grace, MaxRestarts: p.cfg.MaxRestarts, RestartWindow: p.cfg.RestartWindow, Forbear: p.upgrades.leadsBack, Trial: true,
+		Started: p.entrust, Found: p.supervisor.found, Keep: p.supervisor.keeps, Forget: p.supervisor.forgets, Observe: p.observe, Events: p.cfg.Events, Printed: p.printed, Logger: p.log,
 	}
 	cfg.Stdout, cfg.Stderr = p.up.Stdio()
 	for _, g := range groups {
@@ -68,7 +68,14 @@ func (p *parent) build(n int) error {
 			p.program = wg.Program.Path
 		}
 	}
-	if p.set, err = workerset.New(cfg); err == nil {
+	if err := p.memory.open(); err != nil {
+		return err
+	}
+	p.files = append(p.files, p.memory.file)
+	p.goOn(&cfg)
+	if p.set, err = workerset.New(cfg); err != nil {
+		cfg.Left.Close()
+	} else {
 		for typ, h := range p.cfg.Handlers {
 			p.set.Messages().Handle(typ, h)
 		}
@@ -99,6 +106,9 @@ func (p *parent) group(g Group, specs []listen.Spec) (workerset.Group, error) {
 	}
 	if len(g.Command) == 0 {
 		if wg.Tickets, err = p.tickets(g); err != nil {
+			return wg, err
+		}
+		if wg.Home, err = p.home(g.Name); err != nil {
 			return wg, err
 		}
 	}

@@ -44,7 +44,7 @@ var afterKill = map[string][]outcome{
 // none is left, the workers drain and the anchor starts another one. The sockets stay
 // open all the time.
 func TestParentKilledAtEachStep(t *testing.T) {
-	for _, step := range fault.Steps {
+	for _, step := range fault.Upgrade {
 		t.Run(step, func(t *testing.T) {
 			t.Parallel() // most of it is waiting
 			f := startFaulty(t, step)
@@ -88,7 +88,7 @@ func afterStop(step string) outcome {
 // TestParentStoppedAtEachStep: whoever is stopped can't hold anybody up for long, and
 // does no harm when it goes on.
 func TestParentStoppedAtEachStep(t *testing.T) {
-	for _, step := range fault.Steps {
+	for _, step := range fault.Upgrade {
 		t.Run(step, func(t *testing.T) {
 			t.Parallel() // most of it is waiting
 			f := startFaulty(t, step, "TEST_UPGRADE_TIMEOUT="+upgradeTimeout.String())
@@ -124,7 +124,7 @@ func TestParentStoppedAtEachStep(t *testing.T) {
 // stopped until the signal has arrived, so that it finds it when it goes on, or until
 // the other one has acted on it.
 func TestStopAtEachStep(t *testing.T) {
-	for _, step := range fault.Steps {
+	for _, step := range fault.Upgrade {
 		t.Run(step, func(t *testing.T) {
 			t.Parallel() // most of it is waiting
 			f := startFaulty(t, step)

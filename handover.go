@@ -98,6 +98,11 @@ type Config struct {
 	// already (GET /v1/ready on the control socket, worker.Worker.Stopping), so that a
 	// load balancer in front notices. Default 0.
 	StopDelay time.Duration
+	// Grace is how long workers of this binary serve on when the parent has died and no other
+	// one comes, before they drain. They drain at once where nothing is left that could start
+	// one, such as without an anchor and without a supervisor that keeps descriptors. Default
+	// 30 s.
+	Grace time.Duration
 	// Ready is how it is known that a worker could serve. By default it says so.
 	Ready workerset.Readiness
 	// Heartbeat is how often workers say that they live, default 5 s, and HungAfter
@@ -285,9 +290,11 @@ func (c Config) worker() worker.Config {
 }
 
 // anchorGrace is longer than what is left of a service without a parent needs:
-// workers to drain, or a new parent that was being brought up to come up.
+// workers to wait for another one and to drain, or a new parent that was being brought up to
+// come up.
 func (c Config) anchorGrace() time.Duration {
-	return 5*time.Second + max(cmp.Or(c.DrainTimeout, drain.DefaultTimeout), cmp.Or(c.UpgradeTimeout, upgrader.DefaultTimeout))
+	alone := cmp.Or(c.Grace, worker.DefaultGrace) + cmp.Or(c.DrainTimeout, drain.DefaultTimeout)
+	return 5*time.Second + max(alone, cmp.Or(c.UpgradeTimeout, upgrader.DefaultTimeout))
 }
 
 // cpus is how many CPUs this process may use, the cgroup's quota considered. It

@@ -136,6 +136,7 @@ func (p *parent) Ready(ctx context.Context) (ready bool, why string) {
 func (p *parent) observe(c workerset.Change) {
 	p.metrics.Observe(c)
 	p.supervisor.look()
+	p.memory.look()
 	w := c.Worker
 	p.probation.saw(w)
 	p.stops.observe(c)

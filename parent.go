@@ -44,12 +44,14 @@ type parent struct {
 	wishes   *wishes
 	stops    *stops
 	records  records
+	memory   *memory
 	builds   builds
 	meter    workerset.Meter
 	since    time.Time // when this process began to decide
 	program  string    // what the workers execute
 
 	made      recipe     // what this generation is made of
+	resumes   bool       // it goes on with the workers of a parent that has died
 	back      *back      // this generation is one that is gone back to
 	probation *probation // nil if it has none
 
@@ -71,7 +73,7 @@ func (c Config) parent() (code int, err error) {
 	// supervisors start nothing again (runtime, "Environment Variables", GOTRACEBACK).
 	debug.SetTraceback("crash")
 	p := &parent{cfg: c, log: c.Logger.With("service", c.Name), metrics: metrics.New(), released: make(chan struct{}), back: goesBack}
-	p.upgrades, p.wishes, p.stops = newUpgrades(p), newWishes(p), newStops(p)
+	p.upgrades, p.wishes, p.stops, p.memory = newUpgrades(p), newWishes(p), newStops(p), newMemory(p)
 	if p.supervisor, err = newSupervisor(p); err != nil {
 		return 2, err
 	}
@@ -157,7 +159,11 @@ func exitCode(err error) int {
 
 // serve brings this generation up, decides, and returns when another does.
 func (p *parent) serve(ctx context.Context) error {
-	if err := p.set.Ready(ctx); err != nil {
+	ready := p.set.Ready
+	if p.resumes { // then the service has never stopped
+		ready = p.set.Serves
+	}
+	if err := ready(ctx); err != nil {
 		p.up.Fail(err)
 		return err
 	}
@@ -175,6 +181,8 @@ func (p *parent) serve(ctx context.Context) error {
 		tasks.Go(func() { p.probation.run(under) })
 	}
 	tasks.Go(func() { p.upgrades.run(ctx) })
+	p.memory.look()
+	tasks.Go(func() { p.memory.run(ctx) })
 	if p.cfg.InParent != nil {
 		tasks.Go(func() { p.cfg.InParent(under, p.set.Messages()) })
 	}

@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -30,11 +31,10 @@ func (s *service) killParent() {
 }
 
 // TestParentDies: a parent that is killed is replaced, on the same sockets, and no client
-// notices: what was in flight its workers finish, and who comes meanwhile waits.
+// notices: its workers serve on, and the next one takes them over.
 func TestParentDies(t *testing.T) { parentDies(t) }
 
-// TestParentOfKeptDies: nor does a worker end when its output, which went by the parent,
-// goes nowhere any more.
+// TestParentOfKeptDies: so it is with workers whose output goes by the parent.
 func TestParentOfKeptDies(t *testing.T) { parentDies(t, "TEST_KEEP_OUTPUT=1") }
 
 func parentDies(t *testing.T, env ...string) {
@@ -52,52 +52,63 @@ func parentDies(t *testing.T, env ...string) {
 			t.Errorf("%s: %v", when, err)
 		}
 	}
+	stay := func(what func()) {
+		t.Helper()
+		before := s.workers()
+		what()
+		if after := s.workers(); !slices.Equal(before, after) {
+			t.Errorf("the workers were %v, and are %v", before, after)
+		}
+	}
 	for i := range 4 {
+		generation := i/2 + 1
 		h := holdFor(t, s.addr, 300*time.Millisecond)
-		s.killParent()
-		h.answeredBy(t, "generation=1 ") // the dead parent's worker has finished it
+		stay(s.killParent)
+		h.answeredBy(t, fmt.Sprintf("generation=%d ", generation))
 		answers(fmt.Sprint("death ", i))
 		if i%2 == 1 {
 			s.upgrade() // its sockets are the same ones, for the next to die
 			answers("upgrade")
-			if got := s.parent(); got == 0 {
-				t.Error("no parent")
-			}
-			s.killParent()
+			until(t, 10*time.Second, func() string { // those before have drained
+				if n := len(s.workers()); n != 2 {
+					return fmt.Sprintf("%d workers", n)
+				}
+				return ""
+			})
+			stay(s.killParent)
+			answered(t, l, fmt.Sprintf("generation=%d", generation+1))
 		}
 	}
 	check(t, l)
-	until(t, 10*time.Second, func() string { // the dead parents' workers have drained
-		if n := len(s.workers()); n != 2 {
-			return fmt.Sprintf("%d workers", n)
-		}
-		return ""
-	})
 	s.stop()
 	if log := s.tail(1000); strings.Contains(log, "nothing here asks for") || strings.Contains(log, "address already in use") {
 		t.Error(log)
 	}
 }
 
-// TestParentOfProgramsDies: programs that know nothing of all this are asked to drain when
-// there is another parent. Their output goes its own way here: what goes through a parent
-// has no reader when that one is dead, and ends who prints (SIGPIPE).
+// TestParentOfProgramsDies: programs that know nothing of all this stay, too, and what they
+// print goes through the next parent.
 func TestParentOfProgramsDies(t *testing.T) {
-	s := startService(t, 2, "TEST_COMMAND="+program(t, "static"), "TEST_READY=http:/", "TEST_LOG=raw")
+	s := startService(t, 2, "TEST_COMMAND="+program(t, "static"), "TEST_READY=http:/")
 	l := s.loadOf(20, map[load.Kind]int{load.New: 2, load.Slow: 1})
 	for range 3 {
 		old := s.workers()
 		s.killParent()
-		until(t, 10*time.Second, func() string {
-			for _, pid := range old {
-				if statusOf(pid, "State") != "" {
-					return fmt.Sprintf("process %d of the dead parent's goes on", pid)
-				}
-			}
-			return ""
-		})
+		if now := s.workers(); !slices.Equal(old, now) {
+			t.Errorf("the workers were %v, and are %v", old, now)
+		}
 	}
+	s.upgrade()
+	s.killParent()
 	check(t, l)
+	from := s.mark()
+	pid := s.workers()[0]
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.waitFrom(from, has(`msg="worker exited"`, fmt.Sprintf("pid=%d ", pid), "killed by SIGKILL")); err != nil {
+		t.Error(err)
+	}
 	s.stop()
 }
 

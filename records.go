@@ -81,6 +81,7 @@ func deathOf(w workerset.Worker) *history.Death {
 // last, of one that has failed.
 func (p *parent) upgraded(o control.Outcome, output string) {
 	p.records.history.Add(upgradeEntry(o, output))
+	p.memory.look()
 }
 
 func upgradeEntry(o control.Outcome, output string) history.Entry {

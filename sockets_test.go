@@ -62,7 +62,7 @@ func (d *datagrams) ask() error {
 	if err != nil {
 		return fmt.Errorf("question %d was not answered: %w", d.asked, err)
 	}
-	g := match(string(b[:n]), `^web/\d+ id=\d+ (generation=\d+) pid=\d+\n$`)
+	g := match(string(b[:n]), `^web/\d+ id=\d+ (generation=\d+) pid=\d+: who\?\n$`)
 	if g == "" {
 		return fmt.Errorf("question %d was answered %q", d.asked, b[:n])
 	}

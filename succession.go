@@ -19,12 +19,14 @@ func (p *parent) yield(ctx context.Context) (upgrader.Legacy, error) {
 	// First: the copy of a binary may take its time, and nobody decides afterwards.
 	previous, exe := p.upgrades.handOn()
 	p.supervisor.gives.Store(true)
+	p.memory.hold(true)
 	p.pause()
 	p.wishes.hold()
 	e, err := p.set.Yield(ctx)
 	if err != nil {
 		exe.Close() // or nothing, if there is none
 		p.supervisor.gives.Store(false)
+		p.memory.hold(false)
 		p.wishes.release()
 		p.answer()
 		return upgrader.Legacy{}, err
@@ -63,8 +65,13 @@ func (p *parent) take(l upgrader.Legacy) {
 		p.set.Hold()
 	}
 	estate, wishes := p.sort(incoming(l))
+	if past := p.memory.past(); past != nil && p.up.HasPredecessor() && len(l.Files)+len(l.State) == 0 {
+		p.recall(past) // the predecessor has died before it could say anything
+		estate.State = past.Set
+	}
 	_ = p.set.Commit(context.Background(), estate) // fails only when the set has ended
 	p.metrics.Adopted()
+	p.supervisor.tellFound() // before it hears that the service is ready
 	for f, w := range wishes {
 		p.wishes.resume(f, w)
 	}
@@ -98,6 +105,7 @@ func (p *parent) resume() {
 	p.legacy.Close()
 	p.upgrades.takeBack()
 	p.wishes.release()
+	p.memory.hold(false)
 	p.shareAnew()
 	p.supervisor.gives.Store(false)
 	p.answer()

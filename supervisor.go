@@ -19,7 +19,9 @@ type supervisor struct {
 	quit  chan struct{}
 	once  sync.Once // of stop
 	ended sync.WaitGroup
-	mute  bool // the last note could not be sent
+	mute  atomic.Bool // the last note could not be sent
+
+	keeping keeping
 }
 
 // newSupervisor reads what the supervisor wants to hear. An error is about the
@@ -29,7 +31,7 @@ func newSupervisor(p *parent) (*supervisor, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &supervisor{p: p, talk: conversation{watchdog: watchdog}, news: make(chan struct{}, 1), stops: make(chan struct{}), quit: make(chan struct{})}, nil
+	return &supervisor{p: p, talk: conversation{watchdog: watchdog}, news: make(chan struct{}, 1), stops: make(chan struct{}), quit: make(chan struct{}), keeping: keeping{more: make(chan struct{}, 1)}}, nil
 }
 
 // begin talks until end. Only the main process may (NotifyAccess=main): the first one of
@@ -37,6 +39,7 @@ func newSupervisor(p *parent) (*supervisor, error) {
 func (s *supervisor) begin() {
 	if sdnotify.Enabled() {
 		s.ended.Go(s.run)
+		s.ended.Go(s.runKeeping)
 	}
 }
 
@@ -132,8 +135,8 @@ func (s *supervisor) send(notes []string) {
 		return
 	}
 	err := sdnotify.Send(notes...)
-	if err != nil && !s.mute {
+	if err != nil && !s.mute.Load() {
 		s.p.log.Warn("the supervisor could not be told how the service is", "error", err)
 	}
-	s.mute = err != nil
+	s.mute.Store(err != nil)
 }

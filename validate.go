@@ -48,7 +48,7 @@ func (c Config) withDefaults() (Config, error) {
 		field, what string
 		time.Duration
 	}{
-		{"LameDuck", "lame duck", c.LameDuck}, {"StopDelay", "stop delay", c.StopDelay}, {"UpgradeTimeout", "upgrade timeout", c.UpgradeTimeout},
+		{"LameDuck", "lame duck", c.LameDuck}, {"StopDelay", "stop delay", c.StopDelay}, {"Grace", "grace", c.Grace}, {"UpgradeTimeout", "upgrade timeout", c.UpgradeTimeout},
 	} {
 		if d.Duration < 0 {
 			bad(d.field, "%s %v: must not be negative", d.what, d.Duration)

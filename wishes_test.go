@@ -142,7 +142,7 @@ func TestUpgradeIsTrue(t *testing.T) {
 // dies that he has asked, before another has his connection, he has to look himself.
 func TestWishesAtEachStep(t *testing.T) {
 	const none = "none dies"
-	for _, step := range append([]string{none}, fault.Steps...) {
+	for _, step := range append([]string{none}, fault.Upgrade...) {
 		t.Run(step, func(t *testing.T) {
 			t.Parallel() // most of it is waiting
 			f := startFaulty(t, step)
@@ -203,7 +203,7 @@ func TestWishesAtEachStep(t *testing.T) {
 
 // TestStopByControlAtEachStep: whoever decides in the end stops the service, and says so.
 func TestStopByControlAtEachStep(t *testing.T) {
-	for _, step := range fault.Steps {
+	for _, step := range fault.Upgrade {
 		t.Run(step, func(t *testing.T) {
 			t.Parallel() // most of it is waiting
 			f := startFaulty(t, step)

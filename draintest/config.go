@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -104,6 +106,17 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
+// addrs are where clients connect to, but for those of kinds Unix and UDP.
+func (c Config) addrs() []string {
+	all := map[string]bool{}
+	for k, n := range c.Load.Clients {
+		if n > 0 && k != load.Unix && k != load.UDP {
+			all[cmp.Or(c.Load.Addrs[k], c.Load.Addr)] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(all))
+}
+
 // Validate says everything that is wrong with the configuration, before anything is
 // started.
 func (c Config) Validate() error {
@@ -130,11 +143,13 @@ func (c Config) Validate() error {
 	if c.Action.needsPID && len(c.Command) == 0 && c.PIDFile == "" {
 		fault("Action: %s: of which process? Set Command or PIDFile", c.Action)
 	}
-	if c.Action.kill && strings.HasPrefix(c.Load.Addr, "unix:") {
+	if c.Action.kill && slices.ContainsFunc(c.addrs(), func(addr string) bool { return strings.HasPrefix(addr, "unix:") }) {
 		fault("Action: %s: who has which connection of a unix socket can't be seen", c.Action)
 	}
-	if c.Action.kill && c.Load.Clients[load.Unix] > 0 {
-		fault("Action: %s: clients of kind unix can't be excused of what is lost with it", c.Action)
+	for _, k := range []load.Kind{load.Unix, load.UDP} {
+		if c.Action.kill && c.Load.Clients[k] > 0 {
+			fault("Action: %s: clients of kind %v can't be excused of what is lost with it", c.Action, k)
+		}
 	}
 	if c.Rounds < 1 {
 		fault("Rounds: %d: at least 1 is needed", c.Rounds)

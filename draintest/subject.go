@@ -89,13 +89,22 @@ func notOurs(pid int) error {
 	return nil
 }
 
-// serves checks that one of the server's processes has a socket that listens at the
+// serves checks that one of the server's processes has a socket that listens at each
 // address: else somebody else answers. What can't be known is no error.
 func (s *subject) serves() error {
 	if !s.watched() || s.cfg.Proxied {
 		return nil
 	}
-	network, address := "tcp", s.cfg.Load.Addr
+	for _, addr := range s.cfg.addrs() {
+		if err := s.servesAt(addr); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *subject) servesAt(addr string) error {
+	network, address := "tcp", addr
 	if path, ok := strings.CutPrefix(address, "unix:"); ok {
 		network, address = "unix", path
 	}
@@ -116,7 +125,7 @@ func (s *subject) serves() error {
 		}
 	}
 	return fmt.Errorf("%w: %s is answered by another process than the server's %s (a proxy in front of it? Say so by --proxied, or Config.Proxied)",
-		ErrStart, s.cfg.Load.Addr, pids(s.tree.alive()))
+		ErrStart, addr, pids(s.tree.alive()))
 }
 
 func (s *subject) start(mark string) error {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/handover-go/handover/internal/listen"
@@ -254,6 +255,20 @@ func (u *Upgrader) inheritFile(spec listen.Spec, kept bool) (*os.File, error) {
 	s.kept = kept
 	u.keep(s, spec)
 	return f, nil
+}
+
+// Stored takes over what the supervisor has kept under names that begin with the prefix, and
+// that a process had given it which has died (FDSTORE in sd_notify(3)). The files are the
+// caller's. Who gives the supervisor something to keep makes it forget that in the end.
+func (u *Upgrader) Stored(prefix string) (files []NamedFile) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for _, d := range slices.Clone(u.passed) {
+		if strings.HasPrefix(d.Name, prefix) {
+			files = append(files, NamedFile{Name: d.Name, File: os.NewFile(uintptr(u.passed.File(d.Name)), d.Name)})
+		}
+	}
+	return files
 }
 
 // Dropped takes over the sockets and files that the predecessor had and that this

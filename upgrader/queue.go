@@ -21,34 +21,59 @@ func (u *Upgrader) QueueOf(ln net.Listener) (give, take int, err error) {
 // Queue returns the descriptors of the two ends of a queue, by which connections that
 // were accepted from the socket of that name move between processes (package drain):
 // the predecessor's, or a new one. They are the Upgrader's, which closes them in Stop,
-// and travel to the successor with what is queued there. Call it before Ready, like
+// and travel to the successor with what is queued there; the supervisor gets copies, as of a
+// KeptFile. Call it before Ready, like
 // Open. Where connections can't move, the error wraps errors.ErrUnsupported.
 func (u *Upgrader) Queue(name string) (give, take int, err error) {
-	specs := [2]listen.Spec{
-		{Name: "handover.give." + name, Network: listen.KindFile},
-		{Name: "handover.take." + name, Network: listen.KindFile},
+	ends, err := u.KeptPair([2]string{"handover.give." + name, "handover.take." + name}, func() (ends [2]int, err error) {
+		ends[0], ends[1], err = moving.Pair()
+		return ends, err
+	})
+	if err != nil {
+		return -1, -1, fmt.Errorf("queue of socket %q: %w", name, err)
 	}
+	return ends[0], ends[1], nil
+}
+
+// KeptPair is KeptFile for two files that are of use together only, such as the ends of a
+// socketpair(2): the predecessor's, those of a process that has died, or new ones, of which
+// open returns the descriptors. They stay the Upgrader's.
+func (u *Upgrader) KeptPair(names [2]string, open func() (ends [2]int, err error)) (fds [2]int, err error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	var ends [2]*Socket
-	for i, spec := range specs {
-		if err := listen.CheckName(spec.Name); err != nil {
-			return -1, -1, fmt.Errorf("queue of socket %q: %w", name, err)
+	for i, name := range names {
+		if err := listen.CheckName(name); err != nil {
+			return fds, fmt.Errorf("file %w", err)
 		}
+		spec := listen.Spec{Name: name, Network: listen.KindFile}
 		if err := u.vacant(spec); err != nil {
-			return -1, -1, err
+			return fds, err
 		}
-		ends[i] = u.inherited[spec]
+		if ends[i] = u.inherited[spec]; ends[i] == nil {
+			if fd := u.passed.File(spec.StoreName()); fd >= 0 {
+				ends[i] = &Socket{spec: spec, fd: fd}
+			}
+		}
 	}
 	if ends[0] == nil || ends[1] == nil {
-		give, take, err := moving.Pair()
-		if err != nil {
-			return -1, -1, fmt.Errorf("queue of socket %q: %w", name, err)
+		for _, s := range ends { // one alone is of no use
+			if s != nil {
+				s.Close()
+				delete(u.inherited, s.spec)
+			}
 		}
-		ends = [2]*Socket{{spec: specs[0], fd: give}, {spec: specs[1], fd: take}}
+		if fds, err = open(); err != nil {
+			return fds, err
+		}
+		for i, fd := range fds {
+			ends[i] = &Socket{spec: listen.Spec{Name: names[i], Network: listen.KindFile}, fd: fd}
+		}
 	}
 	for i, s := range ends {
-		u.keep(s, specs[i])
+		s.kept = true
+		u.keep(s, s.spec)
+		fds[i] = s.Fd()
 	}
-	return ends[0].Fd(), ends[1].Fd(), nil
+	return fds, nil
 }

@@ -1,6 +1,10 @@
 package upgrader
 
 import (
+	"cmp"
+	"slices"
+	"strings"
+
 	"github.com/handover-go/handover/internal/listen"
 	"github.com/handover-go/handover/internal/sdnotify"
 )
@@ -22,6 +26,16 @@ func (u *Upgrader) store() {
 		forget = append(forget, s.storeName())
 	}
 	u.mu.Unlock()
+	// Clients come by the sockets: there may not be room for all.
+	slices.SortFunc(keep, func(a, b *Socket) int {
+		file := func(s *Socket) int {
+			if s.spec.Network == listen.KindFile {
+				return 1
+			}
+			return 0
+		}
+		return cmp.Or(file(a)-file(b), strings.Compare(a.spec.Name, b.spec.Name))
+	})
 	for _, name := range forget {
 		if err := sdnotify.Unstore(name); err != nil {
 			u.log.Error("a socket that is not used any more stays open in the supervisor", "name", name, "error", err)

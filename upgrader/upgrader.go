@@ -209,8 +209,24 @@ func New(cfg Config) (*Upgrader, error) {
 }
 
 // Generation counts the processes that have decided: 1 for the first, one more
-// with every upgrade.
-func (u *Upgrader) Generation() int { return u.generation }
+// with every upgrade. See Continue.
+func (u *Upgrader) Generation() int {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.generation
+}
+
+// Continue makes this process one of that generation: it goes on with what a process has
+// left that has died. It is for one without a predecessor, before Ready; in others it does
+// nothing.
+func (u *Upgrader) Continue(generation int) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.pred == nil && u.phase == phaseStarting && generation > 0 {
+		u.generation = generation
+		u.log = u.cfg.Logger.With("generation", generation)
+	}
+}
 
 // HasPredecessor reports whether this process was started by an upgrade.
 func (u *Upgrader) HasPredecessor() bool { return u.pred != nil }

@@ -28,9 +28,8 @@ func (w *Worker) promise() error {
 			return bad("%s=%q: not a descriptor number", wire.EnvCrash, crash)
 		}
 		syscall.CloseOnExec(fd)
-		f := os.NewFile(uintptr(fd), "crash report")
-		defer f.Close() // the runtime has a copy
-		if err := debug.SetCrashOutput(f, debug.CrashOptions{}); err != nil {
+		w.home.crash = os.NewFile(uintptr(fd), "crash report") // the runtime has a copy
+		if err := debug.SetCrashOutput(w.home.crash, debug.CrashOptions{}); err != nil {
 			return bad("%s=%q: %w", wire.EnvCrash, crash, err)
 		}
 	}

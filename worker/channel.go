@@ -14,7 +14,7 @@ import (
 // changed has the state sent, without ever waiting for a parent that does not
 // read: states that follow one another quickly are sent as one.
 func (w *Worker) changed() {
-	if w.conn == nil {
+	if !w.HasParent() {
 		return
 	}
 	select {
@@ -43,7 +43,7 @@ func (w *Worker) speak() {
 		w.mu.Lock()
 		s := w.stateLocked()
 		w.mu.Unlock()
-		_ = w.conn.Send(s)
+		_ = w.conn.get().Send(s)
 	}
 }
 
@@ -84,25 +84,30 @@ func isClosed(c <-chan struct{}) bool {
 	}
 }
 
-// listen does what the parent says. Its end, or garbage, means that there is no
-// parent any more.
+// listen does what the parent says. The end of the channel means that there is no parent
+// any more, for which another one may come; garbage, that there is none to rely on.
 func (w *Worker) listen() {
 	for {
-		line, err := w.conn.Read()
-		if err == nil {
-			err = w.obey(line)
+		conn := w.conn.get()
+		line, err := conn.Read()
+		for w.mayComeHome(err) {
+			conn, line, err = w.comeHome()
 		}
-		if err != nil {
-			if w.exiting() {
-				return
-			}
-			w.log.Warn("the parent is gone: draining", "error", err)
-			w.post.Close(ErrNoParent)
-			w.release()
-			w.moves(wire.MoveTake) // like all others, who drain, too: nothing may stay queued
-			w.beginDrain(0, false)
+		if err == nil {
+			err = w.obey(conn, line)
+		}
+		if err == nil {
+			continue
+		}
+		if w.exiting() {
 			return
 		}
+		w.log.Warn("the parent is gone: draining", "error", err)
+		w.post.Close(ErrNoParent)
+		w.release()
+		w.moves(wire.MoveTake) // like all others, who drain, too: nothing may stay queued
+		w.beginDrain(0, false)
+		return
 	}
 }
 
@@ -113,7 +118,7 @@ func (w *Worker) exiting() bool {
 }
 
 // obey carries out one message. Unknown commands are for later versions.
-func (w *Worker) obey(line []byte) error {
+func (w *Worker) obey(conn *wire.Conn, line []byte) error {
 	cmd, err := wire.Cmd(line)
 	var other *wire.BadMessageError
 	if errors.As(err, &other) && other.JSON {
@@ -128,7 +133,7 @@ func (w *Worker) obey(line []byte) error {
 		if err := json.Unmarshal(line, &m); err != nil {
 			return err
 		}
-		files, err := w.conn.TakeFiles(m.Files)
+		files, err := conn.TakeFiles(m.Files)
 		if err != nil {
 			return err
 		}
@@ -151,13 +156,13 @@ func (w *Worker) obey(line []byte) error {
 		if err := json.Unmarshal(line, &c); err != nil {
 			return err
 		}
-		files, err := w.conn.TakeFiles(1)
+		files, err := conn.TakeFiles(1)
 		if err != nil {
 			return err
 		}
 		w.deliver(c.Socket, files[0])
 	}
-	if w.conn.Pending() > 0 && w.conn.Buffered() == 0 {
+	if conn.Pending() > 0 && conn.Buffered() == 0 {
 		return errors.New("descriptors that no message announced")
 	}
 	switch cmd {

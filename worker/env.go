@@ -111,16 +111,21 @@ func newWorker(ctx context.Context, cfg Config) (*Worker, error) {
 	}
 	syscall.CloseOnExec(fd)
 	f := os.NewFile(uintptr(fd), "channel")
-	if w.conn, err = wire.NewConn(f); err != nil {
+	conn, err := wire.NewConn(f)
+	if err != nil {
 		return nil, bad("%s=%q: %w", wire.Env, chanFd, err)
 	}
-	w.mail.conn = w.conn
+	w.conn.set(conn)
+	w.mail.conn = &w.conn
 	if err := parseWho(who, &w.state); err != nil {
 		return nil, bad("%s=%q: %w", Env, who, err)
 	}
 	w.log = w.log.With("worker", w.Name(), "id", w.ID(), "pid", os.Getpid(), "generation", w.Generation())
 	if err := w.promise(); err != nil {
 		return nil, err
+	}
+	if err := w.inheritedHome(); err != nil {
+		return nil, bad("%w", err)
 	}
 	w.changed()
 	return w, nil
@@ -197,7 +202,7 @@ func (w *Worker) Slot() int { return w.state.Slot }
 func (w *Worker) Generation() int { return w.state.Generation }
 
 // HasParent reports whether there is, or was, one.
-func (w *Worker) HasParent() bool { return w.conn != nil }
+func (w *Worker) HasParent() bool { return w.conn.get() != nil }
 
 // Sockets are the names of the sockets and files that the worker has, sorted. See
 // Network.

@@ -124,7 +124,7 @@ func (w *Worker) StreamHandler(h func(context.Context, *drain.Stream)) func(cont
 }
 
 func (w *Worker) handlerPanicked(err error) {
-	if w.conn == nil {
+	if !w.HasParent() {
 		w.log.Error("handler panicked", "error", err)
 		return
 	}
@@ -158,10 +158,10 @@ func (w *Worker) stopAlone(cause wire.Cause) {
 // failure goes before what is none, and one that can't be forgiven before others.
 func (w *Worker) depart(cause wire.Cause, reason string, code int, fatal bool) {
 	w.mu.Lock()
-	alone := w.conn == nil
+	single := !w.HasParent()
 	defer func() {
 		w.mu.Unlock()
-		if alone {
+		if single {
 			w.stopAlone(cause)
 		}
 	}()
@@ -176,11 +176,20 @@ func (w *Worker) depart(cause wire.Cause, reason string, code int, fatal bool) {
 	st.Cause, st.Reason, st.Fatal = cause, reason[:min(len(reason), maxReason)], fatal
 	st.Nth++
 	w.exitCode = code
-	if alone {
+	if single {
 		return
 	}
 	w.heardLocked()
-	w.unheard = time.AfterFunc(answerTimeout, func() { w.beginDrain(0, false) })
+	wait := answerTimeout
+	if w.alone.Load() {
+		wait = 0
+	}
+	w.unheard = time.AfterFunc(wait, func() {
+		if w.alone.Load() { // nobody starts another one, and would let this one go
+			w.release()
+		}
+		w.beginDrain(0, false)
+	})
 	w.changed()
 }
 

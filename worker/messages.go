@@ -35,7 +35,7 @@ func (w *Worker) closeMessages() {
 // outgoing are messages on their way to the channel. It is bounded by the endpoint's
 // window, and the parent's.
 type outgoing struct {
-	conn  *wire.Conn
+	conn  *link
 	mu    sync.Mutex
 	list  []letter
 	busy  bool // speak has taken some, and is sending them
@@ -53,7 +53,7 @@ type letter struct {
 func (o *outgoing) put(l letter) (out <-chan struct{}) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.ended || !o.busy && len(o.list) == 0 && o.conn.TrySend(l.v, l.files...) == nil {
+	if o.ended || !o.busy && len(o.list) == 0 && o.conn.get().TrySend(l.v, l.files...) == nil {
 		return nil
 	}
 	l.out = make(chan struct{})
@@ -94,10 +94,10 @@ func (w *Worker) sendMail() {
 		w.mail.mu.Unlock()
 	}()
 	for _, l := range list {
-		err := w.conn.Send(l.v, l.files...)
+		err := w.conn.get().Send(l.v, l.files...)
 		for tries := 0; errors.Is(err, syscall.ETOOMANYREFS) && tries < 100; tries++ {
 			time.Sleep(10 * time.Millisecond) // the user has too many on their way to somebody
-			err = w.conn.Send(l.v, l.files...)
+			err = w.conn.get().Send(l.v, l.files...)
 		}
 		close(l.out)
 		if m, ok := l.v.(wire.Message); ok && err != nil && !wire.Gone(err) && !errors.Is(err, wire.ErrBroken) {

@@ -153,7 +153,7 @@ func (w *Worker) goAhead() {
 	for _, d := range w.drainers {
 		d.Go()
 	}
-	alone := w.conn == nil
+	alone := !w.HasParent()
 	w.mu.Unlock()
 	if alone {
 		w.hearService(wire.Service{Ready: true})

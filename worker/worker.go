@@ -30,6 +30,7 @@ import (
 	"time"
 
 	"github.com/handover-go/handover/drain"
+	"github.com/handover-go/handover/internal/fault"
 	"github.com/handover-go/handover/internal/listen"
 	"github.com/handover-go/handover/internal/sdnotify"
 	"github.com/handover-go/handover/internal/wire"
@@ -96,7 +97,9 @@ var (
 type Worker struct {
 	cfg   Config
 	log   *slog.Logger
-	conn  *wire.Conn // nil without a parent
+	conn  link        // to the parent
+	home  home        // where another parent finds this worker
+	alone atomic.Bool // its parent has died, and there is no other one yet
 	post  *message.Endpoint
 	mail  outgoing // of post
 	mute  bool     // handlers of messages have not come to their end
@@ -183,7 +186,7 @@ func Run(ctx context.Context, cfg Config, app App) (err error) {
 	defer w.closeMessages()
 
 	var listening, speaking, stopping sync.WaitGroup
-	if w.conn != nil {
+	if w.HasParent() {
 		listening.Go(w.listen)
 		// Each signal takes the runtime a round trip between threads, 0.7 ms in
 		// all, which is a fifth of the whole start of a small program. So the app
@@ -196,7 +199,7 @@ func Run(ctx context.Context, cfg Config, app App) (err error) {
 	defer release()
 	execute, interrupt := signals.Actor(sigctx, w.signalMap(), signals.Logger(w.log))
 	ignorePipe()
-	if w.conn != nil {
+	if w.HasParent() {
 		speaking.Go(w.speak)
 	} else {
 		if sdnotify.Enabled() {
@@ -213,15 +216,12 @@ func Run(ctx context.Context, cfg Config, app App) (err error) {
 	stopOnCtx := context.AfterFunc(ctx, w.retire)
 	w.finish()
 	stopOnCtx()
-	if w.conn != nil {
-		_ = w.conn.SetWriteDeadline(time.Now().Add(lastWordTime))
-	}
+	w.conn.setWriteDeadline(time.Now().Add(lastWordTime))
 	close(w.quit)
 	speaking.Wait()
-	if w.conn != nil {
-		w.conn.Close()
-	}
+	w.conn.close()
 	listening.Wait()
+	w.home.close()
 	interrupt(nil)
 	stopping.Wait()
 	w.heard() // nobody answers any more
@@ -230,7 +230,7 @@ func Run(ctx context.Context, cfg Config, app App) (err error) {
 	w.tickets.close()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.exitCode != 0 && w.conn == nil && w.because != nil {
+	if w.exitCode != 0 && !w.HasParent() && w.because != nil {
 		return fmt.Errorf("worker %s failed: %s: %w", w.Name(), w.state.Cause, w.because)
 	}
 	if w.exitCode != 0 {
@@ -263,12 +263,14 @@ func (w *Worker) finish() {
 	}
 	w.beginDrain(0, false) // idle without a drain: what there was to drain is drained
 	w.endMessages()
+	fault.Point(fault.DrainEnds)
 	w.phase(wire.PhaseDrained)
 	select {
 	case <-w.mayExit:
 	case <-time.After(w.drainTimeout()):
 		w.log.Warn("nobody said that the replacement serves: exiting without it")
 	}
+	fault.Point(fault.DrainExits)
 	w.phase(wire.PhaseExiting)
 }
 
@@ -286,6 +288,7 @@ func (w *Worker) phase(p wire.Phase) {
 // this worker, it accepts first what is queued. It does nothing the second time.
 func (w *Worker) beginDrain(timeout time.Duration, last bool) {
 	w.once.leave.Do(func() {
+		fault.Point(fault.DrainBegins)
 		w.mu.Lock()
 		if timeout > 0 {
 			w.timeout = timeout
@@ -307,11 +310,12 @@ func (w *Worker) beginDrain(timeout time.Duration, last bool) {
 				d.Drain(timeout)
 			}
 		}
-		if w.conn == nil {
+		if !w.HasParent() {
 			w.release()
 		}
 		close(w.leave)
 		w.changed()
+		fault.Point(fault.DrainQuiet)
 	})
 }
 

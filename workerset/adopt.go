@@ -38,6 +38,9 @@ func (s *Set) Commit(ctx context.Context, e Estate) error {
 			}
 		}
 		s.adopt(e)
+		if s.halls == nil {
+			s.openHalls()
+		}
 		if s.stopping {
 			s.end(s.ending)
 		}
@@ -71,10 +74,52 @@ func (s *Set) adopt(e Estate) {
 			s.log.Warn("the history of the previous parent can't be read", "error", err)
 		}
 	}
+	s.past = st
 	post := s.takePost(e)
 	if post.Residue == nil {
 		post.Residue = st.Residue
 	}
+	s.adoptGroups(st)
+	for _, name := range slices.Sorted(maps.Keys(e.Files)) {
+		identity, ok := strings.CutPrefix(name, kindPidfd)
+		if !ok {
+			continue
+		}
+		in, err := s.adoptOne(identity, e, st, post)
+		if err != nil {
+			s.logIdentity(identity).Error("a worker of the previous parent could not be taken over, it drains", "error", err)
+			continue
+		}
+		s.join(in, st.Workers[identity])
+		if in.deaf && !in.foreign() && !st.Workers[identity].Degraded {
+			s.apply(in, lifecycle.Lost)
+		}
+	}
+	s.roles()
+	s.adoptPost(post, e)
+	for name := range e.Files {
+		s.log.Warn("a descriptor of the previous parent belongs to nothing, it is closed", "name", name)
+	}
+	e.Close()
+}
+
+// join makes a worker that was taken over one of the set's, in the state that it had.
+func (s *Set) join(in *incarnation, ws workerState) {
+	in.group.members = append(in.group.members, in)
+	s.byKey[in.key] = in
+	s.follow(in)
+	s.hand(in)
+	s.apply(in, lifecycle.Adopted)
+	switch {
+	case ws.Degraded:
+		s.apply(in, lifecycle.Tolerated)
+	case in.foreign():
+		s.retrace(in, ws.State)
+	}
+}
+
+// adoptGroups takes over what is known of the groups.
+func (s *Set) adoptGroups(st estateState) {
 	for _, g := range s.groups {
 		gs, ok := st.Groups[g.Name]
 		if !ok {
@@ -94,36 +139,6 @@ func (s *Set) adopt(e Estate) {
 			_ = s.scale(g, gs.Count) // scaled at run time, and nobody has said otherwise since
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(e.Files)) {
-		identity, ok := strings.CutPrefix(name, kindPidfd)
-		if !ok {
-			continue
-		}
-		in, err := s.adoptOne(identity, e, st, post)
-		if err != nil {
-			s.logIdentity(identity).Error("a worker of the previous parent could not be taken over, it drains", "error", err)
-			continue
-		}
-		in.group.members = append(in.group.members, in)
-		s.byKey[in.key] = in
-		s.follow(in)
-		s.hand(in)
-		s.apply(in, lifecycle.Adopted)
-		switch {
-		case st.Workers[identity].Degraded:
-			s.apply(in, lifecycle.Tolerated)
-		case in.foreign():
-			s.retrace(in, st.Workers[identity].State)
-		case in.deaf:
-			s.apply(in, lifecycle.Lost)
-		}
-	}
-	s.roles()
-	s.adoptPost(post, e)
-	for name := range e.Files {
-		s.log.Warn("a descriptor of the previous parent belongs to nothing, it is closed", "name", name)
-	}
-	e.Close()
 }
 
 // logIdentity is logOf for one that is not taken over yet.
@@ -171,7 +186,7 @@ func (s *Set) adoptOne(identity string, e Estate, st estateState, post postState
 		showed: ws.Showed, online: ws.Online,
 		handouts: handouts{queue: ws.Handouts, flying: ws.Flying && len(ws.Handouts) > 0, acks: ws.Acks, parcel: ws.Parcel},
 		talks:    ws.Talks, calls: ws.Calls, lastCall: ws.LastCall,
-		crash: take(kindCrash),
+		crash: take(kindCrash), recipe: ws.Recipe,
 	}
 	if ws.Exiting {
 		in.report.Phase, in.report.ExitCode = wire.PhaseExiting, ws.ExitCode

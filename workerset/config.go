@@ -114,8 +114,12 @@ type Group struct {
 	// worker.Worker.TLS. It stays the caller's. Workers of a Program with a path do not
 	// get it.
 	Tickets int
-	Args    []string // appended to Program.Args
-	Env     []string // appended to Program.Env; of two entries with one name the last counts
+	// Home, if it is not zero, is where the group's workers report when this process has died,
+	// so that the next one takes them over: see NewHome. Its ends stay the caller's. Without it
+	// they drain then. Workers of a Program with a path do not get it.
+	Home Home
+	Args []string // appended to Program.Args
+	Env  []string // appended to Program.Env; of two entries with one name the last counts
 	// StartTimeout is how long a worker may take to become ready. Default 30 s.
 	StartTimeout time.Duration
 	// DrainTimeout is how long a drain may take before what is left is cut.
@@ -191,6 +195,25 @@ type Config struct {
 	// Trial makes Start bring up one worker in each group, ready but not
 	// accepting, until Commit.
 	Trial bool
+	// Left are workers that a dead parent has left, to be taken over: at once, or in a trial at
+	// the Commit. The set owns them. Those of this Generation and Recipe stay, others are
+	// replaced.
+	Left Left
+	// Keep and Forget, if set, are called with descriptors of programs with a path, which do not
+	// report by themselves: whoever starts another process when this one has died gives those of
+	// Keep to it, which passes them to Left.Take, until it is told to forget the name. The file
+	// is the set's. Both are called from the set's loop: they must not block and not call the set.
+	Keep   func(name string, f *os.File)
+	Forget func(name string)
+	// Recipe is what this generation is made of, in a word without spaces: its workers report it
+	// when this process has died. Default "".
+	Recipe string
+	// Grace is how long workers wait for another parent then, before they drain. Default
+	// worker.DefaultGrace, 30 s.
+	Grace time.Duration
+	// Found, if set, is called from the set's loop with the pid of every such worker that it has
+	// taken over. It must not block and not call the set.
+	Found func(pid int)
 	// StopDelay is how long Stop lets the workers go on serving, who are told that they
 	// will stop (worker.Worker.Stopping): a load balancer in front has to notice first.
 	// Default 0.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/handover-go/handover/internal/cgroup"
+	"github.com/handover-go/handover/internal/fault"
 	"github.com/handover-go/handover/internal/launch"
 	"github.com/handover-go/handover/internal/lifecycle"
 	"github.com/handover-go/handover/internal/wire"
@@ -58,6 +59,7 @@ func (s *Set) died(in *incarnation) {
 		}
 	}
 	s.remove(in)
+	fault.Point(fault.RollExited)
 }
 
 // starved reports whether it was the kernel that has killed a worker, for want of memory.

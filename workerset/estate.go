@@ -93,6 +93,7 @@ type workerState struct {
 	Drain      time.Time  `json:"drain,omitzero"` // since when it drains
 	// Of a program with a path, which may not be able to say it itself.
 	Program bool              `json:"program,omitempty"`
+	Recipe  string            `json:"recipe,omitempty"`
 	Greeted bool              `json:"greeted,omitempty"`
 	Asked   bool              `json:"asked,omitempty"` // was sent the drain signal
 	State   string            `json:"state,omitempty"` // lifecycle's name
@@ -144,6 +145,7 @@ func (s *Set) Yield(ctx context.Context) (Estate, error) {
 
 func (s *Set) yield(e *Estate) error {
 	s.pausePost()
+	s.haltHalls()
 	// What was notified of and read, is acted on: nobody else will hear of it. Workers
 	// that have ended go meanwhile.
 	for _, g := range s.groups {
@@ -160,13 +162,13 @@ func (s *Set) yield(e *Estate) error {
 	var post postState
 	for _, g := range s.groups {
 		if !g.dropped {
-			st.Groups[g.Name] = groupState{Count: g.Count, Configured: g.configured, Restarts: g.restarts, Failures: g.failures, SlotRestarts: g.slotRestarts, Deaths: g.deaths, BudgetFull: g.budget.Full, Common: g.common}
+			st.Groups[g.Name] = g.handedOn()
 		}
 		for _, in := range g.members {
 			if err := s.give(in, e, &post); err != nil {
 				return fmt.Errorf("give worker %s away: %w", in.name(), err)
 			}
-			st.Workers[in.identity()] = in.handedOn()
+			st.Workers[in.identity()] = in.printed(in.handedOn())
 		}
 	}
 	st.Residue = post.small()
@@ -176,6 +178,37 @@ func (s *Set) yield(e *Estate) error {
 	var err error
 	e.State, err = json.Marshal(st)
 	return err
+}
+
+// Snapshot is what the workers can't know of themselves, for the process that is started when
+// this one has died: see Left.Remember.
+func (s *Set) Snapshot(ctx context.Context) (state json.RawMessage, err error) {
+	derr := s.do(ctx, func() {
+		if s.yielded {
+			err = ErrGivenAway
+			return
+		}
+		st := estateState{Version: estateVersion, Groups: map[string]groupState{}, Workers: map[string]workerState{}}
+		for _, g := range s.groups {
+			if !g.dropped {
+				st.Groups[g.Name] = g.handedOn()
+			}
+			for _, in := range g.members {
+				if in.proc != nil {
+					st.Workers[in.identity()] = in.handedOn()
+				}
+			}
+		}
+		state, err = json.Marshal(st)
+	})
+	return state, errors.Join(derr, err)
+}
+
+func (g *group) handedOn() groupState {
+	return groupState{
+		Count: g.Count, Configured: g.configured, Restarts: g.restarts, Failures: g.failures, SlotRestarts: g.slotRestarts,
+		Deaths: g.deaths, BudgetFull: g.budget.Full, Common: g.common,
+	}
 }
 
 // handedOn is what was decided about a worker, and what it can't say.
@@ -192,11 +225,16 @@ func (in *incarnation) handedOn() workerState {
 	}
 	if in.program {
 		ws.Program, ws.Greeted, ws.Asked, ws.State = true, in.greeted, in.asked, in.state.String()
-		ws.DrainSignal = int(in.as.DrainSignal)
+		ws.DrainSignal, ws.Recipe = int(in.as.DrainSignal), in.recipe
 		ws.Showed, ws.Online, ws.Handouts, ws.Flying, ws.Acks = in.showed, in.online, in.handouts.queue, in.handouts.flying, in.handouts.acks
 		ws.Talks, ws.Calls, ws.LastCall, ws.Parcel = in.talks, in.calls, in.lastCall, in.handouts.parcel
 		ws.Beats, ws.HungMS, ws.Text = in.beats, in.hungAfter.Milliseconds(), in.text
 	}
+	return ws
+}
+
+// printed adds what is known of unfinished lines, once the streams are halted.
+func (in *incarnation) printed(ws workerState) workerState {
 	for _, st := range in.streams {
 		if len(st.rest) > 0 {
 			if ws.Printed == nil {
@@ -285,6 +323,10 @@ func (s *Set) Resume() {
 // resume goes on. In doubt, another process may have decided meanwhile.
 func (s *Set) resume(doubt bool) {
 	s.yielded = false
+	for _, h := range s.halls {
+		h.Unhalt()
+	}
+	s.hearHalls()
 	s.post.endpoint.Unstop()
 	if doubt {
 		s.post.Doubt()

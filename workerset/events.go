@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/handover-go/handover/internal/home"
 	"github.com/handover-go/handover/internal/launch"
 	"github.com/handover-go/handover/internal/lifecycle"
 	"github.com/handover-go/handover/internal/router"
@@ -36,6 +37,7 @@ const (
 // event is what the loop gets from an incarnation's goroutines.
 type event struct {
 	in      *incarnation
+	arrival *home.Arrival  // a worker without a parent has reported; there is no in then
 	line    []byte         // a message
 	files   []*os.File     // that came with it
 	counted bool           // in incarnation.torn
@@ -51,6 +53,14 @@ type event struct {
 // handle takes in one event.
 func (s *Set) handle(ev event) {
 	in := ev.in
+	if in == nil {
+		if ev.lost != nil {
+			s.log.Warn("what has reported for want of a parent is no worker", "error", ev.lost)
+		} else {
+			s.arrive(*ev.arrival)
+		}
+		return
+	}
 	if ev.line != nil && !ev.counted && in.torn > 0 {
 		ev.counted = true
 		if in.torn--; in.torn == 0 && ev.lost == nil && !json.Valid(ev.line) {
@@ -218,6 +228,10 @@ func (s *Set) message(in *incarnation, line []byte, files []*os.File) {
 		closeFiles(files)
 		s.garbage(in, err)
 	case says:
+		if in.foreign() && in.probing != nil { // it is to be asked in another way now
+			in.probing()
+			in.probing = nil
+		}
 		in.greeted = true
 		s.announce(in, Event{Kind: EventOnline})
 		s.observe(in, st)

@@ -117,7 +117,8 @@ func given(t *testing.T) (e Estate, other *os.File) {
 		in.streams = append(in.streams, st)
 	}
 	e.Files = map[string]*os.File{}
-	s := &Set{post: newPost(1)}
+	s := &Set{post: newPost()}
+	s.post.NumbersFrom(1 << 37)
 	in.out = wire.NewOutbox(in.conn, nil, s.wg.Go, func() {})
 	var post postState
 	err = s.give(in, &e, &post)
@@ -269,7 +270,7 @@ func TestAdoptFormats(t *testing.T) {
 		}
 		pid := identity[strings.LastIndexByte(identity, '/'):]
 		st := golden.Read[estateState](t, []byte(strings.ReplaceAll(string(text), "/4711", pid)))
-		s := &Set{log: slog.New(slog.DiscardHandler), post: newPost(1)}
+		s := &Set{log: slog.New(slog.DiscardHandler), post: newPost()}
 		s.takePost(e)
 		in, err := s.adoptOne(identity, e, st, postState{Residue: st.Residue})
 		if err != nil {

@@ -29,8 +29,9 @@ type incarnation struct {
 	key        int   // unique in the set
 	id, slot   int   // id is unique in the group's generation
 	generation int
-	adopted    bool // from another parent
-	stale      bool // of an older generation or from before a rolling restart
+	recipe     string // that of its generation; of programs only
+	adopted    bool   // from another parent
+	stale      bool   // of an older generation or from before a rolling restart
 
 	state    lifecycle.State
 	since    time.Time

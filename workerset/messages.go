@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"os"
 	"sync"
 	"time"
@@ -47,14 +46,9 @@ type said struct {
 	again   int
 }
 
-// numbers is more messages than any generation's parent sees, and numbers of them are
-// still exact in JSON for 2^16 generations. Where an int has 32 bits there is less room,
-// and the numbers of two generations may meet after that many.
-const numbers = min(1<<37, math.MaxInt>>16)
-
-func newPost(generation int) *post {
+func newPost() *post {
 	p := &post{Router: router.New(), files: map[int]parcels{}, poke: make(chan struct{}, 1)}
-	p.NumbersFrom(generation % (1 << 16) * numbers)
+	p.NumbersFrom(firstNumber())
 	p.endpoint = message.New((*parentLink)(p))
 	return p
 }

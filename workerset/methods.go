@@ -85,6 +85,20 @@ func (s *Set) Ready(ctx context.Context) error {
 	})
 }
 
+// Serves waits until every group has a worker that serves, or until nothing comes of those
+// that it starts.
+func (s *Set) Serves(ctx context.Context) error {
+	return s.await(ctx, func() error { return nil }, func() (bool, error) {
+		for _, g := range s.groups {
+			if g.dropped || slices.ContainsFunc(g.members, func(in *incarnation) bool { return in.state.Serves() }) {
+				continue
+			}
+			return false, s.nothingCameOf(g)
+		}
+		return true, nil
+	})
+}
+
 // stuckAfter is how many workers in a row of a slot have to come to nothing before
 // Ready does not wait for it any more.
 const stuckAfter = 3

@@ -6,6 +6,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/handover-go/handover/internal/fault"
 	"github.com/handover-go/handover/internal/lifecycle"
 	"github.com/handover-go/handover/internal/router"
 	"github.com/handover-go/handover/internal/shortage"
@@ -72,6 +73,7 @@ func (s *Set) step(g *group) bool {
 		s.dismiss(in)
 		s.letGo(in)
 		s.apply(in, lifecycle.Retire)
+		fault.Point(fault.RollRetired)
 		progress = true
 	}
 	for _, n := range steps.Spawn {
@@ -114,7 +116,7 @@ func (g *group) view() []lifecycle.Worker {
 func (s *Set) start(g *group, n int) {
 	in := &incarnation{
 		group: g, key: s.nextKey(), id: g.nextID, slot: n, generation: s.cfg.Generation,
-		state: lifecycle.Spawning, since: time.Now(),
+		state: lifecycle.Spawning, since: time.Now(), recipe: s.cfg.Recipe,
 	}
 	in.as = g.Group
 	in.program = in.as.Program.Path != ""
@@ -140,6 +142,7 @@ func (s *Set) remove(in *incarnation) {
 	g.members = slices.DeleteFunc(g.members, func(m *incarnation) bool { return m == in })
 	delete(s.byKey, in.key)
 	s.post.End(router.Peer(in.key), in.heard)
+	s.forget(in)
 	in.close()
 }
 

@@ -3,6 +3,7 @@ package workerset
 import (
 	"time"
 
+	"github.com/handover-go/handover/internal/fault"
 	"github.com/handover-go/handover/internal/lifecycle"
 )
 
@@ -51,6 +52,7 @@ func (s *Set) couldServe(in *incarnation) {
 	}
 	in.readyAt = time.Now()
 	s.announceReady(in)
+	fault.Point(fault.RollReady)
 	s.apply(in, lifecycle.Ready)
 	if s.committed {
 		s.apply(in, lifecycle.Commit)

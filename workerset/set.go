@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/handover-go/handover/internal/cgroup"
+	"github.com/handover-go/handover/internal/fault"
 	"github.com/handover-go/handover/internal/lifecycle"
 	"github.com/handover-go/handover/internal/wire"
 )
@@ -58,8 +59,10 @@ type Set struct {
 	lastKey   int
 	byKey     map[int]*incarnation
 	post      *post
-	quick     bool // nothing has happened but messages
-	complete  bool // all groups have been what is wanted
+	halls     []*hall
+	past      estateState // of a parent that has died, as far as it is known
+	quick     bool        // nothing has happened but messages
+	complete  bool        // all groups have been what is wanted
 	service   wire.Service
 	said      int                  // how often that has changed
 	news      *news                // what Config.Events is told; nil: nobody is
@@ -128,7 +131,7 @@ func New(cfg Config) (*Set, error) {
 		lingering: map[*incarnation]int{},
 		committed: !cfg.Trial,
 		byKey:     map[int]*incarnation{},
-		post:      newPost(cfg.Generation),
+		post:      newPost(),
 	}
 	s.oomKills, _ = cgroup.OOMKills()
 	for _, g := range cfg.Groups {
@@ -154,6 +157,9 @@ func (s *Set) Run() error {
 	defer s.news.close()
 	s.print = newPrinter(s.cfg.Stdout, s.cfg.Stderr)
 	defer s.print.close()
+	if s.committed {
+		s.openHalls()
+	}
 	s.plan()
 	s.roles()
 	var next time.Time
@@ -197,7 +203,11 @@ func (s *Set) Run() error {
 		s.tellService()
 		s.deliver()
 	}
+	if s.stopping {
+		fault.Point(fault.StopEnds)
+	}
 	close(s.quit)
+	s.closeHalls()
 	s.post.endpoint.Close(s.fatal)
 	for _, g := range s.groups {
 		for _, in := range g.members {
@@ -254,6 +264,7 @@ func (s *Set) end(ev lifecycle.Event) {
 	if !s.stopping || ev == lifecycle.Kill {
 		s.ending = ev
 	}
+	fault.Point(fault.StopBegins)
 	s.stopping = true
 	if s.yielded {
 		return
@@ -262,6 +273,7 @@ func (s *Set) end(ev lifecycle.Event) {
 		g.ended = false
 	}
 	s.endNext()
+	fault.Point(fault.StopTold)
 }
 
 // wake answers those whose wait is over.

@@ -2,12 +2,15 @@ package workerset
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
+	"github.com/handover-go/handover/internal/fault"
 	"github.com/handover-go/handover/internal/launch"
 	"github.com/handover-go/handover/internal/sdnotify"
 	"github.com/handover-go/handover/internal/wire"
@@ -32,6 +35,8 @@ func (s *Set) spawn(in *incarnation) error {
 		s.announce(in, Event{Kind: EventOnline})
 	}
 	s.follow(in)
+	s.keep(in)
+	fault.Point(fault.RollStarted)
 	if in.program || s.committed {
 		s.maySoonServe(in)
 	}
@@ -63,6 +68,7 @@ type birth struct {
 	channel, crash int
 	queues         []string // as in wire.EnvQueues
 	tickets        int      // 0: none
+	home           []string // as in wire.EnvHome
 }
 
 func (b *birth) close() {
@@ -151,6 +157,17 @@ func (b *birth) open() error {
 		b.tickets = len(b.fds)
 		b.fds = append(b.fds, in.as.Tickets)
 	}
+	if in.as.Home.Report > 0 && !in.program {
+		b.home = append(b.home, strconv.Itoa(len(b.fds)))
+		b.fds = append(b.fds, in.as.Home.Report)
+		for _, st := range in.streams { // what it prints meanwhile is not lost, nor its reader
+			fd, ferr := launch.Fd(st.r)
+			if err = errors.Join(err, ferr); ferr == nil {
+				b.home = append(b.home, fmt.Sprintf("%s=%d", st.name, len(b.fds)))
+				b.fds = append(b.fds, fd)
+			}
+		}
+	}
 	if err == nil && in.program {
 		in.inbox, err = sdnotify.NewInbox()
 	}
@@ -207,6 +224,12 @@ func (b *birth) environ() []string {
 	}
 	if b.tickets > 0 {
 		env = append(env, fmt.Sprintf("%s=%d", wire.EnvTickets, b.tickets))
+	}
+	if len(b.home) > 0 {
+		env = append(env, wire.EnvHome+"="+strings.Join(b.home, " "), wire.EnvRecipe+"="+s.cfg.Recipe)
+		if s.cfg.Grace > 0 {
+			env = append(env, fmt.Sprintf("%s=%d", wire.EnvGrace, s.cfg.Grace.Milliseconds()))
+		}
 	}
 	if s.committed && g.Ready.By == ReadyDefault {
 		// There is no commit to wait for: it may accept as soon as it is ready,

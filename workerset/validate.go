@@ -47,6 +47,9 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Generation < 0 {
 		return bad("generation %d: generations count from 1", c.Generation)
 	}
+	if c.Grace < 0 {
+		return bad("grace %v: must not be negative", c.Grace)
+	}
 	if c.StopDelay < 0 {
 		return bad("stop delay %v: must not be negative", c.StopDelay)
 	}

@@ -42,17 +42,24 @@ Clients are of the kinds
   websocket   messages that a server has to send back (--websocket-path)
   unix        a connection for each request, to a unix socket (--unix)
   connect     a connection on which nothing is sent: for servers of any protocol
-By default there are new and keepalive, and those that a flag names. Each client sends
---rate requests a second; those that keep their connection can have other pauses (--think).
+  grpc        calls on one HTTP/2 connection, by default of gRPC's health service (--grpc, --grpc-path)
+  tcp         lines that a server has to send back, on one connection (--tcp)
+  udp         datagrams that a server has to send back (--udp); one that is lost has failed
+By default there are new and keepalive, and those that a flag names; without --url only the
+latter, if --grpc, --tcp or --udp is one of them. Each client sends --rate requests a second;
+those that keep their connection can have other pauses (--think).
 
 Exit codes: 0 passed, 1 failed, 2 not tested: a bad command line, no server, no
 requests, a load that could not keep its rate, or an action that can't be seen to have
 done anything.`
 
 func draintestCommand() *cobra.Command {
-	o := draintestOptions{paths: map[load.Kind]*string{}}
-	for _, k := range []load.Kind{load.Slow, load.Upload, load.Stream, load.HTTP2, load.WebSocket} {
+	o := draintestOptions{paths: map[load.Kind]*string{}, addrs: map[load.Kind]*string{}}
+	for _, k := range []load.Kind{load.Slow, load.Upload, load.Stream, load.HTTP2, load.WebSocket, load.GRPC} {
 		o.paths[k] = new(string)
+	}
+	for _, k := range ownAddr {
+		o.addrs[k] = new(string)
 	}
 	var cfg draintest.Config
 	cmd := &cobra.Command{
@@ -94,6 +101,10 @@ func draintestCommand() *cobra.Command {
 	f.BoolVar(&o.http2, "http2", false, "clients of HTTP/2, too, that ask for the URL")
 	f.StringVar(o.paths[load.HTTP2], "http2-path", "", "what clients of HTTP/2 ask for, if it is not the URL")
 	f.StringVar(o.paths[load.WebSocket], "websocket-path", "", "where a WebSocket sends messages back as they are")
+	f.StringVar(o.addrs[load.GRPC], "grpc", "", "address of a gRPC server, host:port or unix:/path; by TLS if the URL is one of https")
+	f.StringVar(o.paths[load.GRPC], "grpc-path", "", "what clients of gRPC call, with an empty message (default: /grpc.health.v1.Health/Check)")
+	f.StringVar(o.addrs[load.TCP], "tcp", "", "address of a server that sends lines back, or bytes, host:port or unix:/path")
+	f.StringVar(o.addrs[load.UDP], "udp", "", "address of a server that sends datagrams back, host:port")
 	f.StringVar(&cfg.Load.Unix, "unix", "", "path of a unix socket to ask for the URL, beside the URL's host")
 	f.DurationVar(&o.slow, "slow", 300*time.Millisecond, "how long slow requests take: {ms} of their path")
 	f.DurationVar(&o.stream, "stream", 300*time.Millisecond, "how long streams take: {ms} of their path")

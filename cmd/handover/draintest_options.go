@@ -25,16 +25,19 @@ import (
 // draintestOptions are flags of "handover draintest".
 type draintestOptions struct {
 	url, socket, host, caFile      string
-	insecure, http2, unasked       bool // unasked: there is no --url
+	insecure, http2, unasked       bool // unasked: there is no --url, and clients that ask for it
 	signal, action                 string
 	killWorker, ids, quiet, output bool
 	kinds                          []string
-	paths                          map[load.Kind]*string
+	paths, addrs                   map[load.Kind]*string
 	headers                        []string
 	clients                        int
 	slow, stream, upload           time.Duration
 	jsonFile, junitFile, htmlFile  string
 }
+
+// ownAddr are the kinds whose servers can have an address of their own.
+var ownAddr = []load.Kind{load.GRPC, load.TCP, load.UDP}
 
 // hint says what a person may have forgotten when a test could not begin.
 func (o *draintestOptions) hint(err error) error {
@@ -65,10 +68,10 @@ func (o *draintestOptions) apply(cmd *cobra.Command, cfg *draintest.Config) erro
 			return fmt.Errorf("--%s %s: must not be 0", name, f.Value)
 		}
 	}
-	if len(cfg.Command) == 0 && !changed("url") && !changed("socket") {
+	o.unasked = !changed("url") && !changed("socket")
+	if len(cfg.Command) == 0 && o.unasked && !o.elsewhere() {
 		return errors.New("nothing to test: give a program (handover draintest [flags] -- program args…), or the --url of one that runs")
 	}
-	o.unasked = !changed("url") && !changed("socket")
 	if rest, ok := strings.CutPrefix(o.url, "unix://"); ok {
 		if changed("socket") {
 			return errors.New("--url unix://… and --socket: one socket")
@@ -111,6 +114,7 @@ func (o *draintestOptions) apply(cmd *cobra.Command, cfg *draintest.Config) erro
 	if err := o.applyKinds(l); err != nil {
 		return err
 	}
+	o.applyAddrs(l)
 	l.SlowMS, l.StreamMS, l.UploadMS = int(o.slow.Milliseconds()), int(o.stream.Milliseconds()), int(o.upload.Milliseconds())
 	l.Header = http.Header{}
 	for _, h := range o.headers {
@@ -132,9 +136,11 @@ func (o *draintestOptions) applyKinds(l *load.Config) error {
 	all := load.Kinds()
 	names := o.kinds
 	if len(names) == 0 {
-		names = []string{load.New.String(), load.KeepAlive.String()}
-		for kind, path := range o.paths {
-			if *path != "" {
+		if !o.unasked || !o.elsewhere() {
+			names = []string{load.New.String(), load.KeepAlive.String()}
+		}
+		for _, kind := range all {
+			if given(o.paths[kind]) || given(o.addrs[kind]) {
 				names = append(names, kind.String())
 			}
 		}
@@ -158,16 +164,54 @@ func (o *draintestOptions) applyKinds(l *load.Config) error {
 	if l.Clients[load.WebSocket] > 0 && *o.paths[load.WebSocket] == "" {
 		return errors.New("--kinds websocket: where? Give the path with --websocket-path")
 	}
-	for kind, path := range o.paths {
-		if *path != "" {
-			l.Path[kind] = *path
-			if l.Clients[kind] == 0 {
-				return fmt.Errorf("--%v-path: there are no clients of that kind: see --kinds", kind)
-			}
+	for _, kind := range []load.Kind{load.TCP, load.UDP} {
+		if l.Clients[kind] > 0 && !given(o.addrs[kind]) {
+			return fmt.Errorf("--kinds %v: where? Give the address with --%v", kind, kind)
+		}
+	}
+	for _, kind := range all {
+		if given(o.paths[kind]) {
+			l.Path[kind] = *o.paths[kind]
+		}
+		switch {
+		case l.Clients[kind] > 0:
+		case given(o.paths[kind]):
+			return fmt.Errorf("--%v-path: there are no clients of that kind: see --kinds", kind)
+		case given(o.addrs[kind]):
+			return fmt.Errorf("--%v: there are no clients of that kind: see --kinds", kind)
 		}
 	}
 	return nil
 }
+
+// applyAddrs says who has an address of its own. If all have, nobody asks for the URL.
+func (o *draintestOptions) applyAddrs(l *load.Config) {
+	l.Addrs = map[load.Kind]string{}
+	for _, kind := range ownAddr {
+		if given(o.addrs[kind]) {
+			l.Addrs[kind] = *o.addrs[kind]
+		}
+	}
+	for kind := range l.Clients {
+		if l.Addrs[kind] == "" {
+			return
+		}
+	}
+	o.unasked = false
+	for _, kind := range slices.Backward(ownAddr) {
+		if l.Clients[kind] > 0 {
+			l.Addr, l.Host = l.Addrs[kind], o.host
+		}
+	}
+}
+
+// elsewhere tells whether there are servers of other kinds than that of the URL.
+func (o *draintestOptions) elsewhere() bool {
+	return slices.ContainsFunc(ownAddr, func(k load.Kind) bool { return given(o.addrs[k]) })
+}
+
+// given tells whether there is a flag, and it has a value.
+func given(flag *string) bool { return flag != nil && *flag != "" }
 
 // applyTLS says whom to trust.
 func (o *draintestOptions) applyTLS(l *load.Config, secure bool) error {

@@ -24,9 +24,9 @@ func historyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "history [flags] [WORKER|N]",
 		Short: "Say how workers have ended, and upgrades",
-		Long: `Say how workers have ended, also in an orderly way, and upgrades: when, which, why,
-how long it lasted, how long it drained, and what was cut. A parent remembers the last 512,
-over upgrades, too.
+		Long: `Say how workers have ended, also in an orderly way, upgrades, and parents that have died:
+when, which, why, how long it lasted, how long it drained, and what was cut. The last 512
+are remembered, over upgrades and a parent's death, too.
 
 WORKER is GROUP/SLOT, such as web/1; GROUP, or GROUP/SLOT/ID/GENERATION, as in a worker's
 HANDOVER_WORKER. A number N is that of an entry, as the table shows it in its first column:
@@ -114,6 +114,12 @@ func entryCells(e history.Entry) []cell {
 			plain(""), plain(""), {u.Result, colour}, plain(firstLine(u.Reason)),
 		}
 	}
+	if p := e.Parent; p != nil {
+		return []cell{
+			{"parent", cyan}, plain(""), number(p.Generation), number(p.Pid), plain(lasted(p.Started, e.Time)), plain(""),
+			plain(""), plain(""), {"died", red}, plain(p.Exit),
+		}
+	}
 	d := e.Death
 	pid := "-"
 	if d.Pid > 0 {
@@ -171,6 +177,14 @@ func printEntry(out io.Writer, e history.Entry) {
 		say("result", "%s", u.Result)
 		text(out, "reason", u.Reason)
 		text(out, "output", u.Output)
+		return
+	}
+	if p := e.Parent; p != nil {
+		say("parent", "of generation %d, pid %d", p.Generation, p.Pid)
+		say("died", "%s, after %s", e.Time.Local().Format(time.RFC3339), lasted(p.Started, e.Time))
+		if p.Exit != "" {
+			say("exit", "%s", p.Exit)
+		}
 		return
 	}
 	d := e.Death

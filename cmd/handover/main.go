@@ -51,6 +51,6 @@ func newRoot() *cobra.Command {
 	}
 	root.AddCommand(runCommand(), checkCommand(), statusCommand(), upgradeCommand(), rollbackCommand(), unitCommand(), draintestCommand())
 	root.AddCommand(restartCommand(), scaleCommand(), drainCommand(), killCommand(), reopenCommand(), stopCommand(),
-		historyCommand(), logsCommand(), versionCommand())
+		historyCommand(), logsCommand(), versionCommand(), sweepCommand())
 	return root
 }

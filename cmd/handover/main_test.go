@@ -4,15 +4,18 @@ package main
 
 import (
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -33,7 +36,7 @@ func TestScripts(t *testing.T) {
 		Deadline: time.Now().Add(4 * time.Minute),
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("GORACE", "atexit_sleep_ms=0")
-			return serveTLS(env)
+			return errors.Join(serveTLS(env), serveLines(env))
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"await": await,
@@ -96,12 +99,50 @@ func pidIn(ts *testscript.TestScript, file string) int {
 	return pid
 }
 
-// serveTLS gives scripts a server of HTTP/1.1, HTTP/2 and WebSockets over TLS: $HTTPS is its
-// URL, ca.pem its certificate.
+// serveLines gives scripts a server that sends lines back, at $LINES, and an address at which
+// no datagrams are read, $UDP.
+func serveLines(env *testscript.Env) error {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	var conns sync.WaitGroup
+	conns.Go(func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			conns.Go(func() {
+				defer c.Close()
+				_, _ = io.Copy(c, c)
+			})
+		}
+	})
+	env.Defer(func() { ln.Close(); conns.Wait() })
+	env.Setenv("LINES", ln.Addr().String())
+	free, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	defer free.Close()
+	env.Setenv("UDP", free.LocalAddr().String())
+	return nil
+}
+
+// serveTLS gives scripts a server of HTTP/1.1, HTTP/2, gRPC's health and WebSockets over TLS:
+// $HTTPS is its URL, $GRPC its address, ca.pem its certificate.
 func serveTLS(env *testscript.Env) error {
 	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Request-Id", r.Header.Get("X-Request-Id"))
-		if r.URL.Path != "/echo" {
+		switch r.URL.Path {
+		case "/echo":
+		case "/grpc.health.v1.Health/Check":
+			w.Header().Set("Content-Type", "application/grpc")
+			w.Header().Set(http.TrailerPrefix+"Grpc-Status", "0")
+			_, _ = io.WriteString(w, "\x00\x00\x00\x00\x02\x08\x01")
+			return
+		default:
 			fmt.Fprintln(w, r.Proto)
 			return
 		}
@@ -122,6 +163,7 @@ func serveTLS(env *testscript.Env) error {
 	srv.StartTLS()
 	env.Defer(srv.Close)
 	env.Setenv("HTTPS", srv.URL)
+	env.Setenv("GRPC", srv.Listener.Addr().String())
 	pem := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw})
 	return os.WriteFile(filepath.Join(env.WorkDir, "ca.pem"), pem, 0o644)
 }

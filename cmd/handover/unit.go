@@ -150,6 +150,7 @@ func (o *unitOptions) files(run *runFlags, args []string) ([]unit.File, error) {
 			s.Writes = append(s.Writes, dir)
 		}
 	}
+	s.Sweep = []string{o.handover, "sweep"}
 	// The service asks for more when it needs that.
 	s.StartTime = cfg.StartTimeout + 30*time.Second
 	s.StopTime = cfg.StopDelay + cfg.DrainTimeout + 10*time.Second

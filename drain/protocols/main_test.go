@@ -40,6 +40,15 @@ var apps = map[string]worker.App{
 	"fasthttp":  serveFast,
 	"proxied":   serveProxied,
 	"limited":   serveLimited,
+	"http2":     serveHTTP2,
+	"lines":     serveLines(func(part string) (string, bool) { return part, true }),
+
+	// And those that are wrong.
+	"grpc stopped":    serveStopped,
+	"http2 closed":    serveClosed,
+	"packets dropped": serveDropped,
+	"lines forgotten": serveLines(func(string) (string, bool) { return "", true }),
+	"lines closed":    serveLines(func(string) (string, bool) { return "", false }),
 }
 
 func TestMain(m *testing.M) {
@@ -69,7 +78,7 @@ func serviceMain(app worker.App) {
 	timeout, _ := time.ParseDuration(os.Getenv(envTimeout))
 	delay, _ := time.ParseDuration(os.Getenv(envDelay))
 	handover.Main(handover.Config{
-		Name: "service", Listen: []string{os.Getenv(envListen)}, Workers: 2, Probation: -1,
+		Name: "service", Listen: strings.Split(os.Getenv(envListen), ","), Workers: 2, Probation: -1,
 		DrainTimeout: timeout, LameDuck: lameDuck, StopDelay: delay, Logger: log,
 		Started: func(i handover.Info) { log.Info("started", "listen", strings.Join(i.Listen, ",")) },
 	}, app)
@@ -183,24 +192,27 @@ func (s *service) find(from int, words ...string) (string, int) {
 // idle, and were cut.
 func (s *service) drained(from int) (open, finished, idle, cut int) {
 	s.t.Helper()
-	number := func(line, name string) int {
-		n, err := strconv.Atoi(match(line, " "+name+`=(\d+)`))
-		if err != nil {
-			s.t.Fatalf("no %s in %s", name, line)
-		}
-		return n
-	}
 	begun, ended := from, from
 	for range 2 {
 		var line string
 		line, begun = s.find(begun, "msg=draining")
-		open += number(line, "open")
+		open += number(s.t, line, "open")
 		line, ended = s.find(ended, "msg=drained")
-		finished += number(line, "finished")
-		idle += number(line, "closed_idle")
-		cut += number(line, "cut")
+		finished += number(s.t, line, "finished")
+		idle += number(s.t, line, "closed_idle")
+		cut += number(s.t, line, "cut")
 	}
 	return open, finished, idle, cut
+}
+
+// number is an attribute of a line of the log.
+func number(t testing.TB, line, name string) int {
+	t.Helper()
+	n, err := strconv.Atoi(match(line, " "+name+`=(\d+)`))
+	if err != nil {
+		t.Fatalf("no %s in %s", name, line)
+	}
+	return n
 }
 
 // count counts the lines that have all of the words.

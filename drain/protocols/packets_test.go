@@ -1,12 +1,16 @@
 package protocols_test
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"os"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/handover-go/handover/draintest/load"
+	"github.com/handover-go/handover/worker"
 )
 
 const envLock = "PROTOCOLS_LOCK"
@@ -80,6 +84,65 @@ func TestPackets(t *testing.T) {
 	t.Logf("%d packets, %d turns", sent, turns)
 	if turns < 4 {
 		t.Errorf("%d turns", turns)
+	}
+	s.stop()
+}
+
+// serveDropped is wrong: what it has read when the drain begins is not answered.
+func serveDropped(ctx context.Context, w *worker.Worker) error {
+	c, err := w.PacketConn("stats")
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	b := make([]byte, 64<<10)
+	for {
+		n, from, err := c.ReadFrom(b)
+		if err != nil {
+			return err
+		}
+		packet := string(b[:n])
+		go answer(c, from, packet, who(w))
+	}
+}
+
+func startPackets(t *testing.T, s *service) *load.Load {
+	return startStrict(t, load.Config{
+		Addr: s.addr, Clients: map[load.Kind]int{load.UDP: 8}, Rate: 40, Plain: true, Timeout: 2 * time.Second,
+	})
+}
+
+// TestPacketsLoad: strict clients lose no datagram and get none twice, in upgrades.
+func TestPacketsLoad(t *testing.T) {
+	t.Parallel()
+	s := start(t, "packets", "stats=udp://127.0.0.1:0", envLock+"="+file(t))
+	l := startPackets(t, s)
+	for range 4 {
+		goesOn(t, l, 40)
+		s.upgrade()
+	}
+	goesOn(t, l, 40)
+	r := l.Stop()
+	if err := r.Check(); err != nil {
+		t.Errorf("clients noticed: %v", err)
+	}
+	t.Logf("%d datagrams", r.Started)
+	s.stop()
+}
+
+// TestPacketsDropped: a server that does not answer all that it has read is found out.
+func TestPacketsDropped(t *testing.T) {
+	t.Parallel()
+	s := start(t, "packets dropped", "stats=udp://127.0.0.1:0")
+	l := startPackets(t, s)
+	for late := time.Now().Add(patience); l.Snapshot().Failures.Total() == 0 && time.Now().Before(late); {
+		goesOn(t, l, 20)
+		s.upgrade()
+	}
+	if r := l.Stop(); r.Failures.Total() == 0 || r.Failures[load.Timeout] != r.Failures.Total() || r.Accounted() != nil {
+		t.Errorf("want datagrams that were lost:\n%v", r)
+	} else {
+		t.Log(r)
 	}
 	s.stop()
 }

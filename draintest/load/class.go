@@ -16,8 +16,8 @@ type Class int
 // The classes. The zero Class is no failure.
 const (
 	_ Class = iota
-	// Refused: no connection. ECONNREFUSED; for a unix socket also ENOENT (no
-	// such path) and EAGAIN (accept queue full), see connect(2), unix(7).
+	// Refused: no connection. ECONNREFUSED, of UDP by ICMP; for a unix socket also ENOENT (no
+	// such path) and EAGAIN (accept queue full), see connect(2), udp(7), unix(7).
 	Refused
 	// Reset: ECONNRESET or EPIPE before the first byte of the answer.
 	Reset
@@ -25,17 +25,17 @@ const (
 	EOF
 	// Cut: the connection ended or was reset inside the answer's header or body.
 	Cut
-	// Timeout: Config.Timeout was over.
+	// Timeout: Config.Timeout was over. Of UDP: the datagram or its echo was lost.
 	Timeout
-	// Status: an answer other than 200.
+	// Status: an answer other than 200, or a call's with another grpc-status than 0.
 	Status
 	// Body: an answer that isn't the one that belongs to the request: not HTTP,
 	// without X-Request-Id, of unknown length, a digest of other bytes, empty
 	// stream, or sooner than was asked for (its handler was cut short).
 	Body
-	// Duplicated: bytes after the end of the answer.
+	// Duplicated: bytes after the end of the answer, or another echo of the request before.
 	Duplicated
-	// CrossTalk: an answer with another request's X-Request-Id.
+	// CrossTalk: an answer with another request's X-Request-Id, or the echo of another.
 	CrossTalk
 	// Closing: a WebSocket's close frame instead of an echo.
 	Closing
@@ -115,6 +115,8 @@ func ioClass(err error, begun bool) Class {
 	switch {
 	case errors.Is(err, errHeaderTooLong):
 		return Body
+	case errors.Is(err, syscall.ECONNREFUSED): // of UDP: by ICMP
+		return Refused
 	case begun && (eof || reset):
 		return Cut
 	case reset:

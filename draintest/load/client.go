@@ -26,49 +26,72 @@ var errHeaderTooLong = fmt.Errorf("header longer than %d bytes", maxHeader)
 // A client makes requests. It is immutable and shared by all goroutines of a load.
 type client struct {
 	cfg     Config // defaults filled in
-	network string
-	host    string // value of the Host header
+	targets [numKinds]target
 	run     string // makes the ids of this load unlike those of any other
 	dial    func(k Kind, deadline time.Time) (net.Conn, error)
 }
 
-// newClient resolves cfg.Addr, which is the only thing that can fail.
+// A target is where clients of a kind connect to.
+type target struct {
+	network, address string
+	host             string // value of the Host header
+}
+
+// newClient resolves cfg.Addr and cfg.Addrs, which is the only thing that can fail.
 func newClient(cfg Config, run string) (*client, error) {
-	network, address, err := splitAddr(cfg.Addr)
-	if err != nil {
-		return nil, err
-	}
-	host := cmp.Or(cfg.Host, "localhost")
-	if network == "tcp" {
-		host = cmp.Or(cfg.Host, address)
-		// net.Dialer tries the addresses of a name one after the other.
-		a, err := net.ResolveTCPAddr("tcp", address)
-		if err != nil {
-			return nil, fmt.Errorf("load: Addr: %w", err)
-		}
-		address = a.String()
-	}
-	dial := func(k Kind, deadline time.Time) (net.Conn, error) {
+	c := &client{cfg: cfg, run: run}
+	c.dial = func(k Kind, deadline time.Time) (net.Conn, error) {
 		d := net.Dialer{Deadline: deadline}
-		if k == Unix {
-			return d.Dial("unix", cfg.Unix)
+		to := c.targets[k]
+		if k != UDP {
+			return d.Dial(to.network, to.address)
 		}
-		return d.Dial(network, address)
+		conn, err := d.Dial("udp", to.address)
+		if err != nil {
+			return nil, err
+		}
+		return datagrams{conn}, nil
 	}
-	return &client{cfg: cfg, network: network, host: host, run: run, dial: dial}, nil
+	known := map[string]target{} // a name is resolved once, for all kinds
+	for _, k := range Kinds() {
+		addr := cfg.addr(k)
+		to, ok := known[addr]
+		if !ok && cfg.Clients[k] > 0 {
+			var err error
+			if to, err = newTarget(addr, cfg.Host); err != nil {
+				return nil, fmt.Errorf("load: Addr: %w", err)
+			}
+			known[addr] = to
+		}
+		c.targets[k] = to
+	}
+	return c, nil
+}
+
+// newTarget resolves an address.
+func newTarget(addr, host string) (target, error) {
+	network, address, err := splitAddr(addr)
+	if err != nil {
+		return target{}, err
+	}
+	if network == "unix" {
+		return target{network, address, cmp.Or(host, "localhost")}, nil
+	}
+	// net.Dialer tries the addresses of a name one after the other.
+	a, err := net.ResolveTCPAddr("tcp", address)
+	if err != nil {
+		return target{}, err
+	}
+	return target{network, a.String(), cmp.Or(host, address)}, nil
 }
 
 // connect makes a connection for a kind of client, with TLS if that is to be.
 func (c *client) connect(k Kind, deadline time.Time) (net.Conn, Class, string) {
 	conn, err := c.dial(k, deadline)
 	if err != nil {
-		network := c.network
-		if k == Unix {
-			network = "unix"
-		}
-		return nil, dialClass(network, err), "connecting: " + err.Error()
+		return nil, dialClass(c.targets[k].network, err), "connecting: " + err.Error()
 	}
-	if c.cfg.TLS == nil || k == Connect || k == Unix {
+	if c.cfg.TLS == nil || k.plaintext() {
 		return conn, 0, ""
 	}
 	secure, class, detail := c.secure(conn, k, deadline)
@@ -96,8 +119,8 @@ func (c *client) do(kind Kind, seq uint64, l *link) outcome {
 	x := exchange{client: c, seq: seq, failure: Failure{
 		Began: time.Now(), Kind: kind, ID: c.run + "-" + strconv.FormatUint(seq, 10)}}
 	class, detail := x.run(l)
-	// That of HTTP2 is shared, and looks after itself.
-	if kind != HTTP2 && (!kind.kept() || class != 0) {
+	// One that is shared by streams looks after itself.
+	if !kind.streams() && (!kind.kept() || class != 0) {
 		l.close()
 	}
 	out := outcome{kind: kind, answered: x.answered, worker: x.failure.Worker, left: x.left, unmatched: x.unmatched}
@@ -128,7 +151,7 @@ type exchange struct {
 func (x *exchange) run(l *link) (Class, string) {
 	deadline := x.failure.Began.Add(x.cfg.Timeout)
 	switch x.failure.Kind {
-	case HTTP2:
+	case HTTP2, GRPC:
 		return x.stream(l.h2, deadline)
 	case WebSocket:
 		return x.message(l, deadline)
@@ -146,8 +169,11 @@ func (x *exchange) run(l *link) (Class, string) {
 	if err := conn.SetDeadline(deadline); err != nil {
 		return Other, "setting a deadline: " + err.Error()
 	}
-	if x.failure.Kind == Connect {
+	switch x.failure.Kind {
+	case Connect:
 		return x.connectOnly(l)
+	case TCP, UDP:
+		return x.line(l)
 	}
 	// An answer says more about why a request could not be sent than the error
 	// does, so there is a look for one in any case.
@@ -187,7 +213,7 @@ func (x *exchange) send(conn net.Conn) error {
 		method = "POST"
 	}
 	fmt.Fprintf(&head, "%s %s HTTP/1.1\r\nHost: %s\r\nX-Request-Id: %s\r\n",
-		method, x.cfg.path(x.failure.Kind), x.host, x.failure.ID)
+		method, x.cfg.path(x.failure.Kind), x.targets[x.failure.Kind].host, x.failure.ID)
 	if x.failure.Kind != KeepAlive {
 		head.WriteString("Connection: close\r\n")
 	}

@@ -20,7 +20,7 @@ import (
 // has 28,232 unless told otherwise, and a closed connection may keep its port for 60 s.
 //
 // MaxKeptRate is that of the clients that keep their connection ([KeepAlive], [HTTP2],
-// [WebSocket]), which need a port each.
+// [WebSocket], [GRPC], [TCP], [UDP]), which need a port each.
 const (
 	MaxRate     = 2000
 	MaxKeptRate = 100_000
@@ -37,8 +37,12 @@ type Config struct {
 	// Unix is the path of a unix socket, for clients of that kind.
 	Unix string
 
-	// TLS, if set, makes all clients speak TLS, but for those of the kinds Connect and Unix.
-	// ServerName is by default that of Host, and NextProtos is the client's own.
+	// Addrs are where the clients of a kind connect to, in the form of Addr, if not to that. UDP
+	// needs a "host:port".
+	Addrs map[Kind]string
+
+	// TLS, if set, makes all clients speak TLS, but for those of the kinds Connect, Unix, TCP and
+	// UDP. ServerName is by default that of Host, and NextProtos is the client's own.
 	TLS *tls.Config
 
 	// Clients is how many clients there are of each kind. Default: one New, Slow, Upload
@@ -50,8 +54,9 @@ type Config struct {
 	// others MaxRate.
 	Rate float64
 
-	// Think are times between one request of a KeepAlive, HTTP2 or WebSocket client and the
-	// next, from start to start; clients take them in turn. Default: as Rate says.
+	// Think are times between one request of a client that keeps its connection (KeepAlive,
+	// HTTP2, WebSocket, GRPC, TCP, UDP) and the next, from start to start; clients take them in
+	// turn. Default: as Rate says.
 	Think []time.Duration
 
 	// Timeout bounds each request, from its connect to the end of its answer.
@@ -74,26 +79,27 @@ type Config struct {
 	// Default 0: it goes on until Stop.
 	MaxRequests int
 
-	// MaxInFlight is how many requests one client may have under way, other than a KeepAlive
-	// or WebSocket one. When it is reached, the client waits, and the wait counts as latency
-	// and shows in Result.Late. Default 256.
+	// MaxInFlight is how many requests one client may have under way, other than a KeepAlive,
+	// WebSocket, TCP or UDP one. When it is reached, the client waits, and the wait counts as
+	// latency and shows in Result.Late. Default 256.
 	MaxInFlight int
 
 	// Path is what clients of a kind ask for, if it is not what the kind says: a path
 	// that may have a query, in which each "{ms}" stands for SlowMS or StreamMS.
 	Path map[Kind]string
 
-	// Host is the value of the Host header. Default: Addr's host and port, or
+	// Host is the value of the Host header. Default: Addr's (or Addrs') host and port, or
 	// "localhost" of a unix socket.
 	Host string
 
-	// Status is what all answers must have. Default 200.
+	// Status is what all answers must have, but for those of GRPC. Default 200.
 	Status int
 
 	// Plain is for a server that does not know of this package. An answer need not carry
 	// X-Request-Id, but must not carry another request's; those without are Unmatched,
 	// and all of a kind are to be or none. An Upload's answer need not tell what came.
-	// A Slow or Stream request may end early if there is no "{ms}" in its path.
+	// A Slow or Stream request may end early if there is no "{ms}" in its path. An echo may
+	// have more in it than what was sent, and lines or datagrams that are none may come.
 	Plain bool
 
 	// WorkerHeader is the header of an answer that says which process it is from.
@@ -105,7 +111,8 @@ type Config struct {
 	Observe func(Request)
 
 	// Header is added to each request, of a WebSocket the first one. It may not contain what the client sets
-	// itself: Host, Connection, Content-Length, Transfer-Encoding, X-Request-Id.
+	// itself: Host, Connection, Content-Length, Transfer-Encoding, X-Request-Id. (GRPC sets
+	// Content-Type and Te, too.)
 	Header http.Header
 }
 
@@ -138,6 +145,7 @@ func (c Config) withDefaults() Config {
 	} else {
 		c.Clients = maps.Clone(c.Clients)
 	}
+	c.Addrs = maps.Clone(c.Addrs)
 	c.Header = c.Header.Clone()
 	c.Path = maps.Clone(c.Path)
 	if c.Path == nil {
@@ -168,7 +176,19 @@ func (c Config) Validate() error {
 		errs = append(errs, fmt.Errorf("load: "+format, args...))
 	}
 	if _, _, err := splitAddr(c.Addr); err != nil {
-		errs = append(errs, err)
+		fault("Addr: %w", err)
+	}
+	for _, k := range slices.Sorted(maps.Keys(c.Addrs)) {
+		if k < 0 || k >= numKinds {
+			fault("Addrs: no such kind: %v", k)
+		} else if _, _, err := splitAddr(c.Addrs[k]); err != nil {
+			fault("Addrs: of kind %v: %w", k, err)
+		} else if k == Unix {
+			fault("Addrs: kind %v has Config.Unix", k)
+		}
+	}
+	if c.Clients[UDP] > 0 && strings.HasPrefix(c.addr(UDP), "unix:") {
+		fault(`Addrs: of kind udp: %q: want "host:port"`, c.addr(UDP))
 	}
 	clients := 0
 	for _, k := range slices.Sorted(maps.Keys(c.Clients)) {
@@ -278,17 +298,25 @@ func (c Config) path(k Kind) string {
 // timed tells whether the server was told how long its answer is to take.
 func (c Config) timed(k Kind) bool { return !c.Plain || strings.Contains(c.Path[k], "{ms}") }
 
+// addr is where clients of a kind connect to.
+func (c Config) addr(k Kind) string {
+	if k == Unix {
+		return "unix:" + c.Unix
+	}
+	return cmp.Or(c.Addrs[k], c.Addr)
+}
+
 // splitAddr takes a Config.Addr apart into what net.Dial wants.
 func splitAddr(addr string) (network, address string, err error) {
 	if path, ok := strings.CutPrefix(addr, "unix:"); ok {
 		if path == "" {
-			return "", "", errors.New("load: Addr: unix: without a path")
+			return "", "", errors.New("unix: without a path")
 		}
 		return "unix", path, nil
 	}
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil || host == "" || port == "" || port == "0" {
-		return "", "", fmt.Errorf(`load: Addr: %q: want "host:port" or "unix:/path"`, addr)
+		return "", "", fmt.Errorf(`%q: want "host:port" or "unix:/path"`, addr)
 	}
 	return "tcp", addr, nil
 }

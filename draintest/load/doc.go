@@ -2,9 +2,9 @@
 // whether one of them noticed. Package draintest makes a test with a verdict of it.
 //
 // [Start] begins a [Load]: clients of several kinds ([New], [Slow], [Upload],
-// [Stream], [KeepAlive], [Connect], [HTTP2], [WebSocket], [Unix]) that send requests at a fixed rate. [Load.Stop] ends it and returns
-// the [Result]; [Result.Check] is nil only if there were requests, each is
-// accounted for and none failed.
+// [Stream], [KeepAlive], [Connect], [HTTP2], [WebSocket], [Unix], [GRPC], [TCP], [UDP]) that
+// send requests at a fixed rate. [Load.Stop] ends it and returns the [Result]; [Result.Check]
+// is nil only if there were requests, each is accounted for and none failed.
 //
 // The clients are strict in what a usual HTTP client forgives:
 //
@@ -19,6 +19,11 @@
 //     stream that the server says it has not looked at is a failure.
 //   - A [WebSocket] client has one connection, on which every message has to come back
 //     as it was sent, and which has to end by a close frame.
+//   - A [GRPC] client has a connection as that of HTTP2, with calls that can't be sent again,
+//     whose answer has to be one whole message and grpc-status 0.
+//   - A [TCP] client has one connection, on which every line has to come back, and a [UDP] one
+//     has a socket, to which every datagram has to: once, as it was sent, and nothing else. A
+//     datagram that was lost is a failure.
 //   - A [Connect] client sends nothing, and the server must end the connection in order.
 //   - The load is open loop: requests have an intended time, and latency counts
 //     from it. A server that stalls does not slow its clients down and so hide
@@ -41,6 +46,9 @@
 //	POST /upload        after the whole body: its length in bytes and its SHA-256 in hex
 //	GET  /stream?ms=N   with a body that takes about N milliseconds
 //	     /echo          a WebSocket that sends each message back; no X-Request-Id in it
+//
+// and, for clients of those kinds, has gRPC's health service, and at [Config.Addrs] servers
+// that echo lines, or datagrams.
 //
 // Any other server will do with [Config.Path] and [Config.Plain], as long as its answers
 // tell where they end; less can be seen then.

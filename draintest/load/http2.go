@@ -3,6 +3,7 @@ package load
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptrace"
@@ -12,10 +13,11 @@ import (
 	"time"
 )
 
-// A session is the connections of an HTTP2 client, one after the other. Its requests share
-// it.
+// A session is the connections of an HTTP2 or GRPC client, one after the other. Its requests
+// share it.
 type session struct {
 	client *client
+	kind   Kind
 	idle   func(Failure) // told of a connection that has ended with nothing lost; may be nil
 
 	mu       sync.Mutex
@@ -37,45 +39,69 @@ type h2conn struct {
 	told        bool
 }
 
+// maxTries is how many connections may end before anything is sent on them.
+const maxTries = 3
+
 // stream is one request. It is sent once: on another connection only if that which there was
-// has ended before a byte of it was sent.
+// has ended, or its server has said that it leaves, before a byte of it was sent.
 func (x *exchange) stream(s *session, deadline time.Time) (Class, string) {
 	ctx, cancel := context.WithDeadline(context.Background(), deadline)
 	defer cancel()
 	var sent atomic.Bool
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { sent.Store(true) }})
-	scheme := "http://"
-	if x.cfg.TLS != nil {
-		scheme = "https://"
+	read := x.read
+	if x.failure.Kind == GRPC {
+		read = x.readCall
 	}
-	req, err := http.NewRequestWithContext(ctx, "GET", scheme+x.host+x.cfg.path(HTTP2), nil)
-	if err != nil {
-		return Other, "making the request: " + err.Error()
-	}
-	req.Header = x.cfg.Header.Clone()
-	if req.Header == nil {
-		req.Header = http.Header{}
-	}
-	req.Header.Set("X-Request-Id", x.failure.ID)
-	for {
+	for tries := 0; ; tries++ {
+		req, err := x.request(ctx)
+		if err != nil {
+			return Other, "making the request: " + err.Error()
+		}
 		c, class, detail := s.take(&x.failure, deadline)
 		if class != 0 {
 			return class, detail
 		}
 		resp, err := c.cc.RoundTrip(req)
-		if err != nil && !sent.Load() && x.failure.Nth > 1 && c.wire.isOver() {
+		if err != nil && tries < maxTries && c.unsent(err, sent.Load(), x.failure.Nth) {
 			s.give(c, x.failure, false)
+			sent.Store(false)
 			continue
 		}
 		if err != nil {
 			class, detail = c.classify(err, false, "waiting for the answer")
 		} else {
-			class, detail = x.read(resp, func(err error, _, within string) (Class, string) { return c.classify(err, true, within) })
+			class, detail = read(resp, func(err error, _, within string) (Class, string) { return c.classify(err, true, within) })
 			resp.Body.Close()
 		}
 		s.give(c, x.failure, class != 0)
 		return class, detail
 	}
+}
+
+// request makes what is sent on a stream.
+func (x *exchange) request(ctx context.Context) (*http.Request, error) {
+	k := x.failure.Kind
+	scheme, method, body := "http://", "GET", io.Reader(nil)
+	if x.cfg.TLS != nil {
+		scheme = "https://"
+	}
+	if k == GRPC {
+		method, body = "POST", emptyMessage()
+	}
+	req, err := http.NewRequestWithContext(ctx, method, scheme+x.targets[k].host+x.cfg.path(k), body)
+	if err != nil {
+		return nil, err
+	}
+	if x.cfg.Header != nil {
+		req.Header = x.cfg.Header.Clone()
+	}
+	req.Header.Set("X-Request-Id", x.failure.ID)
+	if k == GRPC {
+		req.Header.Set("Content-Type", "application/grpc")
+		req.Header.Set("Te", "trailers")
+	}
+	return req, nil
 }
 
 // take returns a connection for one request, whose failure says then what there was before.
@@ -86,7 +112,7 @@ func (s *session) take(f *Failure, deadline time.Time) (*h2conn, Class, string) 
 		s.conn = nil
 	}
 	if s.conn == nil {
-		conn, class, detail := s.client.connect(HTTP2, deadline)
+		conn, class, detail := s.client.connect(s.kind, deadline)
 		if class != 0 {
 			return nil, class, detail
 		}
@@ -173,6 +199,20 @@ func (s *session) close() {
 	s.watchers.Wait()
 }
 
+// unsent tells whether a request that has failed should not have been sent, or was not.
+func (c *h2conn) unsent(err error, sent bool, nth int) bool {
+	if sent {
+		return isGone(err) && c.wire.late()
+	}
+	_, away, _ := c.wire.seen()
+	return away || nth > 1 && c.wire.isOver()
+}
+
+// isGone tells whether an error says that the server has not looked at a stream.
+func isGone(err error) bool {
+	return strings.Contains(err.Error(), "received Server's graceful shutdown GOAWAY")
+}
+
 // classify says what an error of net/http's means. Its types are not exported, so that there
 // is a look at their words; what the connection has seen says more.
 func (c *h2conn) classify(err error, begun bool, where string) (Class, string) {
@@ -181,7 +221,7 @@ func (c *h2conn) classify(err error, begun bool, where string) (Class, string) {
 	switch text := err.Error(); {
 	case errors.Is(err, context.DeadlineExceeded) || isTimeout(err):
 		return Timeout, detail
-	case strings.Contains(text, "REFUSED_STREAM"), away && strings.Contains(text, "received Server's graceful shutdown GOAWAY"):
+	case strings.Contains(text, "REFUSED_STREAM"), away && isGone(err):
 		return GoneAway, detail
 	case lost != nil:
 		return ioClass(lost, begun), where + ": " + lost.Error()

@@ -2,15 +2,20 @@ package load
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -180,13 +185,83 @@ func TestHTTP2NotLookedAt(t *testing.T) {
 				}
 				io.Copy(io.Discard, br)
 			})
-			cfg := Config{Addr: ln.Addr().String(), Clients: map[Kind]int{HTTP2: 1}, MaxRequests: 1}
-			var want Failures
-			want[tc.want] = 1
-			if r := run(t, cfg); r.Failures != want || r.ClosedIdle != 0 || r.Accounted() != nil {
-				t.Errorf("want %v:\n%v", want, r)
+			for _, kind := range []Kind{HTTP2, GRPC} {
+				cfg := Config{Addr: ln.Addr().String(), Clients: map[Kind]int{kind: 1}, MaxRequests: 1}
+				var want Failures
+				want[tc.want] = 1
+				if r := run(t, cfg); r.Failures != want || r.ClosedIdle != 0 || r.Accounted() != nil {
+					t.Errorf("want %v:\n%v", want, r)
+				}
 			}
 		})
+	}
+}
+
+// unwritable is a connection of which a write sees that it has ended.
+type unwritable struct{ scripted }
+
+func (unwritable) Write([]byte) (int, error) {
+	return 0, &net.OpError{Op: "write", Err: os.NewSyscallError("write", syscall.EPIPE)}
+}
+
+// TestHTTP2Written: that a connection has ended may be seen by a write first, of one request,
+// and net/http then says something else to the others.
+func TestHTTP2Written(t *testing.T) {
+	t.Parallel()
+	c := &h2conn{wire: newWire(unwritable{}, true)}
+	others := errors.New("http2: client connection force closed via ClientConn.Close")
+	if class, _ := c.classify(others, false, "waiting"); class != Body {
+		t.Errorf("with no reason: %v", class)
+	}
+	_, err := c.wire.Write([]byte("x"))
+	for _, err := range []error{err, others} {
+		if class, detail := c.classify(err, false, "waiting"); class != Reset || !strings.Contains(detail, "broken pipe") {
+			t.Errorf("%v: %v, %s", err, class, detail)
+		}
+	}
+}
+
+// TestHTTP2Late: a stream that was begun when the server had said that it leaves is not held
+// against it, one that was begun before is.
+func TestHTTP2Late(t *testing.T) {
+	t.Parallel()
+	const (
+		hello    = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings
+		ask1     = "\x00\x00\x01\x01\x05\x00\x00\x00\x01x"
+		ask3     = "\x00\x00\x01\x01\x05\x00\x00\x00\x03x"
+		leaves   = "\x00\x00\x08\x07\x00\x00\x00\x00\x00\x7f\xff\xff\xff\x00\x00\x00\x00"
+		looked1  = "\x00\x00\x08\x07\x00\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x00"
+		noGoAway = "\x00\x00\x01\x07\x00\x00\x00\x00\x00x" // too short for one
+	)
+	for name, tc := range map[string]struct {
+		exchange []string // sent, received, sent, received, …
+		late     bool
+	}{
+		"before":                {[]string{hello + ask1, settings + goAway}, false},
+		"after":                 {[]string{hello, settings + goAway, ask1, ""}, true},
+		"after the first one":   {[]string{hello, settings + leaves, ask1, goAway}, true},
+		"one before, looked at": {[]string{hello + ask1, settings + leaves, ask3, looked1}, true},
+		"one before, not":       {[]string{hello + ask1, settings + leaves, ask3, goAway}, false},
+		"both before":           {[]string{hello + ask1 + ask3, settings + leaves, "", looked1}, false},
+		"no leave":              {[]string{hello + ask1, settings + noGoAway + settings}, false},
+	} {
+		for _, piece := range []int{1, 7, 1000} {
+			in := bytes.NewReader(nil)
+			w := newWire(scripted{in: in}, true)
+			for i, text := range tc.exchange {
+				for part := range slices.Chunk([]byte(text), piece) {
+					if i%2 == 0 {
+						w.Write(part)
+					} else {
+						in.Reset(part)
+						w.Read(make([]byte, piece))
+					}
+				}
+			}
+			if w.late() != tc.late {
+				t.Errorf("%s, in pieces of %d: %v", name, piece, w.late())
+			}
+		}
 	}
 }
 
@@ -204,20 +279,22 @@ func TestHTTP2ClosedIdle(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			var n atomic.Int32
-			cfg, conns := http2Server(t, false, func(w http.ResponseWriter, r *http.Request) {
-				if n.Add(1) == 1 {
-					tc.end(w, r)
+			for _, kind := range []Kind{HTTP2, GRPC} {
+				var n atomic.Int32
+				cfg, conns := http2Server(t, false, func(w http.ResponseWriter, r *http.Request) {
+					if n.Add(1) == 1 {
+						tc.end(w, r)
+					}
+					right{}.ServeHTTP(w, r)
+				})
+				cfg.Clients, cfg.Rate = map[Kind]int{kind: 1}, 0.5
+				l := mustStart(t, cfg)
+				waitFor(t, l, "an answer on another connection", func(r Result) bool { return r.OK > 1 })
+				r := l.Stop()
+				if r.Failures.Total() != 0 || r.ClosedIdle != 1 || conns.Load() != 2 || !strings.Contains(r.Errors[0].Detail, tc.detail) ||
+					r.Errors[0].Class != ClosedIdle || r.Errors[0].ID == "" || r.Accounted() != nil {
+					t.Errorf("%d connections\n%v", conns.Load(), r)
 				}
-				right{}.ServeHTTP(w, r)
-			})
-			cfg.Clients, cfg.Rate = map[Kind]int{HTTP2: 1}, 0.5
-			l := mustStart(t, cfg)
-			waitFor(t, l, "an answer on another connection", func(r Result) bool { return r.OK > 1 })
-			r := l.Stop()
-			if r.Failures.Total() != 0 || r.ClosedIdle != 1 || conns.Load() != 2 || !strings.Contains(r.Errors[0].Detail, tc.detail) ||
-				r.Errors[0].Class != ClosedIdle || r.Errors[0].ID == "" || r.Accounted() != nil {
-				t.Errorf("%d connections\n%v", conns.Load(), r)
 			}
 		})
 	}

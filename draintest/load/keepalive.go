@@ -15,8 +15,11 @@ func (l *Load) runKept(kind Kind, next time.Time, interval time.Duration) {
 	var kept link
 	defer kept.close()
 	rest := l.rest
-	if kind == WebSocket {
+	switch kind {
+	case WebSocket:
 		rest = l.restEcho
+	case TCP, UDP:
+		rest = l.restLine
 	}
 	for rest(&kept, next) {
 		seq, ok := l.begin(kind, next)
@@ -76,6 +79,16 @@ func (l *Load) wait(until time.Time) bool {
 		return true
 	case <-l.ctx.Done():
 		return false
+	}
+}
+
+// between counts what has become of a connection between two requests: as a request that has
+// failed, unless it is ClosedIdle.
+func (l *Load) between(f Failure) {
+	if f.Class == ClosedIdle {
+		l.closedIdle(f)
+	} else if _, ok := l.begin(f.Kind, f.When); ok {
+		l.record(f.When, outcome{kind: f.Kind, failure: &f})
 	}
 }
 

@@ -17,13 +17,13 @@ type link struct {
 	last Failure   // where and who of the last request
 
 	echo *echo    // of a WebSocket client
-	h2   *session // of an HTTP2 one, which is shared by its requests
+	h2   *session // of an HTTP2 or GRPC one, which is shared by its requests
 }
 
-// newLink is one for a client of that kind. idle is told of an HTTP2 one's ends.
+// newLink is one for a client of that kind. idle is told of ends of one that streams share.
 func (c *client) newLink(k Kind, idle func(Failure)) *link {
-	if k == HTTP2 {
-		return &link{h2: &session{client: c, idle: idle}}
+	if k.streams() {
+		return &link{h2: &session{client: c, kind: k, idle: idle}}
 	}
 	return &link{}
 }

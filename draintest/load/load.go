@@ -124,10 +124,9 @@ func start(ctx context.Context, c *client) (*Load, error) {
 			first := l.began.Add(time.Duration(float64(interval) * float64(clients) / float64(total)))
 			clients++
 			all.Go(func() {
-				switch kind {
-				case KeepAlive, WebSocket:
+				if kind.kept() && !kind.streams() {
 					l.runKept(kind, first, interval)
-				default:
+				} else {
 					l.runClient(kind, first, interval)
 				}
 			})
@@ -148,7 +147,7 @@ func start(ctx context.Context, c *client) (*Load, error) {
 // runClient starts requests at their intended times until the load halts, and
 // waits for those under way.
 func (l *Load) runClient(kind Kind, next time.Time, interval time.Duration) {
-	shared := l.client.newLink(kind, l.closedIdle) // of HTTP2
+	shared := l.client.newLink(kind, l.closedIdle) // by streams
 	defer shared.close()
 	var requests sync.WaitGroup
 	defer requests.Wait()
@@ -179,7 +178,7 @@ func (l *Load) runClient(kind Kind, next time.Time, interval time.Duration) {
 			return
 		}
 		intended, own := next, shared
-		if kind != HTTP2 {
+		if !kind.streams() {
 			own = &link{}
 		}
 		requests.Go(func() {

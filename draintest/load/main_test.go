@@ -44,9 +44,22 @@ func (s right) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			w.(http.Flusher).Flush()
 			<-time.After(wait / 5)
 		}
+	case "/grpc.health.v1.Health/Check":
+		io.Copy(io.Discard, r.Body)
+		call(w, "0", serving)
 	default:
 		io.WriteString(w, "here I am")
 	}
+}
+
+// serving is what gRPC's health service answers.
+const serving = "\x00\x00\x00\x00\x02\x08\x01"
+
+// call is a gRPC answer.
+func call(w http.ResponseWriter, status, body string) {
+	w.Header().Set("Content-Type", "application/grpc+proto")
+	w.Header().Set(http.TrailerPrefix+"Grpc-Status", status)
+	io.WriteString(w, body)
 }
 
 func rightServer(t testing.TB, worker func() string) (addr string) {

@@ -31,6 +31,7 @@ func TestMixed(t *testing.T) {
 			served := make(chan struct{})
 			go func() { defer close(served); srv.Serve(ln) }()
 			t.Cleanup(func() { srv.Close(); <-served })
+			cfg.Addrs = map[Kind]string{TCP: lineServer(t, "tcp", nil), UDP: packetServer(t, nil)}
 			cfg.Clients, cfg.Rate, cfg.WaitReady = map[Kind]int{}, 20, time.Minute
 			for _, k := range Kinds() {
 				cfg.Clients[k] = 1
@@ -47,12 +48,12 @@ func TestUntrusted(t *testing.T) {
 	t.Parallel()
 	cfg, _ := http2Server(t, true, right{}.ServeHTTP)
 	cfg.TLS = &tls.Config{}
-	cfg.Clients, cfg.MaxRequests = map[Kind]int{New: 1, HTTP2: 1, WebSocket: 1}, 6
-	if r := run(t, cfg); r.Failures[Handshake] != 6 || !strings.Contains(r.Check().Error(), "certificate") {
+	cfg.Clients, cfg.MaxRequests = map[Kind]int{New: 1, HTTP2: 1, WebSocket: 1, GRPC: 1}, 8
+	if r := run(t, cfg); r.Failures[Handshake] != 8 || !strings.Contains(r.Check().Error(), "certificate") {
 		t.Error(r)
 	}
 	cfg.TLS.InsecureSkipVerify = true
-	cfg.Clients = map[Kind]int{New: 1, HTTP2: 1}
+	cfg.Clients = map[Kind]int{New: 1, HTTP2: 1, GRPC: 1}
 	if r := run(t, cfg); r.Check() != nil {
 		t.Error(r)
 	}

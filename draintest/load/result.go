@@ -48,8 +48,9 @@ type Result struct {
 	Behind time.Duration
 
 	// ClosedIdle counts connections of KeepAlive clients that the server closed, or sent
-	// something on, while no request was under way, or said in an answer that it will, of WebSocket ones that it ended in order
-	// then, and of HTTP2 ones on which it said that it leaves. The client connects anew.
+	// something on, while no request was under way, or said in an answer that it will, of
+	// WebSocket ones that it ended in order then, of TCP ones that it ended then, and of HTTP2
+	// and GRPC ones on which it said that it leaves. The client connects anew.
 	ClosedIdle int
 
 	// LeftOpen counts answers after which the server did not close the connection

@@ -9,17 +9,17 @@ import (
 )
 
 // secure makes TLS of a connection: what is said over it is HTTP/1.1, or HTTP/2 if the kind
-// is that. The connection stays the caller's if it fails.
+// is that, or gRPC. The connection stays the caller's if it fails.
 func (c *client) secure(conn net.Conn, k Kind, deadline time.Time) (net.Conn, Class, string) {
 	cfg := c.cfg.TLS.Clone()
 	proto := "http/1.1"
-	if k == HTTP2 {
+	if k.streams() {
 		proto = "h2"
 	}
 	cfg.NextProtos = []string{proto}
-	host, _, err := net.SplitHostPort(c.host)
+	host, _, err := net.SplitHostPort(c.targets[k].host)
 	if err != nil {
-		host = c.host
+		host = c.targets[k].host
 	}
 	cfg.ServerName = cmp.Or(cfg.ServerName, host)
 	ctx, cancel := context.WithDeadline(context.Background(), deadline)
@@ -33,7 +33,7 @@ func (c *client) secure(conn net.Conn, k Kind, deadline time.Time) (net.Conn, Cl
 		return nil, class, "TLS handshake: " + err.Error()
 	}
 	// A server that knows nothing of ALPN speaks HTTP/1.1.
-	if got := secure.ConnectionState().NegotiatedProtocol; k == HTTP2 && got != proto {
+	if got := secure.ConnectionState().NegotiatedProtocol; k.streams() && got != proto {
 		return nil, Handshake, "the server does not speak HTTP/2 over TLS (ALPN)"
 	}
 	return secure, 0, ""

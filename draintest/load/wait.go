@@ -40,7 +40,7 @@ func (c *client) waitReady(ctx context.Context) error {
 			}
 			if ctx.Err() != nil { // looked at alone: with both, select would toss a coin
 				return fmt.Errorf("load: %w to a request of kind %v from %s: %w; last failure: %v",
-					ErrNotReady, kind, c.cfg.Addr, context.Cause(ctx), last)
+					ErrNotReady, kind, c.cfg.addr(kind), context.Cause(ctx), last)
 			}
 		}
 	}

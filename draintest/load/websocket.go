@@ -56,7 +56,7 @@ func (x *exchange) shake(ctx context.Context, l *link, deadline time.Time) (Clas
 		header = http.Header{}
 	}
 	header.Set("X-Request-Id", x.failure.ID)
-	ws, resp, err := websocket.Dial(ctx, "ws://"+x.host+x.cfg.path(WebSocket), &websocket.DialOptions{
+	ws, resp, err := websocket.Dial(ctx, "ws://"+x.targets[WebSocket].host+x.cfg.path(WebSocket), &websocket.DialOptions{
 		HTTPHeader: header,
 		HTTPClient: &http.Client{
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -207,8 +207,7 @@ func (l *Load) endedIdle(kept *link, text string, open bool) {
 	kept.echo.broken = f.Class != Closing
 	kept.close()
 	if f.Class == Closing {
-		l.closedIdle(f)
-	} else if _, ok := l.begin(WebSocket, f.When); ok {
-		l.record(f.When, outcome{kind: WebSocket, failure: &f})
+		f.Class = ClosedIdle
 	}
+	l.between(f)
 }

@@ -193,8 +193,8 @@ func TestKeptKindsRefused(t *testing.T) {
 	t.Parallel()
 	ln := listen(t)
 	ln.Close()
-	r := run(t, Config{Addr: ln.Addr().String(), Clients: map[Kind]int{WebSocket: 1, HTTP2: 1, KeepAlive: 1}, MaxRequests: 6})
-	if r.Failures[Refused] != 6 {
+	r := run(t, Config{Addr: ln.Addr().String(), Clients: map[Kind]int{WebSocket: 1, HTTP2: 1, KeepAlive: 1, GRPC: 1, TCP: 1, UDP: 1}, MaxRequests: 12})
+	if r.Failures[Refused] != 12 {
 		t.Error(r)
 	}
 }

@@ -39,6 +39,7 @@ import (
 	"log/slog"
 	"os"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -83,6 +84,13 @@ func Offer() {
 		_ = sdnotify.Send(varFormat + "=" + format) // if it fails, the anchor stays as it is
 	}
 }
+
+// varKeeps is a variable in notifications: the pids of processes that a dead parent has left
+// and that the parent has taken over.
+const varKeeps = "X_HANDOVER_KEEPS"
+
+// Keeps is how a parent says that it has taken these over, so that they are not ended.
+func Keeps(pids []string) string { return varKeeps + "=" + strings.Join(pids, " ") }
 
 // Config says what to hold.
 type Config struct {

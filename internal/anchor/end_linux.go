@@ -26,6 +26,9 @@ func (a *anchor) look() (over bool) {
 	if a.dead && a.recover() {
 		return false
 	}
+	if a.dead {
+		a.store.close() // by which workers see that there will be no other parent
+	}
 	if !left {
 		return a.dead
 	}

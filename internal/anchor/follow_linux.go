@@ -43,6 +43,7 @@ func (a *anchor) take(n *note) {
 	if parent || n.Pid == a.main.Pid && !a.dead {
 		a.forward(n.Text)
 		a.act(n)
+		a.keeps(n)
 		if n.Says("READY", "1") {
 			a.begin()
 		}

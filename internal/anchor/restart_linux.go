@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -53,7 +54,7 @@ func (a *anchor) recover() bool {
 		return true // until they have ended
 	}
 	wait := a.backoff.next(a.diedAt.Sub(a.upAt))
-	a.log.Error("the parent is gone: another one is started, what it left drains",
+	a.log.Error("the parent is gone: another one is started, which goes on with what it left",
 		"pid", a.main.Pid, "status", a.status.String(), "in", wait, "grace", a.cfg.Grace)
 	a.due = time.After(wait)
 	a.leave()
@@ -99,6 +100,16 @@ func (a *anchor) leave() {
 		}
 	}
 	a.leftDue = time.After(a.cfg.Grace)
+}
+
+// keeps leaves those alone that the parent has taken over.
+func (a *anchor) keeps(n *note) {
+	v, _ := n.Get(varKeeps)
+	for _, pid := range strings.Fields(v) {
+		if n, err := strconv.Atoi(pid); err == nil {
+			delete(a.left, n)
+		}
+	}
 }
 
 // drainForeign asks for a drain those programs that do not see by themselves that their

@@ -10,7 +10,11 @@ import (
 )
 
 // maxStored is how many descriptors the anchor keeps (FDSTORE, systemd.exec(5)).
-const maxStored = 512
+const maxStored = 1024
+
+// maxNames is how long all their names together may be, in bytes: they go in one variable, of
+// which the kernel takes 128 KiB (execve(2)).
+const maxNames = 120 << 10
 
 // store are the descriptors that the parent has given to keep, as systemd does
 // (FileDescriptorStoreMax= in systemd.service(5)), for one that is started when it has
@@ -55,7 +59,11 @@ func (a *anchor) answer(n *note) {
 // put keeps a descriptor, instead of one that has the name.
 func (s *store) put(name string, fd int) bool {
 	s.drop(name)
-	if len(s.list) == maxStored {
+	names := len(name)
+	for _, d := range s.list {
+		names += len(d.Name) + 1
+	}
+	if len(s.list) == maxStored || names > maxNames {
 		return false
 	}
 	s.list = append(s.list, listen.Descriptor{Name: name, Fd: fd})

@@ -39,7 +39,7 @@ func TestFiles(t *testing.T) {
 		"nothing":  {"", "", nil},
 		"nonsense": {"4:memory\n\n:\n", "a b c - cgroup cgroup memory\n - \n1 2 3 4 5 - cgroup2\n", nil},
 	} {
-		if got := files(c.groups, c.mounts); !slices.Equal(got, c.want) {
+		if got := memory.places(c.groups, c.mounts); !slices.Equal(got, c.want) {
 			t.Errorf("%s:\n got %q\nwant %q", name, got, c.want)
 		}
 	}

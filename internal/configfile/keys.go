@@ -76,6 +76,8 @@ var Keys = []*Key{
 		service: func(s svc) any { return &s.DrainTimeout }, group: func(g grp) any { return &g.DrainTimeout }},
 	{Name: "stop-delay", Default: "0s", zero: true, Usage: "how long a stop lets the workers serve on while readiness fails, for a load balancer to notice",
 		service: func(s svc) any { return &s.StopDelay }},
+	{Name: "grace", Default: "30s", Usage: "how long workers of this binary serve on when the parent has died and no other one comes, before they drain",
+		service: func(s svc) any { return &s.Grace }},
 	{Name: "lame-duck", Default: "5s", Usage: "how long idle connections stay open in a drain",
 		service: func(s svc) any { return &s.LameDuck }},
 	{Name: "max-conns", Default: "0", zero: true, Usage: "how many connections of a socket a worker has at a time; at the limit it accepts none until there are fewer; not of a program's workers; 0: no limit",

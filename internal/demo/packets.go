@@ -8,22 +8,22 @@ import (
 	"github.com/handover-go/handover/worker"
 )
 
-// answer says who answers to the sender of every datagram, until the drain begins.
+// answer says who answers to the sender of every datagram, and what came, until the drain
+// begins.
 func answer(w *worker.Worker, name, who string) error {
 	c, err := w.PacketConn(name)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	line := []byte(who + "\n")
-	b := make([]byte, 1) // the rest of it is of no interest
+	b := make([]byte, 1000) // the rest of it is of no interest
 	for {
-		_, from, err := c.ReadFrom(b)
+		n, from, err := c.ReadFrom(b)
 		if err != nil {
 			return err
 		}
 		if from != nil { // it has an address
-			_, _ = c.WriteTo(line, from) // and may be gone
+			_, _ = c.WriteTo(fmt.Appendf(nil, "%s: %s\n", who, b[:n]), from) // and may be gone
 		}
 	}
 }

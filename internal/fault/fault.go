@@ -1,4 +1,4 @@
-// Package fault names the steps of an upgrade at which a process may die or stop, so
+// Package fault names the steps of a service's life at which a process may die or stop, so
 // that tests can make it do so at each of them.
 package fault
 
@@ -39,8 +39,35 @@ const (
 	NewCommitted  = "new: committed"   // goes on to replace the old workers
 )
 
-// Steps are all of them.
-var Steps = []string{
+// Steps of a first parent, and of one that is started when another has died, are those of a
+// successor but for NewGotCommit and NewCommitted.
+
+// Steps of a parent that replaces a worker, drains one, and stops.
+const (
+	RollStarted = "roll: started" // a worker's process is there
+	RollReady   = "roll: ready"   // it could serve
+	RollRetired = "roll: retired" // the one that it replaces has been told to drain
+	RollExited  = "roll: exited"  // one has ended, and was reaped
+	StopBegins  = "stop: begins"  // was asked to
+	StopTold    = "stop: told"    // workers have been told
+	StopEnds    = "stop: ends"    // has no workers any more
+	LeftFound   = "left: found"   // has taken over a worker that a dead parent had left
+)
+
+// Steps of a worker.
+const (
+	DrainBegins = "drain: begins" // was told to
+	DrainQuiet  = "drain: quiet"  // accepts no more
+	DrainEnds   = "drain: ends"   // has nothing left
+	DrainExits  = "drain: exits"  // may exit
+	MoveGiven   = "move: given"   // has given a connection away
+	MoveTaken   = "move: taken"   // has taken one
+	LeftReports = "left: reports" // has no parent, and is about to report
+	LeftWaits   = "left: waits"   // has reported
+)
+
+// Upgrade are all steps of an upgrade.
+var Upgrade = []string{
 	OldBegins, OldStarted, OldPrepared, OldYielded, OldCommitted, OldHeardReady, OldNamedNew, OldReplaced,
 	NewBegins, NewMet, NewBuilt, NewPrepared, NewGotCommit, NewTook, NewPIDFile, NewReady, NewCommitted,
 }

@@ -16,7 +16,7 @@ const (
 	entryBytes = 256
 )
 
-// Entry is one thing that has happened: Death or Upgrade is set. It is versioned by
+// Entry is one thing that has happened: Death, Upgrade or Parent is set. It is versioned by
 // adding fields only.
 type Entry struct {
 	// N counts all entries of the service, from 1, over upgrades, too.
@@ -24,6 +24,15 @@ type Entry struct {
 	Time    time.Time `json:"time"`
 	Death   *Death    `json:"death,omitempty"`
 	Upgrade *Upgrade  `json:"upgrade,omitempty"`
+	Parent  *Parent   `json:"parent,omitempty"`
+}
+
+// Parent is the death of a parent, noted by the next one when that begins.
+type Parent struct {
+	Pid        int       `json:"pid"`
+	Generation int       `json:"generation"`
+	Started    time.Time `json:"started,omitzero"` // from when it has decided
+	Exit       string    `json:"exit,omitempty"`   // "killed by SIGKILL"; "": nobody has told
 }
 
 // Death is the end of a worker.
@@ -84,6 +93,11 @@ func (e Entry) bounded() Entry {
 		u.Output = u.Output[:min(len(u.Output), MaxText)]
 		e.Upgrade = &u
 	}
+	if e.Parent != nil {
+		p := *e.Parent
+		p.Exit = p.Exit[:min(len(p.Exit), MaxText)]
+		e.Parent = &p
+	}
 	return e
 }
 
@@ -95,6 +109,9 @@ func (e Entry) size() int {
 	}
 	if u := e.Upgrade; u != nil {
 		n += len(u.Result) + len(u.Reason) + len(u.Output)
+	}
+	if p := e.Parent; p != nil {
+		n += len(p.Exit)
 	}
 	return n
 }

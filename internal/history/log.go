@@ -13,7 +13,7 @@ import (
 // from any goroutine.
 type Log struct {
 	mu      sync.Mutex
-	entries []Entry // the newest last; what Death and Upgrade point to never changes
+	entries []Entry // the newest last; what Death, Upgrade and Parent point to never changes
 	size    int
 	last    int // N of the newest that there has been
 }
@@ -111,7 +111,7 @@ func (l *Log) Read(r io.Reader) error {
 	own := l.entries
 	l.entries, l.size, l.last = nil, 0, 0
 	for _, e := range st.Entries {
-		if e.N <= l.last || e.Death == nil && e.Upgrade == nil {
+		if e.N <= l.last || e.Death == nil && e.Upgrade == nil && e.Parent == nil {
 			continue // it makes no sense
 		}
 		l.last = e.N

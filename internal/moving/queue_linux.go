@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/handover-go/handover/internal/fault"
 )
 
 // room is the size of a queue, which the kernel doubles (socket(7), SO_SNDBUF); it has
@@ -111,7 +113,11 @@ func (q *Queue) Send(fd int, m Message) error {
 		defer unix.Close(file)
 		fds = append(fds, file)
 	}
-	return q.send(encode(make([]byte, 0, headerLen+len(m.Held)+min(len(m.State), MaxHeld)), m), fds)
+	err := q.send(encode(make([]byte, 0, headerLen+len(m.Held)+min(len(m.State), MaxHeld)), m), fds)
+	if err == nil {
+		fault.Point(fault.MoveGiven)
+	}
+	return err
 }
 
 func (q *Queue) send(b []byte, fds []int) error {
@@ -210,6 +216,7 @@ func (q *Queue) TryReceive(want Kind) (Message, int, error) {
 		closeAll(fds)
 		return Message{}, -1, err
 	}
+	fault.Point(fault.MoveTaken)
 	return m, fds[0], nil
 }
 

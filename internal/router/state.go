@@ -200,6 +200,14 @@ func (r *Router) Doubt() {
 	}
 }
 
+// Doubtful says that p has had another parent, of which nothing is known here: what it has
+// and has sent it tells first, by its Mail.
+func (r *Router) Doubtful(p Peer) {
+	if pr := r.peers[p]; pr != nil {
+		pr.unheard = true
+	}
+}
+
 // Who is the question for a worker what it does, and what it has if that is not known. It
 // may be asked again: of several answers to one question the first counts.
 func (r *Router) Who(p Peer) wire.Who {

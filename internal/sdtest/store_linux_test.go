@@ -50,7 +50,7 @@ func TestSocketsKept(t *testing.T) {
 				}
 				return ""
 			})
-			s.status(`"generation 1: 2 of 2 workers serve`)
+			s.status(`"generation 2: 2 of 2 workers serve`)
 		}
 		close(quit)
 		<-done
@@ -89,7 +89,7 @@ func TestConfigurationKept(t *testing.T) {
 				}
 				return ""
 			})
-			s.status(`"generation 1: 2 of 2 workers serve`)
+			s.status(`: 2 of 2 workers serve`)
 		}
 		s.until(func() string {
 			if j := m.Journal(unit); !strings.Contains(j, "goes on with what it had before its parent died") {

@@ -19,6 +19,7 @@ type Service struct {
 	Name    string
 	Start   []string // the command, with an absolute path
 	Reload  []string // waits for the result of an upgrade, and fails if that did
+	Sweep   []string // ends what a service has left that could not stop
 	User    string   // "": one that systemd makes up (DynamicUser=)
 	Dir     string   // working directory; "": none in particular
 	Listen  []listen.Spec
@@ -97,13 +98,15 @@ func (s Service) service() string {
 	t.set("ExecReload", Command(s.Reload))
 	t.set("Restart", "always")
 	t.set("RestartSec", "100ms")
-	t.comment("Its sockets stay open meanwhile (systemd 254 and later): who connects waits.")
-	t.set("FileDescriptorStoreMax", "64")
+	t.comment("Its sockets stay open meanwhile, and what its workers are followed by (systemd 254 and later).")
+	t.set("FileDescriptorStoreMax", "1024")
 	t.comment("2 is a bad configuration; 130 and 143 are a stop that was to be at once.")
 	t.set("RestartPreventExitStatus", "2")
 	t.set("SuccessExitStatus", "130 143")
-	t.comment("A stop asks the main process, which lets the workers drain; what is left in the end is killed.")
-	t.set("KillMode", "mixed")
+	t.comment("A stop asks the main process, which lets the workers drain. When that one dies they serve on,")
+	t.comment("until the next one takes them over; what a stop has left in the end is killed.")
+	t.set("KillMode", "process")
+	t.set("ExecStopPost", "-"+Command(s.Sweep))
 	t.seconds("TimeoutStartSec", s.StartTime)
 	t.seconds("TimeoutStopSec", s.StopTime)
 	if s.Watchdog > 0 {

@@ -26,6 +26,7 @@ func specs(t *testing.T, list ...string) []listen.Spec {
 func TestUnitFiles(t *testing.T) {
 	start := []string{"/usr/bin/handover", "run", "--name", "shop"}
 	reload := []string{"/usr/bin/handover", "upgrade", "--wait", "serve", "--name", "shop"}
+	sweep := []string{"/usr/bin/handover", "sweep"}
 	for name, s := range map[string]Service{
 		"plain": {
 			Listen: specs(t, "http=tcp://127.0.0.1:8080"), StartTime: time.Minute, StopTime: 35 * time.Second, Watchdog: 30 * time.Second,
@@ -39,7 +40,7 @@ func TestUnitFiles(t *testing.T) {
 			Listen: specs(t, "http=tcp://:80", "four=tcp4://:81", "six=tcp6://:82", "dns=udp://[::1]:53", "admin=unix:///run/admin.sock", "log=unixgram:///run/log.sock", "ctl=unixpacket:///run/ctl.sock"),
 		},
 	} {
-		s.Name, s.Start, s.Reload = "shop", start, reload
+		s.Name, s.Start, s.Reload, s.Sweep = "shop", start, reload, sweep
 		var b strings.Builder
 		for _, f := range s.Files() {
 			b.WriteString("# " + f.Name + "\n" + f.Text + "\n")

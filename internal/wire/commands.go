@@ -54,6 +54,12 @@ const (
 	// socket that has a queue, separated by spaces: the numbers of its two ends.
 	EnvQueues  = "HANDOVER_QUEUES"
 	EnvTickets = "HANDOVER_TICKETS_FD" // the file of the keys of TLS session tickets
+	// EnvHome: where it reports when its parent has died, see package home: the number of
+	// the end to report by, and then NAME=NUMBER for what it takes there beside what is its
+	// own, separated by spaces.
+	EnvHome   = "HANDOVER_HOME"
+	EnvRecipe = "HANDOVER_RECIPE"   // what its generation was made of, to be reported there
+	EnvGrace  = "HANDOVER_GRACE_MS" // how long it waits for another parent, in milliseconds
 )
 
 // Phase is what a worker says that it does.

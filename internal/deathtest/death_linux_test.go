@@ -1,0 +1,293 @@
+package deathtest_test
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"hash/fnv"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/handover-go/handover/draintest/load"
+	"github.com/handover-go/handover/draintest/procs"
+	"github.com/handover-go/handover/internal/control"
+	"github.com/handover-go/handover/internal/history"
+)
+
+// TestDeaths kills each process at each step. All rows take minutes, so that without
+// DEATHS=all, or a -run that names a row, each step is taken with one of the victims.
+//
+//	go test ./internal/deathtest -run 'TestDeaths/old:_yielded/agent'
+//	DEATHS=all go test ./internal/deathtest
+func TestDeaths(t *testing.T) {
+	for _, st := range steps {
+		t.Run(string(st.way)+"/"+st.name, func(t *testing.T) {
+			for i, v := range victims {
+				if st.may[v] != nil && chosen(st, i) {
+					t.Run(string(v), func(t *testing.T) {
+						t.Parallel()
+						trial{open(t, st.name), st, v}.run()
+					})
+				}
+			}
+		})
+	}
+}
+
+// chosen is one of the victims of a step, the same in every run.
+func chosen(st step, i int) bool {
+	if os.Getenv("DEATHS") == "all" || strings.Count(runFlag(), "/") > 0 {
+		return true
+	}
+	h := fnv.New32()
+	fmt.Fprint(h, st.way, st.name)
+	var there []int
+	for i, v := range victims {
+		if st.may[v] != nil {
+			there = append(there, i)
+		}
+	}
+	return there[int(h.Sum32())%len(there)] == i
+}
+
+// runFlag is what -run says.
+func runFlag() string { return flag.Lookup("test.run").Value.String() }
+
+// trial is one death.
+type trial struct {
+	*shop
+	step
+	victim victim
+}
+
+func (tr trial) run() {
+	tr.settle(true)
+	before := tr.parent()
+	fds, anchorFds := tr.descriptors(before), tr.descriptors(tr.cmd.Process.Pid)
+	l := tr.load()
+	ln, err := net.Listen("unix", tr.ask())
+	if err != nil {
+		tr.t.Fatal(err)
+	}
+	defer ln.Close()
+	tr.begin()
+	taker, goOn := tr.taker(ln)
+	pid := tr.target(taker, before)
+	at, peers := tr.kill(pid)
+	goOn()
+
+	anchored := tr.victim != theAnchor
+	tr.settle(anchored)
+	got := tr.outcome(before)
+	if !slices.Contains(tr.may[tr.victim], got) {
+		tr.t.Errorf("%s, not one of %q", got, tr.may[tr.victim])
+	}
+	tr.remembers(pid)
+	tr.upgrade()
+	tr.settle(anchored)
+	tr.flat("the parent", tr.parent(), fds)
+	if anchored {
+		tr.flat("the anchor", tr.cmd.Process.Pid, anchorFds)
+	}
+	ctx, cancel := context.WithTimeout(tr.t.Context(), patience)
+	defer cancel()
+	if err := l.WaitEach(ctx, 2); err != nil {
+		tr.t.Error(err)
+	}
+	r := l.Stop().ExceptAt(at, peers)
+	if err := r.Check(); err != nil {
+		tr.t.Errorf("clients noticed: %v", err)
+	}
+	tr.t.Logf("%s; %d requests, %d of the dead process's own lost", got, r.Started, r.Excused)
+	tr.stop(anchored)
+}
+
+func (tr trial) load() *load.Load {
+	tr.t.Helper()
+	l, err := load.Start(tr.t.Context(), load.Config{
+		Addr: tr.addr, Rate: 20, Clients: map[load.Kind]int{load.New: 2, load.Slow: 1, load.KeepAlive: 3}, SlowMS: 100,
+	})
+	if err != nil {
+		tr.t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(tr.t.Context(), patience)
+	defer cancel()
+	if err := l.WaitEach(ctx, 1); err != nil {
+		tr.t.Fatal(err)
+	}
+	return l
+}
+
+// parent is the one that decides.
+func (s *shop) parent() int {
+	s.t.Helper()
+	st, _, err := s.control.Status(s.t.Context())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return st.Pid
+}
+
+// begin has the step taken.
+func (tr trial) begin() {
+	tr.t.Helper()
+	pid, sig := tr.cmd.Process.Pid, syscall.SIGHUP
+	if tr.way == resumes {
+		pid, sig = tr.parent(), syscall.SIGKILL
+	}
+	if err := syscall.Kill(pid, sig); err != nil {
+		tr.t.Fatal(err)
+	}
+}
+
+// target is who dies.
+func (tr trial) target(taker, before int) int {
+	tr.t.Helper()
+	pick := func(pids []int) int {
+		if len(pids) == 0 {
+			tr.t.Fatalf("there is no %s", tr.victim)
+		}
+		return pids[len(pids)-1]
+	}
+	switch tr.victim {
+	case theAnchor:
+		return tr.cmd.Process.Pid
+	case theAgent:
+		return pick(tr.who("worker agent/"))
+	case aWorker:
+		workers := tr.who("worker web/")
+		if slices.Contains(workers, taker) {
+			return taker
+		}
+		return workers[0]
+	}
+	parents := tr.who("parent")
+	others := slices.DeleteFunc(slices.Clone(parents), func(pid int) bool { return pid == before })
+	if tr.victim == newParent {
+		return pick(others)
+	}
+	if slices.Contains(parents, before) {
+		return before
+	}
+	return pick(others) // the one before is gone by now
+}
+
+// kill kills a process, and returns whose connections it had, and when.
+func (tr trial) kill(pid int) (at time.Time, peers map[string]bool) {
+	tr.t.Helper()
+	ctx, cancel := context.WithTimeout(tr.t.Context(), patience)
+	defer cancel()
+	err := procs.Freeze(ctx, pid)
+	at = time.Now()
+	if err == nil && tr.victim == aWorker {
+		peers, err = procs.Peers(pid)
+	}
+	if err := errors.Join(err, syscall.Kill(pid, syscall.SIGKILL)); err != nil {
+		tr.t.Fatal(err)
+	}
+	for alive(pid) {
+		time.Sleep(time.Millisecond)
+	}
+	return at, peers
+}
+
+// alive reports whether a process has not ended.
+func alive(pid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	_, state, _ := strings.Cut(string(b), ") ")
+	return err == nil && state[0] != 'Z' && state[0] != 'X'
+}
+
+// outcome is who decides now.
+func (tr trial) outcome(before int) outcome {
+	tr.t.Helper()
+	pid := tr.parent()
+	env, err := procs.Environ(pid)
+	if err != nil {
+		tr.t.Fatal(err)
+	}
+	switch upgraded := slices.ContainsFunc(env, func(kv string) bool { return strings.HasPrefix(kv, "HANDOVER_SUCCESSION_FD=") }); {
+	case pid == before:
+		return oldDecides
+	case upgraded:
+		return newDecides
+	}
+	return another
+}
+
+// remembers checks that the history tells of the death.
+func (tr trial) remembers(pid int) {
+	tr.t.Helper()
+	h, _, err := tr.control.History(tr.t.Context(), "", 0)
+	if err != nil {
+		tr.t.Fatal(err)
+	}
+	has := func(ok func(history.Entry) bool) bool { return slices.ContainsFunc(h.Entries, ok) }
+	told := false
+	switch tr.victim {
+	case theAnchor:
+		return // it is not the service's
+	case aWorker, theAgent:
+		told = has(func(e history.Entry) bool { return e.Death != nil && e.Death.Pid == pid })
+	case oldParent:
+		told = has(func(e history.Entry) bool { return e.Parent != nil && e.Parent.Pid == pid })
+	case newParent:
+		told = has(func(e history.Entry) bool {
+			return e.Parent != nil && e.Parent.Pid == pid || e.Upgrade != nil && e.Upgrade.Result == string(control.Failed)
+		})
+	}
+	if !told {
+		tr.t.Errorf("the history does not tell how process %d has ended: %+v", pid, h.Entries)
+	}
+}
+
+// upgrade asks for one, which has to work.
+func (s *shop) upgrade() {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
+	defer cancel()
+	ev, err := s.control.Upgrade(ctx, control.WaitServe, func(control.Event) {})
+	if err != nil || ev.Result != control.Done && ev.Result != control.Probation {
+		s.t.Errorf("the next upgrade: %+v, %v", ev, err)
+	}
+}
+
+// flat checks that a process has no more descriptors than before, but for a connection or two.
+func (s *shop) flat(what string, pid, before int) {
+	s.t.Helper()
+	limit := time.Now().Add(settleTime)
+	for s.descriptors(pid) > before+2 {
+		if time.Now().After(limit) {
+			fds, _ := procs.FDs(pid)
+			s.t.Errorf("%s had %d descriptors, and has %d: %v", what, before, len(fds), fds)
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// stop ends the service, of which nothing may be left.
+func (s *shop) stop(anchored bool) {
+	s.t.Helper()
+	pid := s.cmd.Process.Pid
+	if !anchored {
+		pid = s.parent()
+	}
+	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
+		s.t.Fatal(err)
+	}
+	limit := time.Now().Add(patience)
+	for len(s.processes()) > 0 {
+		if time.Now().After(limit) {
+			s.t.Fatalf("it does not stop: %v", s.processes())
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	<-s.exited
+}

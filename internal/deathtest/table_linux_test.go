@@ -1,0 +1,120 @@
+package deathtest_test
+
+import (
+	"slices"
+
+	"github.com/handover-go/handover/internal/fault"
+)
+
+// A victim is a process that dies.
+type victim string
+
+const (
+	oldParent victim = "old parent" // the one that decides when the step begins
+	newParent victim = "new parent" // its successor, in an upgrade
+	aWorker   victim = "worker"     // the one that takes the step, or one that serves
+	theAgent  victim = "agent"
+	theAnchor victim = "anchor"
+)
+
+var victims = []victim{oldParent, newParent, aWorker, theAgent, theAnchor}
+
+// way is how a service comes to take a step.
+type way string
+
+const (
+	upgrades way = "upgrade"           // HUP
+	drains   way = "drain"             // handover drain web/1
+	stops    way = "stop"              // TERM
+	resumes  way = "death of a parent" // kill -9
+	starts   way = "start"             // of the service
+)
+
+// outcome is what has become of the service.
+type outcome string
+
+const (
+	oldDecides outcome = "old"     // the old parent decides: an upgrade has changed nothing
+	newDecides outcome = "new"     // the new parent does
+	another    outcome = "another" // one that the anchor has started
+	same       outcome = "same"    // the same parent as before
+	orphaned   outcome = "same, no anchor"
+	ended      outcome = "ends" // the service does, as it was to
+)
+
+// step is a row of the table: the outcomes that are allowed, by who dies. Without one there is
+// no such process at that step.
+type step struct {
+	name string
+	way  way
+	may  map[victim][]outcome
+}
+
+// in makes a row.
+func in(w way, name string, old, new, others []outcome) step {
+	s := step{name, w, map[victim][]outcome{oldParent: old, aWorker: others, theAgent: others, theAnchor: anchorless(others)}}
+	if new != nil {
+		s.may[newParent] = new
+	}
+	return s
+}
+
+// anchorless is what becomes of it without an anchor: the parents go on.
+func anchorless(others []outcome) (list []outcome) {
+	for _, o := range others {
+		switch o {
+		case same:
+			o = orphaned
+		}
+		list = append(list, o)
+	}
+	return list
+}
+
+func one(o ...outcome) []outcome { return o }
+
+// steps are all rows, in the order in which they are taken.
+var steps = slices.Concat(
+	upgradeSteps,
+	[]step{
+		in(upgrades, fault.RollStarted, one(oldDecides, newDecides, another), one(oldDecides, newDecides, another), one(newDecides, oldDecides)),
+		in(upgrades, fault.RollReady, one(newDecides, another), one(oldDecides, another), one(newDecides, oldDecides)),
+		in(upgrades, fault.RollRetired, one(newDecides, another), nil, one(newDecides)),
+		in(upgrades, fault.RollExited, one(another), nil, one(newDecides)),
+		in(upgrades, fault.DrainBegins, one(newDecides, another), nil, one(newDecides)),
+		in(upgrades, fault.DrainQuiet, one(newDecides, another), nil, one(newDecides)),
+		in(upgrades, fault.MoveGiven, one(newDecides, another), nil, one(newDecides)),
+		in(upgrades, fault.MoveTaken, one(newDecides, another), nil, one(newDecides)),
+		in(upgrades, fault.DrainEnds, one(newDecides, another), nil, one(newDecides)),
+		in(upgrades, fault.DrainExits, one(newDecides, another), nil, one(newDecides)),
+		in(resumes, fault.LeftReports, nil, nil, one(another)),
+		in(resumes, fault.LeftWaits, nil, nil, one(another)),
+		in(resumes, fault.NewBegins, one(another), nil, one(another)),
+		in(resumes, fault.NewMet, one(another), nil, one(another)),
+		in(resumes, fault.NewBuilt, one(another), nil, one(another)),
+		in(resumes, fault.LeftFound, one(another), nil, one(another)),
+		in(resumes, fault.NewPrepared, one(another), nil, one(another)),
+		in(resumes, fault.NewTook, one(another), nil, one(another)),
+		in(resumes, fault.NewReady, one(another), nil, one(another)),
+	},
+)
+
+var upgradeSteps = []step{
+	in(upgrades, fault.OldBegins, one(another), nil, one(newDecides)),
+	// What the new one is to inherit is on its way at the same time. Without it, it gives up.
+	in(upgrades, fault.OldStarted, one(newDecides, another), one(oldDecides), one(newDecides)),
+	in(upgrades, fault.NewBegins, one(newDecides, another), one(oldDecides), one(newDecides)),
+	in(upgrades, fault.NewMet, one(newDecides, another), one(oldDecides), one(newDecides)),
+	in(upgrades, fault.NewBuilt, one(newDecides, another), one(oldDecides), one(newDecides)),
+	in(upgrades, fault.NewPrepared, one(newDecides, another), one(oldDecides), one(newDecides)),
+	in(upgrades, fault.OldPrepared, one(newDecides, another), one(oldDecides), one(newDecides)),
+	in(upgrades, fault.OldYielded, one(newDecides, another), one(oldDecides), one(newDecides)),
+	in(upgrades, fault.OldCommitted, one(newDecides, another), one(oldDecides), one(newDecides)),
+	in(upgrades, fault.NewGotCommit, one(newDecides, another), one(oldDecides), one(newDecides)),
+	in(upgrades, fault.NewTook, one(newDecides, another), one(oldDecides), one(newDecides)),
+	in(upgrades, fault.NewReady, one(newDecides, another), one(oldDecides, another), one(newDecides)),
+	in(upgrades, fault.OldHeardReady, one(newDecides), one(oldDecides), one(newDecides)),
+	in(upgrades, fault.OldNamedNew, one(newDecides), one(oldDecides, another), one(newDecides)),
+	in(upgrades, fault.OldReplaced, one(newDecides), one(another), one(newDecides)),
+	in(upgrades, fault.NewCommitted, one(newDecides, another), one(oldDecides, another), one(newDecides)),
+}
