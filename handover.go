@@ -94,6 +94,11 @@ type Config struct {
 	// accepts them, and takes none that move, as long as another worker of its group is
 	// below the limit. It is not about a Command. Default 0, no limit.
 	MaxConns int
+	// TicketRotation is how often there is a new key for TLS session tickets, which workers of
+	// this binary share (worker.Worker.TLS). Those before it open tickets for twice as long,
+	// but at most 24 h. While an upgrade changes it, the shorter one counts. At least 1 s,
+	// default 12 h.
+	TicketRotation time.Duration
 	// StopDelay is how long a stop lets the workers go on serving while readiness fails
 	// already (GET /v1/ready on the control socket, worker.Worker.Stopping), so that a
 	// load balancer in front notices. Default 0.
@@ -286,7 +291,7 @@ func become(role, title string) (int, error) {
 }
 
 func (c Config) worker() worker.Config {
-	return worker.Config{Listen: c.Listen, DrainTimeout: c.DrainTimeout, LameDuck: c.LameDuck, MaxConns: c.MaxConns, StopDelay: c.StopDelay, Logger: c.Logger}
+	return worker.Config{Listen: c.Listen, DrainTimeout: c.DrainTimeout, LameDuck: c.LameDuck, MaxConns: c.MaxConns, TicketRotation: c.TicketRotation, StopDelay: c.StopDelay, Logger: c.Logger}
 }
 
 // anchorGrace is longer than what is left of a service without a parent needs:
