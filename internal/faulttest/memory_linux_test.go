@@ -27,10 +27,10 @@ var memoryRows = []row{
 	},
 	{
 		name: "memory-parent", fault: "the same, and it is the parent that is killed",
-		costs: "what it alone knew, such as the history; idle connections, which its workers close as they drain", closesIdle: true,
+		costs: "an upgrade under way; the workers serve on, and the next parent takes them over",
 		start: func(s *service) { s.group("memory", "memory.limit_in_bytes", "memory.max", memoryLimit) },
 		begin: (*service).starveParent,
-		says:  []saying{{byLog, "the parent is gone: another one is started, what it left drains…killed by SIGKILL"}},
+		says:  []saying{{byLog, "the parent is gone: another one is started, which goes on with what it left…killed by SIGKILL"}},
 	},
 }
 

@@ -24,8 +24,6 @@ type row struct {
 	plain    bool   // what serves is a program that knows little of what clients want
 	children string // the name of processes that its workers leave
 
-	closesIdle bool // connections may be closed while nothing is asked on them
-
 	// fails: an upgrade can't succeed as long as the fault lasts. It has to change nothing.
 	fails bool
 }

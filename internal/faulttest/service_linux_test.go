@@ -29,21 +29,20 @@ const workers = 2
 
 // service is a service that runs, as its operator sees it.
 type service struct {
-	t          *testing.T
-	dir        string
-	bin        string // what it was started by, to be exchanged
-	control    *control.Client
-	socket     string // of control
-	log        string // the file to which it prints
-	cmd        *exec.Cmd
-	addr       string
-	load       *load.Load
-	excused    []func(load.Result) load.Result
-	plain      bool     // what serves is a program that knows little of what clients want
-	reader     *os.File // the other end of what it prints to, if that is a pipe
-	cgroup     string
-	closesIdle bool
-	children   string // name of processes that workers leave, if they do
+	t        *testing.T
+	dir      string
+	bin      string // what it was started by, to be exchanged
+	control  *control.Client
+	socket   string // of control
+	log      string // the file to which it prints
+	cmd      *exec.Cmd
+	addr     string
+	load     *load.Load
+	excused  []func(load.Result) load.Result
+	plain    bool     // what serves is a program that knows little of what clients want
+	reader   *os.File // the other end of what it prints to, if that is a pipe
+	cgroup   string
+	children string // name of processes that workers leave, if they do
 }
 
 // start starts the service that a row describes, and waits until it serves.
@@ -66,7 +65,7 @@ func prepare(t *testing.T, r row) *service {
 	if err := errors.Join(os.Chmod(filepath.Dir(dir), 0o755), os.Chmod(dir, 0o755), os.Chown(dir, r.user, r.user)); err != nil {
 		t.Fatal(err)
 	}
-	s := &service{t: t, dir: dir, bin: filepath.Join(dir, "shop"), plain: r.plain, children: r.children, closesIdle: r.closesIdle}
+	s := &service{t: t, dir: dir, bin: filepath.Join(dir, "shop"), plain: r.plain, children: r.children}
 	s.good()
 	s.cmd = exec.Command(s.bin, "run", "--name", "shop", "--probation", "0", "--drain-timeout", "10s",
 		"--listen", "http=tcp://127.0.0.1:0", "--workers", fmt.Sprint(workers))
@@ -323,9 +322,6 @@ func (s *service) end() {
 	s.load = nil
 	for _, excuse := range s.excused {
 		r = excuse(r)
-	}
-	if s.closesIdle {
-		r = r.ExceptIdle()
 	}
 	if err := r.Check(); err != nil {
 		s.t.Errorf("clients noticed: %v", err)
