@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/handover-go/handover/internal/program"
 )
 
 // Supported reports whether this system can do what this package is for.
@@ -43,6 +45,11 @@ func Start(spec Spec) (*Process, error) {
 	args := spec.Args
 	if len(args) == 0 {
 		args = []string{spec.Path}
+	}
+	if spec.Path != Self {
+		if err := program.Whole(spec.file()); err != nil {
+			return nil, fmt.Errorf("execute %w", err)
+		}
 	}
 	if spec.Prepare != nil {
 		if err := unix.Faccessat(unix.AT_FDCWD, spec.Path, unix.X_OK, unix.AT_EACCESS); err != nil {
