@@ -304,14 +304,6 @@ func exitInfo(pidfd int) (Status, error) {
 
 var unknown = Status{Code: -1}
 
-// StatusOf is what wait4(2) has told.
-func StatusOf(ws syscall.WaitStatus) Status {
-	if ws.Signaled() {
-		return Status{Known: true, Code: -1, Signal: int(ws.Signal()), Core: ws.CoreDump()}
-	}
-	return Status{Known: true, Code: ws.ExitStatus()}
-}
-
 // Close gives the process up. It goes on; its end is not noticed any more. A
 // child that Wait has not reaped is left to ReapOrphans.
 func (p *Process) Close() error {
