@@ -1,6 +1,7 @@
 package faulttest_test
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"regexp"
@@ -21,6 +22,7 @@ type row struct {
 	start func(s *service)              // changes how the service is started
 	begin func(s *service) (end func()) // brings the fault about, while it serves; end takes it away
 
+	long     bool   // takes much longer than others: see all
 	plain    bool   // what serves is a program that knows little of what clients want
 	children string // the name of processes that its workers leave
 
@@ -47,6 +49,12 @@ func (y saying) in(out string) bool {
 	return regexp.MustCompile(strings.Join(parts, `[^\n]*`)).MatchString(out)
 }
 
+// all reports whether what takes long is to be tested, too: with FAULTS=all, or a -run that
+// names a row.
+func all() bool {
+	return os.Getenv("FAULTS") == "all" || strings.Contains(flag.Lookup("test.run").Value.String(), "/")
+}
+
 // TestMachine has a service under strict clients live through each fault. While it lasts, the
 // service answers, says what is the matter, and is neither hurt by the death of a worker nor by
 // an upgrade. When it is over all is as it was: the next upgrade succeeds, the workers are
@@ -56,6 +64,9 @@ func TestMachine(t *testing.T) {
 		t.Skip("only root can mount, and be somebody else")
 	}
 	for _, r := range rows {
+		if r.long && !all() {
+			continue
+		}
 		t.Run(r.name, func(t *testing.T) {
 			t.Parallel() // most of it is waiting
 			r.test(t)

@@ -28,13 +28,13 @@ var workerRows = []row{
 		begin: func(*service) func() { return func() {} },
 	},
 	{
-		name: "worker-deaf", fault: "workers never read their channel, and one of them writes to all", plain: true,
+		name: "worker-deaf", fault: "workers never read their channel, and one of them writes to all", plain: true, long: true,
 		costs: "the messages to them that do not fit any more: their sender hears so",
 		more:  program(`case $HANDOVER_WORKER in web/1/*) exec -a ` + flooderName + ` "$0" messages & esac; exec "$1"`), children: own,
 		begin: (*service).flooded,
 	},
 	{
-		name: "worker-floods", fault: "a worker floods its channel with what nobody understands", plain: true,
+		name: "worker-floods", fault: "a worker floods its channel with what nobody understands", plain: true, long: true,
 		costs: "time of the parent's",
 		more:  program(`case $HANDOVER_WORKER in web/1/*) exec -a ` + flooderName + ` "$0" noise & esac; exec "$1"`), children: own,
 		begin: (*service).flooded,
