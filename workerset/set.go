@@ -189,7 +189,7 @@ func (s *Set) Run() error {
 		}
 		late := time.Since(next)
 		if late > oversleep {
-			s.shift(late)
+			s.shift(late + oversleep) // what was said meanwhile is still to be read
 		}
 		s.quick = s.quick && late < 0
 		if s.quick {

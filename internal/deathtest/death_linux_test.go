@@ -2,7 +2,6 @@ package deathtest_test
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"hash/fnv"
@@ -40,9 +39,66 @@ func TestDeaths(t *testing.T) {
 	}
 }
 
+// stopTime is longer than any process may be silent, and than an upgrade may take.
+const stopTime = 7 * time.Second
+
+// TestStops stops each process (SIGSTOP) at each step for longer than its deadline, and then
+// continues it, if it is still there: it does no harm any more. Without DEATHS=all that is one
+// of the victims at some of the steps.
+func TestStops(t *testing.T) {
+	for n, st := range steps {
+		if st.way == resumes && st.may[theAnchor][0] == ended { // nobody starts a parent meanwhile
+			continue
+		}
+		t.Run(string(st.way)+"/"+st.name, func(t *testing.T) {
+			t.Parallel() // nearly all of it is waiting
+			for i, v := range victims {
+				if st.may[v] != nil && chosen(st, i) && (n%4 == 0 || everything()) {
+					t.Run(string(v), func(t *testing.T) {
+						t.Parallel()
+						trial{open(t, st.name), st, v}.stopped()
+					})
+				}
+			}
+		})
+	}
+}
+
+func (tr trial) stopped() {
+	tr.settle(true)
+	before := tr.parent()
+	l := tr.load()
+	ln, err := net.Listen("unix", tr.ask())
+	if err != nil {
+		tr.t.Fatal(err)
+	}
+	defer ln.Close()
+	tr.begin()
+	taker, goOn := tr.taker(ln)
+	pid := tr.target(taker, before)
+	at, peers := tr.freeze(pid)
+	goOn()
+	<-time.After(stopTime)
+	_ = syscall.Kill(pid, syscall.SIGCONT) // nobody else has its pid: it is this process's to reap, or the service's
+	tr.settle(true)
+	tr.upgrade()
+	tr.settle(true)
+	r := l.Stop().ExceptAt(at, peers)
+	if tr.victim == oldParent || tr.victim == newParent {
+		r = r.ExceptIdle() // a worker that drains keeps them for so long, as nobody says who takes them
+	}
+	tr.good(r)
+	tr.stop(true)
+}
+
+// everything reports whether all rows are to be tested.
+func everything() bool {
+	return os.Getenv("DEATHS") == "all" || strings.Count(runFlag(), "/") > 0
+}
+
 // chosen is one of the victims of a step, the same in every run.
 func chosen(st step, i int) bool {
-	if os.Getenv("DEATHS") == "all" || strings.Count(runFlag(), "/") > 0 {
+	if everything() {
 		return true
 	}
 	h := fnv.New32()
@@ -101,17 +157,28 @@ func (tr trial) run() {
 	if anchored {
 		tr.flat("the anchor", tr.cmd.Process.Pid, anchorFds)
 	}
+	tr.t.Log(got)
+	tr.loaded(l, at, peers)
+	tr.stop(anchored)
+}
+
+// loaded is the verdict on a load.
+func (tr trial) loaded(l *load.Load, at time.Time, peers map[string]bool) {
+	tr.t.Helper()
 	ctx, cancel := context.WithTimeout(tr.t.Context(), patience)
 	defer cancel()
 	if err := l.WaitEach(ctx, 2); err != nil {
 		tr.t.Error(err)
 	}
-	r := l.Stop().ExceptAt(at, peers)
+	tr.good(l.Stop().ExceptAt(at, peers))
+}
+
+func (tr trial) good(r load.Result) {
+	tr.t.Helper()
 	if err := r.Check(); err != nil {
 		tr.t.Errorf("clients noticed: %v", err)
 	}
-	tr.t.Logf("%s; %d requests, %d of the dead process's own lost", got, r.Started, r.Excused)
-	tr.stop(anchored)
+	tr.t.Logf("%d requests, %d of the dead process's own lost", r.Started, r.Excused)
 }
 
 func (tr trial) load() *load.Load {
@@ -184,8 +251,8 @@ func (tr trial) target(taker, before int) int {
 	return pick(others) // the one before is gone by now
 }
 
-// kill kills a process, and returns whose connections it had, and when.
-func (tr trial) kill(pid int) (at time.Time, peers map[string]bool) {
+// freeze stops a process, and returns whose connections it has, and when.
+func (tr trial) freeze(pid int) (at time.Time, peers map[string]bool) {
 	tr.t.Helper()
 	ctx, cancel := context.WithTimeout(tr.t.Context(), patience)
 	defer cancel()
@@ -194,7 +261,17 @@ func (tr trial) kill(pid int) (at time.Time, peers map[string]bool) {
 	if err == nil && tr.victim == aWorker {
 		peers, err = procs.Peers(pid)
 	}
-	if err := errors.Join(err, syscall.Kill(pid, syscall.SIGKILL)); err != nil {
+	if err != nil {
+		tr.t.Fatal(err)
+	}
+	return at, peers
+}
+
+// kill kills a process, and returns whose connections it had, and when.
+func (tr trial) kill(pid int) (at time.Time, peers map[string]bool) {
+	tr.t.Helper()
+	at, peers = tr.freeze(pid)
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		tr.t.Fatal(err)
 	}
 	for alive(pid) {

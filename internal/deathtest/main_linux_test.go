@@ -62,8 +62,8 @@ func serviceMain() {
 			{Name: "web", Sockets: []string{"http"}, Workers: 2, App: demo.App},
 		},
 		Probation: 100 * time.Millisecond, UpgradeTimeout: 5 * time.Second, DrainTimeout: 5 * time.Second,
-		Heartbeat: 200 * time.Millisecond,
-		Started:   func(i handover.Info) { log.Info("started", "listen", i.Listen[0]) },
+		Heartbeat: 200 * time.Millisecond, HungAfter: 4 * time.Second,
+		Started: func(i handover.Info) { log.Info("started", "listen", i.Listen[0]) },
 	}, nil)
 }
 
