@@ -110,7 +110,8 @@ type Config struct {
 	// Ready is how it is known that a worker could serve. By default it says so.
 	Ready workerset.Readiness
 	// Heartbeat is how often workers say that they live, default 5 s, and HungAfter
-	// how long they may be silent, default 30 s and negative for ever.
+	// how long they may be silent, default 30 s and negative for ever. So it is with the
+	// parent, for at least 5 s, where an anchor watches it.
 	Heartbeat, HungAfter time.Duration
 	// Recycle says when workers are replaced although nothing is wrong with them: by age,
 	// requests or memory. It is not about agents. Default: never.
@@ -259,6 +260,7 @@ func Run(cfg Config, app worker.App) (int, error) {
 			Env:         []string{envRole + "=" + roleParent},
 			Role:        []string{envRole + "=" + roleAnchor},
 			Grace:       cfg.anchorGrace(),
+			HungAfter:   cfg.parentHungAfter(),
 			DrainSignal: cfg.Program.DrainSignal,
 			Logger:      cfg.Logger.With("service", cfg.Name),
 		})
@@ -297,6 +299,15 @@ func (c Config) worker() worker.Config {
 func (c Config) anchorGrace() time.Duration {
 	alone := cmp.Or(c.Grace, worker.DefaultGrace) + cmp.Or(c.DrainTimeout, drain.DefaultTimeout)
 	return 5*time.Second + max(alone, cmp.Or(c.UpgradeTimeout, upgrader.DefaultTimeout))
+}
+
+// parentHungAfter is how long the parent may be silent: as long as a worker, but not as short
+// as to be killed for being busy.
+func (c Config) parentHungAfter() time.Duration {
+	if c.HungAfter < 0 {
+		return 0
+	}
+	return max(5*time.Second, cmp.Or(c.HungAfter, workerset.DefaultHungAfter))
 }
 
 // cpus is how many CPUs this process may use, the cgroup's quota considered. It

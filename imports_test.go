@@ -34,6 +34,7 @@ func TestImports(t *testing.T) {
 		"internal/moving":       "internal/fault",
 		"internal/home":         "",
 		"internal/snapshot":     "",
+		"internal/deathtest":    "",
 		"drain":                 "internal/moving",
 		"deploy":                "",
 		"draintest":             "draintest/load draintest/procs",

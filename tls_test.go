@@ -221,8 +221,10 @@ func TestResume(t *testing.T) {
 			}
 			// Nobody is left who has the keys, but the anchor.
 			before, from := s.workers(), s.mark()
-			if err := syscall.Kill(s.parent(), syscall.SIGKILL); err != nil {
-				t.Fatal(err)
+			for _, pid := range append([]int{s.parent()}, before...) {
+				if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+					t.Fatal(err)
+				}
 			}
 			if _, err := s.waitFrom(from, has(`msg="generation serves"`)); err != nil {
 				t.Fatal(err)

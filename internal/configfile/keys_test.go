@@ -93,6 +93,7 @@ var examples = map[string]struct {
 	"surge":              {`2`, []string{"2"}, "2"},
 	"drain-timeout":      {`"1m"`, []string{"60s"}, "60s"},
 	"stop-delay":         {`"1s"`, []string{"1s"}, "1s"},
+	"grace":              {`"1m"`, []string{"60s"}, "60s"},
 	"lame-duck":          {`"500ms"`, []string{"500ms"}, "0.5s"},
 	"max-conns":          {`1000`, []string{"1000"}, "1000"},
 	"start-timeout":      {`"1s"`, []string{"1s"}, "1s"},
