@@ -49,8 +49,8 @@ func cpuTime() time.Duration {
 // clients' is in it. Beside the medians are the quartiles of the rounds' ratios: a median's
 // standard error is about their distance divided by the root of the number of rounds.
 // Servers and connections are new in each round, and in a round the two take turns of some
-// five milliseconds, first one and then the other going first. A turn takes up to half as
-// long again when the garbage collector runs in it, so there are many of them.
+// five milliseconds, first one and then the other going first. Turns differ a lot in
+// how long they take, so there are many of them.
 func BenchmarkServeTLS(b *testing.B) {
 	const n, turns = 250, 64
 	for _, protocol := range []string{"http/1.1", "TLS http/1.1", "TLS h2", "h2c"} {
