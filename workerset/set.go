@@ -60,6 +60,7 @@ type Set struct {
 	byKey     map[int]*incarnation
 	post      *post
 	halls     []*hall
+	refusals  int         // of reports
 	past      estateState // of a parent that has died, as far as it is known
 	quick     bool        // nothing has happened but messages
 	complete  bool        // all groups have been what is wanted
@@ -87,6 +88,7 @@ type group struct {
 	gauge      gauge
 	open       bool // waits for no other group
 	ended      bool // was told to, while the set stops
+	found      int  // workers of it that a dead parent had left and that were taken over
 
 	slotRestarts map[int]int // by slot, of the restarts
 }

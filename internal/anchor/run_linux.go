@@ -104,8 +104,9 @@ type anchor struct {
 	leftDue <-chan time.Time
 
 	statuses statuses
-	able     int // who has said that its program can be this anchor's, too
-	tried    int // the parent whose program was tried
+	strange  bool // somebody else's notifications were told of
+	able     int  // who has said that its program can be this anchor's, too
+	tried    int  // the parent whose program was tried
 }
 
 // wish is a process's claim to be the service, made when the parent lived.
