@@ -25,6 +25,7 @@ func (p *Process) Close() error                    { return nil }
 func BecomeSubreaper() error           { return ErrUnsupported }
 func ReapOrphans(stop <-chan struct{}) { <-stop }
 func Children() []int                  { return nil }
+func Descends(pid, ancestor int) bool  { return false }
 
 // Fd is f's descriptor number.
 func Fd(f *os.File) (int, error) { return int(f.Fd()), nil }
