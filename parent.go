@@ -77,6 +77,7 @@ func (c Config) parent() (code int, err error) {
 		return 2, err
 	}
 	defer func() { p.lastWord(err) }()
+	launch.OwnDescriptors()
 	if err := launch.BecomeSubreaper(); err != nil {
 		return 1, err
 	}

@@ -37,6 +37,7 @@ func Run(cfg Config) (int, error) {
 		return 1, fmt.Errorf("an anchor below an anchor (%s is set): this program does not become the parent when it is started as one", EnvPid)
 	}
 	restore()
+	launch.OwnDescriptors()
 	watchdog()
 	limitMemory()
 	a := &anchor{cfg: cfg, log: cfg.Logger, left: map[int]time.Time{}, ends: make(chan struct{}, 1), nohup: signal.Ignored(syscall.SIGHUP)} // before it is caught

@@ -24,6 +24,7 @@ func (p *Process) Close() error                    { return nil }
 
 func BecomeSubreaper() error           { return ErrUnsupported }
 func ReapOrphans(stop <-chan struct{}) { <-stop }
+func OwnDescriptors()                  {}
 func Children() []int                  { return nil }
 func Descends(pid, ancestor int) bool  { return false }
 
