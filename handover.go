@@ -93,6 +93,11 @@ type Config struct {
 	// accepts them, and takes none that move, as long as another worker of its group is
 	// below the limit. It is not about a Command. Default 0, no limit.
 	MaxConns int
+	// TicketRotation is how often there is a new key for TLS session tickets, which workers of
+	// this binary share (worker.Worker.TLS). Those before it open tickets for twice as long,
+	// but at most 24 h. While an upgrade changes it, the shorter one counts. At least 1 s,
+	// default 12 h.
+	TicketRotation time.Duration
 	// StopDelay is how long a stop lets the workers go on serving while readiness fails
 	// already (GET /v1/ready on the control socket, worker.Worker.Stopping), so that a
 	// load balancer in front notices. Default 0.
@@ -105,7 +110,8 @@ type Config struct {
 	// Ready is how it is known that a worker could serve. By default it says so.
 	Ready workerset.Readiness
 	// Heartbeat is how often workers say that they live, default 5 s, and HungAfter
-	// how long they may be silent, default 30 s and negative for ever.
+	// how long they may be silent, default 30 s and negative for ever. So it is with the
+	// parent, for at least 5 s, where an anchor watches it.
 	Heartbeat, HungAfter time.Duration
 	// Recycle says when workers are replaced although nothing is wrong with them: by age,
 	// requests or memory. It is not about agents. Default: never.
@@ -254,6 +260,7 @@ func Run(cfg Config, app worker.App) (int, error) {
 			Env:         []string{envRole + "=" + roleParent},
 			Role:        []string{envRole + "=" + roleAnchor},
 			Grace:       cfg.anchorGrace(),
+			HungAfter:   cfg.parentHungAfter(),
 			DrainSignal: cfg.Program.DrainSignal,
 			Logger:      cfg.Logger.With("service", cfg.Name),
 		})
@@ -283,7 +290,7 @@ func become(role, title string) (int, error) {
 }
 
 func (c Config) worker() worker.Config {
-	return worker.Config{Listen: c.Listen, DrainTimeout: c.DrainTimeout, LameDuck: c.LameDuck, MaxConns: c.MaxConns, StopDelay: c.StopDelay, Logger: c.Logger}
+	return worker.Config{Listen: c.Listen, DrainTimeout: c.DrainTimeout, LameDuck: c.LameDuck, MaxConns: c.MaxConns, TicketRotation: c.TicketRotation, StopDelay: c.StopDelay, Logger: c.Logger}
 }
 
 // anchorGrace is longer than what is left of a service without a parent needs:
@@ -292,6 +299,15 @@ func (c Config) worker() worker.Config {
 func (c Config) anchorGrace() time.Duration {
 	alone := cmp.Or(c.Grace, worker.DefaultGrace) + cmp.Or(c.DrainTimeout, drain.DefaultTimeout)
 	return 5*time.Second + max(alone, cmp.Or(c.UpgradeTimeout, upgrader.DefaultTimeout))
+}
+
+// parentHungAfter is how long the parent may be silent: as long as a worker, but not as short
+// as to be killed for being busy.
+func (c Config) parentHungAfter() time.Duration {
+	if c.HungAfter < 0 {
+		return 0
+	}
+	return max(5*time.Second, cmp.Or(c.HungAfter, workerset.DefaultHungAfter))
 }
 
 // cpus is how many CPUs this process may use, the cgroup's quota considered. It

@@ -35,6 +35,8 @@ func TestImports(t *testing.T) {
 		"internal/home":         "internal/pipe",
 		"internal/pipe":         "",
 		"internal/snapshot":     "",
+		"internal/deathtest":    "",
+		"internal/sectest":      "",
 		"drain":                 "internal/moving",
 		"deploy":                "",
 		"draintest":             "draintest/load draintest/procs",

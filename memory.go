@@ -34,13 +34,15 @@ type memoryState struct {
 	History    json.RawMessage `json:"history,omitempty"`
 }
 
-// memory writes the file. One goroutine does, while this process decides.
+// memory writes the file while this process decides.
 type memory struct {
 	p     *parent
 	file  *os.File
 	dirty chan struct{} // cap 1
-	mu    sync.Mutex    // held while something is written, and while another process does
-	held  bool
+
+	mu   sync.Mutex // held while something is written
+	w    *snapshot.Writer
+	held bool // another process may write
 }
 
 func newMemory(p *parent) *memory { return &memory{p: p, dirty: make(chan struct{}, 1)} }
@@ -75,7 +77,6 @@ func (m *memory) look() {
 
 // run writes what changes, until ctx ends.
 func (m *memory) run(ctx context.Context) {
-	w := snapshot.NewWriter(m.file)
 	mute := false
 	for {
 		select {
@@ -84,7 +85,7 @@ func (m *memory) run(ctx context.Context) {
 			return
 		}
 		began := time.Now()
-		err := m.write(ctx, w)
+		err := m.write(ctx)
 		if err != nil && !mute && ctx.Err() == nil {
 			m.p.log.Warn("what this parent knows is lost if it dies", "error", err)
 		}
@@ -97,11 +98,15 @@ func (m *memory) run(ctx context.Context) {
 	}
 }
 
-func (m *memory) write(ctx context.Context, w *snapshot.Writer) error {
+// write writes what is known now.
+func (m *memory) write(ctx context.Context) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.held {
 		return nil
+	}
+	if m.w == nil {
+		m.w = snapshot.NewWriter(m.file)
 	}
 	st := memoryState{Version: 1, Pid: os.Getpid(), Generation: m.p.up.Generation(), Since: m.p.since}
 	var err error
@@ -120,13 +125,13 @@ func (m *memory) write(ctx context.Context, w *snapshot.Writer) error {
 	if err != nil {
 		return err
 	}
-	return w.Write(b)
+	return m.w.Write(b)
 }
 
 // hold leaves the file to the next parent, and release takes it back.
 func (m *memory) hold(held bool) {
 	m.mu.Lock()
-	m.held = held
+	m.held, m.w = held, nil // which counts on from what another process has written
 	m.mu.Unlock()
 	m.look()
 }

@@ -182,7 +182,7 @@ func (p *parent) serve(ctx context.Context) error {
 	}
 	tasks.Go(func() { p.upgrades.run(ctx) })
 	p.memory.look()
-	tasks.Go(func() { p.memory.run(ctx) })
+	tasks.Go(func() { p.memory.run(under) })
 	if p.cfg.InParent != nil {
 		tasks.Go(func() { p.cfg.InParent(under, p.set.Messages()) })
 	}

@@ -117,10 +117,10 @@ func (s *service) findWorker(group string, generation int) int {
 // TestBadConfig: all faults are told at once, each with its field.
 func TestBadConfig(t *testing.T) {
 	cfg := handover.Config{
-		Name: "a/b", LameDuck: -1, StopDelay: -1, UpgradeTimeout: -1, MaxConns: -1, Anchor: true, NoAnchor: true, Single: true,
+		Name: "a/b", LameDuck: -1, StopDelay: -1, UpgradeTimeout: -1, MaxConns: -1, TicketRotation: -1, Anchor: true, NoAnchor: true, Single: true,
 		Command: []string{"x"}, Listen: []string{"8080"},
 	}
-	want := []string{"Name", "LameDuck", "StopDelay", "UpgradeTimeout", "MaxConns", "NoAnchor", "Single", "Listen"}
+	want := []string{"Name", "LameDuck", "StopDelay", "UpgradeTimeout", "MaxConns", "TicketRotation", "NoAnchor", "Single", "Listen"}
 	if got := blamed(cfg.Validate()); !slices.Equal(got, want) {
 		t.Errorf("%v, not %v", got, want)
 	}

@@ -71,6 +71,9 @@ func (p *parent) take(l upgrader.Legacy) {
 	}
 	_ = p.set.Commit(context.Background(), estate) // fails only when the set has ended
 	p.metrics.Adopted()
+	if err := p.memory.write(context.Background()); err != nil { // that it is this one who decides
+		p.log.Warn("what this parent knows is lost if it dies", "error", err)
+	}
 	p.supervisor.tellFound() // before it hears that the service is ready
 	for f, w := range wishes {
 		p.wishes.resume(f, w)

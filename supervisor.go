@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/handover-go/handover/internal/anchor"
 	"github.com/handover-go/handover/internal/sdnotify"
 )
 
@@ -31,7 +32,7 @@ func newSupervisor(p *parent) (*supervisor, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &supervisor{p: p, talk: conversation{watchdog: watchdog}, news: make(chan struct{}, 1), stops: make(chan struct{}), quit: make(chan struct{}), keeping: keeping{more: make(chan struct{}, 1)}}, nil
+	return &supervisor{p: p, talk: conversation{watchdog: watchdog, hung: anchor.Hung()}, news: make(chan struct{}, 1), stops: make(chan struct{}), quit: make(chan struct{}), keeping: keeping{more: make(chan struct{}, 1)}}, nil
 }
 
 // begin talks until end. Only the main process may (NotifyAccess=main): the first one of

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/handover-go/handover/internal/anchor"
 	"github.com/handover-go/handover/internal/control"
 	"github.com/handover-go/handover/internal/sdnotify"
 	"github.com/handover-go/handover/workerset"
@@ -37,11 +38,13 @@ const (
 // conversation is what the supervisor was told before.
 type conversation struct {
 	watchdog time.Duration // within which it wants a sign of life, or 0
+	hung     time.Duration // the same of an anchor, which wants to know of this process alone
 
 	status   string
 	stopping bool
 	extended time.Time
 	lived    time.Time
+	answered time.Time
 }
 
 // say decides what to send in one datagram, if anything, and after what time to look
@@ -59,6 +62,10 @@ func (c *conversation) say(v view, now time.Time) (notes []string, again time.Du
 	if c.watchdog > 0 && soon(c.lived, c.watchdog/4) && c.lives(v, now) {
 		notes = append(notes, "WATCHDOG=1")
 		c.lived = now
+	}
+	if c.hung > 0 && soon(c.answered, c.hung/4) && v.answers {
+		notes = append(notes, anchor.Lives)
+		c.answered = now
 	}
 	if v.Stopping && !v.gives && !c.stopping {
 		notes = append(notes, "STOPPING=1")

@@ -2,6 +2,7 @@ package handover_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -220,8 +221,10 @@ func TestResume(t *testing.T) {
 			}
 			// Nobody is left who has the keys, but the anchor.
 			before, from := s.workers(), s.mark()
-			if err := syscall.Kill(s.parent(), syscall.SIGKILL); err != nil {
-				t.Fatal(err)
+			for _, pid := range append([]int{s.parent()}, before...) {
+				if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+					t.Fatal(err)
+				}
 			}
 			if _, err := s.waitFrom(from, has(`msg="generation serves"`)); err != nil {
 				t.Fatal(err)
@@ -251,6 +254,40 @@ func TestResumeSolo(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestTicketRotation: the service says how often there is a new key.
+func TestTicketRotation(t *testing.T) {
+	t.Parallel()
+	c := newCertDir(t)
+	s, _ := grouped(t, `[{"Name": "web"}]`, "TEST_APP=tls", `TEST_DEFAULTS={"TicketRotation":1000000000}`, c.env())
+	dir := fmt.Sprintf("/proc/%d/fd", s.workers()[0])
+	list, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := func() []byte {
+		for _, fd := range list {
+			path := filepath.Join(dir, fd.Name())
+			if to, err := os.Readlink(path); err == nil && strings.Contains(to, "memfd:tickets") {
+				b, err := os.ReadFile(path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return b
+			}
+		}
+		t.Fatal("there is no file of keys")
+		return nil
+	}
+	first := keys()
+	until(t, 30*time.Second, func() string {
+		if bytes.Equal(keys(), first) {
+			return "there is no new key"
+		}
+		return ""
+	})
+	s.stop()
 }
 
 // crowd are clients that connect without a pause, and count whose certificate they saw.

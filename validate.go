@@ -57,6 +57,9 @@ func (c Config) withDefaults() (Config, error) {
 	if c.MaxConns < 0 {
 		bad("MaxConns", "max conns %d: must not be negative, 0 is no limit", c.MaxConns)
 	}
+	if every := c.TicketRotation; every != 0 && every < time.Second {
+		bad("TicketRotation", "ticket rotation %v: must be at least 1s, or 0 for 12h", every)
+	}
 	errs = append(errs, c.validateHealth()...)
 	if len(c.Source) > MaxSource {
 		bad("Source", "a source of %d bytes: at most %d are possible", len(c.Source), MaxSource)

@@ -2,6 +2,7 @@ package drain
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -47,12 +48,15 @@ type conn struct {
 	h2      atomic.Bool  // speaks HTTP/2
 	since   atomic.Int64 // of phase idle: nanoseconds after the drain's beginning, or 0
 	ended   atomic.Bool
+	heard   atomic.Bool            // something was read
 	late    time.Duration          // beyond the lame-duck time; the drain's
 	stream  atomic.Pointer[Stream] // of Streams, once it is served
 
 	sniffed int                     // bytes of HTTP/2's preface that were read, or -1; the reader's
 	session atomic.Pointer[session] // of HTTP/2
 	base    context.Context         // the server's of the connection, under TLS
+	secure  atomic.Pointer[tls.Conn]
+	parting atomic.Bool // what is written now is the drain's
 
 	// Of one that is movable: see move.go.
 	mu       sync.Mutex
@@ -144,6 +148,9 @@ func (c *conn) Read(p []byte) (int, error) {
 		return c.readMovable(p)
 	}
 	n, err := c.Conn.Read(p)
+	if n > 0 && !c.heard.Load() {
+		c.heard.Store(true)
+	}
 	if n > 0 && c.d.http {
 		if !c.arrived() {
 			return 0, errTaken
@@ -156,7 +163,7 @@ func (c *conn) Read(p []byte) (int, error) {
 // Write goes nowhere when the connection is not the server's any more.
 func (c *conn) Write(p []byte) (int, error) {
 	c.looked()
-	if c.phase.Load() == taken {
+	if c.phase.Load() == taken && !c.parting.Load() {
 		return len(p), nil
 	}
 	if s := c.plain(); s != nil {
@@ -292,6 +299,19 @@ func (c *conn) became(s http.ConnState, direct bool) {
 // take is the drain's claim to close an idle connection.
 func (c *conn) take() bool {
 	return c.phase.CompareAndSwap(idle, taken) || c.phase.CompareAndSwap(fresh, taken)
+}
+
+// farewell tells a client of HTTP/1 on TLS that what it has read is all that there is
+// (close_notify in RFC 8446, section 6.1), if that can be written at once. The connection is
+// taken, so that the server writes nothing.
+func (c *conn) farewell() {
+	tc := c.secure.Load()
+	if tc == nil || c.h2.Load() || !writable(c.Conn) {
+		return
+	}
+	c.parting.Store(true)
+	_ = tc.CloseWrite() // does nothing before the handshake has ended
+	c.parting.Store(false)
 }
 
 // leaves tells whether its session is ending it.

@@ -211,6 +211,7 @@ func (d *Drainer) closeIdle(lameDuck time.Duration) time.Duration {
 		if left := c.idleSince() + lameDuck + c.late - now; left > 0 {
 			next = min(next, left)
 		} else if !readable(c.Conn) && c.take() {
+			c.farewell()
 			c.end(closedIdle)
 		}
 	}
@@ -234,9 +235,17 @@ func (d *Drainer) cut() {
 	}
 }
 
-// remote names the peer. Some listeners' connections have none.
-func remote(c net.Conn) string {
-	if a := c.RemoteAddr(); a != nil {
+// remote names the peer. Some listeners' connections have none. One that wraps the socket may
+// not know it yet, and wait until the client says it (PROXY protocol).
+func remote(nc net.Conn) string {
+	known := bare(nc)
+	if c, ok := nc.(*conn); ok {
+		known = bare(c.Conn) || c.heard.Load() || c.ended.Load()
+	}
+	if !known {
+		return ""
+	}
+	if a := nc.RemoteAddr(); a != nil {
 		return a.String()
 	}
 	return ""

@@ -58,7 +58,8 @@
 // all connections that it was given, or written to them, or a second later: how it treats
 // its connections is its own affair, until the timeout. Embed *http.Server in a
 // type of your own, for TLS with ServeTLS, and it is such a server. Do not pass a
-// listener of crypto/tls: net/http does not recognise its connections any more.
+// listener of crypto/tls, nor make one in Config.Wrap: net/http does not recognise its
+// connections any more.
 //
 // # Concurrency
 //
@@ -136,6 +137,15 @@ type Config struct {
 	// its limit; if all are at it, they are taken all the same, and accepting goes on when
 	// there are fewer. It is not about DrainQueue and Deliver. 0: there is no limit.
 	MaxConns int
+
+	// Wrap, if set, makes a listener of ln, from which the server's connections come: one
+	// that reads the PROXY protocol, or sets limits. These connections don't move, as the next
+	// process would not know what this one has read or counted; they have the lame-duck
+	// time. What it makes is closed when a drain has stopped accepting. Unlike a listener that
+	// is given to New already wrapped, it does without a SetDeadline of its own, and DrainQueue
+	// accepts what waits. A client's RemoteAddr is not asked for before something was
+	// read. nil: ln itself.
+	Wrap func(net.Listener) net.Listener
 
 	// Logger gets the beginning and the end of a drain, and what was cut.
 	// nil means slog.Default.
@@ -298,12 +308,17 @@ func New(srv Server, ln net.Listener, cfg Config) (*Drainer, error) {
 		receiver: make(chan struct{}, 1),
 		settled:  make(chan struct{}),
 	}
-	d.ln = &listener{Listener: ln, d: d, closed: make(chan struct{}), family: familyOf(ln)}
+	d.ln = &listener{Listener: ln, socket: ln, d: d, closed: make(chan struct{}), family: familyOf(ln)}
+	if cfg.Wrap != nil {
+		if d.ln.Listener = cfg.Wrap(ln); d.ln.Listener == nil {
+			return nil, fmt.Errorf("%w: Wrap has made no listener", ErrConfig)
+		}
+	}
 	if hs, ok := srv.(*http.Server); ok {
 		if err := d.prepare(hs); err != nil {
 			return nil, err
 		}
-		d.http, d.kind, d.bare = true, moving.HTTP, cfg.Queue != nil && cfg.TLS == nil && bare(ln)
+		d.http, d.kind, d.bare = true, moving.HTTP, cfg.Queue != nil && cfg.TLS == nil && bare(d.ln.Listener)
 		d.findQueue(ln)
 	} else if cfg.TLS != nil {
 		return nil, fmt.Errorf("%w: TLS is for an *http.Server, not for a %T: let that do it", ErrConfig, srv)
@@ -312,7 +327,7 @@ func New(srv Server, ln net.Listener, cfg Config) (*Drainer, error) {
 		if err := s.claim(d); err != nil {
 			return nil, err
 		}
-		d.streams, d.kind, d.bare = s, moving.Stream, cfg.Queue != nil && bare(ln)
+		d.streams, d.kind, d.bare = s, moving.Stream, cfg.Queue != nil && bare(d.ln.Listener)
 		d.findQueue(ln)
 	}
 	if u, ok := ln.(interface{ SetUnlinkOnClose(bool) }); ok {
@@ -419,8 +434,9 @@ func (d *Drainer) Served() int {
 }
 
 // Requests counts the requests whose handlers have been called, of HTTP/2 each stream's.
-// A [Server] other than an [*http.Server] does not tell: of one it is the connections that
-// were accepted.
+// Those on connections that were taken from other processes are among them. A [Server]
+// other than an [*http.Server] does not tell: of one it is the connections that were
+// accepted, which counts none twice when it moves.
 func (d *Drainer) Requests() int {
 	if !d.http {
 		return d.Served()

@@ -2,6 +2,7 @@ package drain
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"net/http"
@@ -16,6 +17,9 @@ func (d *Drainer) prepare(srv *http.Server) error {
 	next := srv.ConnState
 	srv.ConnState = func(nc net.Conn, s http.ConnState) {
 		if c, direct := tracked(nc); c != nil {
+			if tc, ok := nc.(*tls.Conn); ok && s == http.StateNew {
+				c.secure.Store(tc)
+			}
 			c.became(s, direct)
 		}
 		if next != nil {

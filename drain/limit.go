@@ -39,7 +39,7 @@ func (d *Drainer) pause() {
 func (d *Drainer) unpause() {
 	if d.pausing {
 		d.pausing = false
-		_ = d.ln.Listener.(interface{ SetDeadline(time.Time) error }).SetDeadline(time.Time{})
+		_ = d.ln.socket.(interface{ SetDeadline(time.Time) error }).SetDeadline(time.Time{})
 	}
 }
 

@@ -212,7 +212,7 @@ func (d *Drainer) Move(role Role) {
 
 // findQueue takes the successor's queue. Without one connections just do not move.
 func (d *Drainer) findQueue(ln net.Listener) {
-	if d.cfg.Successor == nil || d.cfg.Queue != nil || d.cfg.TLS != nil {
+	if d.cfg.Successor == nil || d.cfg.Queue != nil || d.cfg.TLS != nil || d.cfg.Wrap != nil {
 		return
 	}
 	give, take, err := d.cfg.Successor.QueueOf(ln)

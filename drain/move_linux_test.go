@@ -344,6 +344,19 @@ func TestStays(t *testing.T) {
 		c.closed()
 		a.drained(0, 1, 0)
 	})
+	t.Run("what Wrap makes, of bare connections", func(t *testing.T) {
+		t.Parallel()
+		r := newRelay(t, "tcp")
+		a := serve(t, &http.Server{Handler: newSite()}, hold(t, r.ln), Config{
+			Queue: r.queue(), LameDuck: time.Millisecond, Wrap: func(ln net.Listener) net.Listener { return wrappedListener{ln} },
+		})
+		c := dial(t, r.ln.Addr())
+		c.get("/")
+		c.expect("hello", false)
+		a.retire()
+		c.closed()
+		a.drained(0, 1, 0)
+	})
 	t.Run("wrapped connection", func(t *testing.T) {
 		t.Parallel()
 		r := newRelay(t, "tcp")

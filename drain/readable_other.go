@@ -8,3 +8,5 @@ import "net"
 func readable(net.Conn) bool { return false }
 
 func acceptable(net.Listener) bool { return false }
+
+func writable(net.Conn) bool { return false }

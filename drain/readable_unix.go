@@ -9,9 +9,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// acceptable tells whether a connection waits in a listener's queue (poll(2)).
-func acceptable(ln net.Listener) bool {
-	sc, ok := ln.(syscall.Conn)
+// acceptable tells whether a connection waits in a listener's queue.
+func acceptable(ln net.Listener) bool { return polled(ln, unix.POLLIN) }
+
+// writable tells whether a little could be written to a connection's socket at once.
+func writable(nc net.Conn) bool { return polled(nc, unix.POLLOUT) }
+
+// polled tells whether a socket is ready for something (poll(2)). What is no socket, is not.
+func polled(v any, events int16) bool {
+	sc, ok := v.(syscall.Conn)
 	if !ok {
 		return false
 	}
@@ -21,7 +27,7 @@ func acceptable(ln net.Listener) bool {
 	}
 	n := 0
 	raw.Control(func(fd uintptr) {
-		n, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+		n, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: events}}, 0)
 	})
 	return n > 0
 }

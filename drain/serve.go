@@ -92,9 +92,7 @@ func (d *Drainer) drain(served <-chan struct{}, moving *sync.WaitGroup, inner *i
 	open, idle := d.Active()
 	d.log.Info("draining", "open", open, "idle", idle, "timeout", d.timeout)
 	d.emptyQueue()
-	if !d.ln.wake() {
-		d.ln.Listener.Close()
-	}
+	d.ln.stop()
 
 	d.sayGoodbye() // who connects again finds another process
 	var telling sync.WaitGroup
@@ -166,7 +164,7 @@ func (d *Drainer) emptyQueue() {
 	if !emptying {
 		return
 	}
-	for end := time.Now().Add(emptyTime); acceptable(d.ln.Listener) && time.Now().Before(end); {
+	for end := time.Now().Add(emptyTime); acceptable(d.ln.socket) && time.Now().Before(end); {
 		select {
 		case <-time.After(emptyPause):
 		case <-d.cutting:

@@ -193,6 +193,9 @@ func (s *Stream) Read(p []byte) (int, error) {
 		s.reads++
 		s.mu.Unlock()
 		n, err := s.c.Conn.Read(p)
+		if n > 0 && !s.c.heard.Load() {
+			s.c.heard.Store(true)
+		}
 		s.mu.Lock()
 		s.reads--
 		if s.poked {

@@ -215,6 +215,7 @@ func (r *running) listenForNotes() (stop func()) {
 			}
 			note := string(buf[:n])
 			if note != "BARRIER=1" {
+				closeRights(oob[:oobn])
 				r.heard(note)
 				if !strings.HasPrefix(note, "MAINPID=") {
 					continue
@@ -226,17 +227,22 @@ func (r *running) listenForNotes() (stop func()) {
 				continue // a test that holds its answers up still wants to read
 			}
 			r.barrier.Lock()
-			msgs, _ := unix.ParseSocketControlMessage(oob[:oobn])
-			for _, m := range msgs {
-				fds, _ := unix.ParseUnixRights(&m)
-				for _, fd := range fds {
-					unix.Close(fd)
-				}
-			}
+			closeRights(oob[:oobn])
 			r.barrier.Unlock()
 		}
 	}()
 	return func() { close(quit); conn.Close(); <-done; os.Remove(filepath.Join(r.dir, "notify")) }
+}
+
+// closeRights closes the descriptors that came with a note.
+func closeRights(oob []byte) {
+	msgs, _ := unix.ParseSocketControlMessage(oob)
+	for _, m := range msgs {
+		fds, _ := unix.ParseUnixRights(&m)
+		for _, fd := range fds {
+			unix.Close(fd)
+		}
+	}
 }
 
 // heard keeps what was said, in order.

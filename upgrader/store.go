@@ -42,11 +42,14 @@ func (u *Upgrader) store() {
 			return // who does not listen now does not listen to the rest
 		}
 	}
-	for _, s := range keep {
+	keep = slices.DeleteFunc(keep, func(s *Socket) bool {
 		// systemd has its own sockets; the anchor keeps none of what it passes on.
-		if s.adopted && !sdnotify.Anchored() || !s.adopted && !s.kept && s.spec.Network == listen.KindFile {
-			continue
-		}
+		return s.adopted && !sdnotify.Anchored() || !s.adopted && !s.kept && s.spec.Network == listen.KindFile
+	})
+	if limit := sdnotify.StoreMax(); len(keep) > limit {
+		u.log.Error("the supervisor keeps fewer descriptors than there are: what it does not keep closes if this process dies, raise its limit (FileDescriptorStoreMax=)", "number", len(keep), "limit", limit)
+	}
+	for _, s := range keep {
 		f, err := s.dup()
 		if err != nil {
 			continue // closed meanwhile

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -49,4 +50,35 @@ func TestSupervisor(t *testing.T) {
 		}
 	}
 	r.stop()
+}
+
+// TestStoreIsFull: a supervisor that keeps fewer descriptors than there are says nothing of it
+// to the service, which does.
+func TestStoreIsFull(t *testing.T) {
+	t.Parallel()
+	for max, full := range map[int]bool{1: true, 2: false} {
+		t.Run(fmt.Sprint(max), func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t, settings{Listen: []string{"a=tcp://127.0.0.1:0", "b=tcp://127.0.0.1:0"}})
+			s.env = []string{fmt.Sprint("FDSTORE=", max)}
+			r := s.start()
+			stored := 0
+			until(t, "two are given", func() bool {
+				for _, note := range r.hears(9) {
+					if strings.HasPrefix(note, "FDSTORE=1\n") {
+						stored++
+					}
+				}
+				return stored == 2
+			})
+			r.stop()
+			<-r.gone
+			if said := strings.Contains(r.out.String(), "keeps fewer descriptors than there are"); said != full {
+				t.Errorf("%d of 2 are kept, and it says so: %t", max, said)
+			}
+			if full && !strings.Contains(r.out.String(), "number=2 limit=1") {
+				t.Error("it does not say how many there are")
+			}
+		})
+	}
 }

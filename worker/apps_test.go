@@ -24,10 +24,11 @@ import (
 
 // What a worker of these tests is told in its environment.
 const (
-	envApp     = "TEST_APP"
-	envListen  = "TEST_LISTEN"
-	envTimeout = "TEST_DRAIN_TIMEOUT"
-	envMax     = "TEST_MAX_CONNS"
+	envApp      = "TEST_APP"
+	envListen   = "TEST_LISTEN"
+	envTimeout  = "TEST_DRAIN_TIMEOUT"
+	envMax      = "TEST_MAX_CONNS"
+	envRotation = "TEST_TICKET_ROTATION"
 )
 
 func workerMain(app string) {
@@ -38,6 +39,7 @@ func workerMain(app string) {
 	cfg.DrainTimeout, _ = time.ParseDuration(os.Getenv(envTimeout))
 	cfg.LameDuck = 10 * time.Millisecond
 	cfg.MaxConns, _ = strconv.Atoi(os.Getenv(envMax))
+	cfg.TicketRotation, _ = time.ParseDuration(os.Getenv(envRotation))
 	cfg.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	worker.Main(cfg, apps[app])
 }

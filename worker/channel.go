@@ -104,8 +104,12 @@ func (w *Worker) listen() {
 		}
 		w.log.Warn("the parent is gone: draining", "error", err)
 		w.post.Close(ErrNoParent)
+		move := wire.MoveTake // like all others, who drain, too: nothing may stay queued
+		if w.goesAlone() {
+			move = wire.MoveGive // to the others, who serve on
+		}
 		w.release()
-		w.moves(wire.MoveTake) // like all others, who drain, too: nothing may stay queued
+		w.moves(move)
 		w.beginDrain(0, false)
 		return
 	}

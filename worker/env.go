@@ -10,11 +10,13 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/handover-go/handover/drain"
 	"github.com/handover-go/handover/internal/listen"
 	"github.com/handover-go/handover/internal/wire"
 	"github.com/handover-go/handover/message"
+	"github.com/handover-go/handover/tickets"
 )
 
 // Env names the environment variable that says who a worker is:
@@ -36,6 +38,9 @@ func (c Config) Validate() error {
 	}
 	if c.MaxConns < 0 {
 		return bad("at most %d connections: it must be positive, or 0 for no limit", c.MaxConns)
+	}
+	if every := c.TicketRotation; every != 0 && every < time.Second {
+		return bad("ticket rotation %v: it must be at least 1s, or 0 for %v", every, tickets.DefaultEvery)
 	}
 	if _, err := listen.ParseAll(c.Listen); err != nil {
 		return bad("%w", err)

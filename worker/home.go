@@ -89,6 +89,12 @@ func (w *Worker) mayComeHome(err error) bool {
 	return ended && w.home.fd > 0 && w.going && !isClosed(w.mayExit)
 }
 
+// goesAlone reports whether others serve on when this worker drains without a parent: it was
+// told to go, and they have a home which is kept.
+func (w *Worker) goesAlone() bool {
+	return w.home.fd > 0 && isClosed(w.mayExit) && homes.Kept(w.home.fd)
+}
+
 // comeHome reports, and waits until another parent has said something, which it returns. Of
 // the errors only the end of the new channel leaves hope: that parent has died, too.
 func (w *Worker) comeHome() (*wire.Conn, []byte, error) {

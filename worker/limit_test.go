@@ -108,8 +108,9 @@ func limitOfMoved(t *testing.T, n, limit int) (with int) {
 	small, large := s.start(fmt.Sprint(envMax, "=", limit)), s.start()
 	first.move(wire.MoveGive)
 	first.drain(patience, true)
-	if st := first.exits("exit status 0"); st.MovedOut != n {
-		t.Errorf("%d were given away", st.MovedOut)
+	// What nobody takes for 50 ms comes back, and goes again.
+	if st := first.exits("exit status 0"); st.MovedOut-st.MovedIn != n {
+		t.Errorf("%d were given away, and %d have come back", st.MovedOut, st.MovedIn)
 	}
 	large.comes("all are there", func() bool { return small.active()+large.active() == n })
 	with = small.active()
@@ -123,6 +124,52 @@ func limitOfMoved(t *testing.T, n, limit int) (with int) {
 		}
 	}
 	return with
+}
+
+// TestRequestsOfMoved: a request counts for the worker that has answered it, wherever its
+// connection was accepted; of servers that don't tell of requests, the connection does where it
+// was accepted.
+func TestRequestsOfMoved(t *testing.T) {
+	t.Parallel()
+	for app, want := range map[string][2]int{"serve": {2, 3}, "stream": {1, 0}} {
+		t.Run(app, func(t *testing.T) {
+			t.Parallel()
+			s := newSiblings(t)
+			ask := func(k keeper) error {
+				if app == "serve" {
+					return k.ask()
+				}
+				_, err := k.line("one\n", "one\n")
+				return err
+			}
+			first := s.startApp(app)
+			k := s.keeper()
+			for range 2 {
+				if err := ask(k); err != nil {
+					t.Fatal(err)
+				}
+			}
+			second := s.startApp(app)
+			first.move(wire.MoveGive)
+			first.drain(patience, true)
+			if st := first.exits("exit status 0"); st.Requests != want[0] {
+				t.Errorf("the first one has %d requests, want %d", st.Requests, want[0])
+			}
+			for range 3 {
+				if err := ask(k); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := ask(s.keeper()); err != nil { // the second one's own
+				t.Fatal(err)
+			}
+			n := 0
+			second.comes("all are counted", func() bool { n = second.now().Requests; return n >= want[1]+1 })
+			if n != want[1]+1 {
+				t.Errorf("the second one has %d requests, want %d", n, want[1]+1)
+			}
+		})
+	}
 }
 
 // line sends one, or the rest of one, and returns who has echoed it.

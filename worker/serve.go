@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"net"
 	"net/http"
 	"sync"
 
@@ -20,28 +21,41 @@ import (
 // protocol. Several servers are several calls, in goroutines started
 // by Go. A socket that is unknown or taken is an error, as is a server that fails;
 // after the drain has begun it is ErrDraining.
-func (w *Worker) Serve(ctx context.Context, name string, srv drain.Server) error {
-	return w.serve(ctx, name, srv, nil)
+func (w *Worker) Serve(ctx context.Context, name string, srv drain.Server, opts ...Option) error {
+	return w.serve(ctx, name, srv, nil, opts)
+}
+
+// An Option of Serve and ServeTLS changes how the socket is drained.
+type Option func(*drain.Config)
+
+// Wrap has the server's connections come from what wrap makes of the socket: a listener that
+// reads the PROXY protocol, or sets limits. They do not move: see drain.Config.Wrap.
+func Wrap(wrap func(net.Listener) net.Listener) Option {
+	return func(cfg *drain.Config) { cfg.Wrap = wrap }
 }
 
 // ServeTLS is Serve with TLS, HTTP/2 and HTTP/1.1: drain.Config.TLS says what cfg has to
 // have. srv.TLSConfig is not used. Clients that come back resume their sessions with other
 // workers, too: see TLS.
-func (w *Worker) ServeTLS(ctx context.Context, name string, srv *http.Server, cfg *tls.Config) error {
+func (w *Worker) ServeTLS(ctx context.Context, name string, srv *http.Server, cfg *tls.Config, opts ...Option) error {
 	if cfg == nil {
 		return fmt.Errorf("worker: ServeTLS(%q) has no tls.Config: give it one with a certificate", name)
 	}
-	return w.serve(ctx, name, srv, w.TLS(name, cfg))
+	return w.serve(ctx, name, srv, w.TLS(name, cfg), opts)
 }
 
-func (w *Worker) serve(ctx context.Context, name string, srv drain.Server, cfg *tls.Config) error {
+func (w *Worker) serve(ctx context.Context, name string, srv drain.Server, tlsConfig *tls.Config, opts []Option) error {
 	ln, err := w.Listener(name)
 	if err != nil {
 		return err
 	}
-	d, err := drain.New(srv, ln, drain.Config{
-		Timeout: w.cfg.DrainTimeout, LameDuck: w.cfg.LameDuck, TLS: cfg, Queue: w.queues[name], MaxConns: w.cfg.MaxConns, Logger: w.log,
-	})
+	cfg := drain.Config{
+		Timeout: w.cfg.DrainTimeout, LameDuck: w.cfg.LameDuck, TLS: tlsConfig, Queue: w.queues[name], MaxConns: w.cfg.MaxConns, Logger: w.log,
+	}
+	for _, o := range opts {
+		o(&cfg)
+	}
+	d, err := drain.New(srv, ln, cfg)
 	if err != nil {
 		ln.Close()
 		return err

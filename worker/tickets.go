@@ -44,8 +44,8 @@ func (w *Worker) inheritedTickets() error {
 // TLS returns a copy of cfg whose session tickets are good in all workers of the group, in
 // those that come after them, and in later generations: a client that comes back resumes
 // its session with whichever it reaches. It is for http.Server.ServeTLS, or any other
-// server that takes a tls.Config; package tickets says what it does to it, and how long
-// keys live. Without a parent, tickets are good in this process.
+// server that takes a tls.Config; package tickets says what it does to it. How long keys
+// live, Config.TicketRotation says. Without a parent, tickets are good in this process.
 //
 // The name, such as the socket's, keeps configs apart: give those of different ClientAuth or
 // ClientCAs different names, or clients of the one are clients of the other.
@@ -53,9 +53,15 @@ func (w *Worker) TLS(name string, cfg *tls.Config) *tls.Config {
 	s := &w.tickets
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.keys == nil && s.file == nil && w.cfg.TicketRotation > 0 {
+		var err error
+		if s.file, err = tickets.File(); err != nil {
+			w.log.Error("session ticket keys are crypto/tls's own: they rotate every 24 hours", "error", err)
+		}
+	}
 	if s.keys == nil && s.file != nil {
 		// There is no error with this configuration.
-		s.keys, _ = tickets.New(s.file, tickets.Config{Logger: w.log})
+		s.keys, _ = tickets.New(s.file, tickets.Config{Every: w.cfg.TicketRotation, Logger: w.log})
 		s.file = nil
 	}
 	if s.keys != nil {

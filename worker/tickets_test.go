@@ -28,9 +28,10 @@ func TestTickets(t *testing.T) {
 		spec   spec
 		shared string
 	}{
-		"given":     {spec{first: fd, env: []string{wire.EnvTickets + "=3"}}, "shared true true true"},
-		"not given": {spec{}, "shared false false true"},
-		"alone":     {spec{alone: true}, "shared false false true"},
+		"given":                      {spec{first: fd, env: []string{wire.EnvTickets + "=3"}}, "shared true true true"},
+		"not given":                  {spec{}, "shared false false true"},
+		"alone":                      {spec{alone: true}, "shared false false true"},
+		"alone, and the keys rotate": {spec{alone: true, env: []string{envRotation + "=1h"}}, "shared true true true"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -51,4 +52,33 @@ func TestTickets(t *testing.T) {
 			p.exits("exit status 0")
 		})
 	}
+}
+
+// TestTicketRotation: the keys are exchanged as often as the worker was told.
+func TestTicketRotation(t *testing.T) {
+	t.Parallel()
+	f, err := tickets.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	fd, err := launch.Fd(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := func() string {
+		b := make([]byte, 1<<10)
+		n, _ := f.ReadAt(b, 0)
+		return string(b[:n])
+	}
+	first := keys()
+	p := begin(t, spec{app: "tickets", first: fd, env: []string{wire.EnvTickets + "=3", envRotation + "=1s"}})
+	p.phase(wire.PhaseReady)
+	p.comes("there is another key", func() bool { return keys() != first })
+	p.drain(0, true)
+	p.exits("exit status 0")
+
+	p = begin(t, spec{app: "tickets", alone: true, env: []string{envRotation + "=1ms"}})
+	p.exits("exit status 2")
+	p.writes("bad configuration: ticket rotation 1ms: it must be at least 1s, or 0 for 12h0m0s")
 }

@@ -62,6 +62,11 @@ type Config struct {
 	// MaxConns is how many connections of each socket may be open at a time: see
 	// drain.Config.MaxConns. Default 0, no limit.
 	MaxConns int
+	// TicketRotation is how often there is a new key for TLS session tickets: Every of
+	// tickets.Config, which says how long those before it open tickets. All workers of a
+	// group should agree on it. At least 1 s, default 12 h; without a parent the keys are
+	// crypto/tls's own, unless it is set.
+	TicketRotation time.Duration
 	// StopDelay is how long a process without a parent goes on serving after it was
 	// asked to stop, Stopping being closed, so that a load balancer notices. Default 0.
 	// With a parent, that one sees to it.

@@ -107,6 +107,7 @@ func (s *Set) adopt(e Estate) {
 func (s *Set) join(in *incarnation, ws workerState) {
 	in.group.members = append(in.group.members, in)
 	s.byKey[in.key] = in
+	delete(s.past.Workers, in.identity())
 	s.follow(in)
 	s.hand(in)
 	s.apply(in, lifecycle.Adopted)

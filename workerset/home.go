@@ -157,6 +157,7 @@ func (s *Set) openHalls() {
 	for _, a := range left.arrivals {
 		s.arrive(a)
 	}
+	s.mourn()
 	s.hearHalls()
 }
 

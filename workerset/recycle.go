@@ -42,9 +42,12 @@ type Recycle struct {
 	// 1 s; 0 is for ever.
 	MaxAge time.Duration
 	// MaxRequests is how many requests a worker serves: those of HTTP, of HTTP/2 each
-	// stream; of a server that is no http.Server connections, and packets. It says how many
-	// with its heartbeat, so that it may be more. A Program with a path does not say it,
-	// and can't have this limit. 0 is any number.
+	// stream, also on connections that have moved there; of a server that is no http.Server
+	// the connections that it has accepted, and packets. Connections of that kind that have
+	// moved there count where they were accepted: if they counted here, too, a worker with as
+	// many would be replaced by one that has reached the limit as soon as it has them. It
+	// says how many with its heartbeat, so that it may be more. A Program with a path does not
+	// say it, and can't have this limit. 0 is any number.
 	MaxRequests int
 	// MaxMemory is how much memory a worker may have, in bytes, with all processes that
 	// descend from it. It is looked at every Heartbeat of its group. At least 1 MiB, and

@@ -61,7 +61,8 @@ type Set struct {
 	post      *post
 	halls     []*hall
 	refusals  int         // of reports
-	past      estateState // of a parent that has died, as far as it is known
+	past      estateState // of a parent that has died, as far as it is known and those workers have not come
+	mournAt   time.Time   // when to look whether they have ended; zero: there are none
 	quick     bool        // nothing has happened but messages
 	complete  bool        // all groups have been what is wanted
 	service   wire.Service
@@ -338,6 +339,9 @@ func (s *Set) deadlines() {
 	if passed(s.stopAt) && !s.stopping {
 		s.end(lifecycle.Stop)
 	}
+	if passed(s.mournAt) {
+		s.mourn()
+	}
 	for _, g := range s.groups {
 		s.look(g, now)
 		for _, in := range slices.Clone(g.members) {
@@ -379,6 +383,7 @@ func (s *Set) nextDeadline() time.Time {
 	if !s.stopping {
 		sooner(s.stopAt)
 	}
+	sooner(s.mournAt)
 	for _, g := range s.groups {
 		for _, in := range g.members {
 			sooner(in.settle)

@@ -43,6 +43,7 @@ func TestScripts(t *testing.T) {
 			"send":  send,
 			"gone":  gone,
 			"load":  loadUntil,
+			"crowd": crowd,
 		},
 	})
 }

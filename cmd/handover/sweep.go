@@ -26,13 +26,17 @@ With KillMode=process workers outlive a parent that dies, so that the next one
 takes them over. When the service was stopped, and its parent had to be killed
 for it, there will be no next one: then this kills what is left in the unit's
 control group. $SERVICE_RESULT says which it is (systemd.exec(5)).`,
-		Args:   cobra.NoArgs,
-		Hidden: true,
+		Example: `  handover sweep`,
+		Args:    cobra.NoArgs,
+		Hidden:  true,
 		RunE: func(*cobra.Command, []string) error {
 			switch result := os.Getenv("SERVICE_RESULT"); result {
 			case "":
 				return &exit{1, errors.New("sweep is for ExecStopPost= of a systemd unit: SERVICE_RESULT is not set")}
 			case "success", "timeout":
+				if !startedBySystemd() { // who tries it in a shell would lose that
+					return &exit{1, errors.New("sweep is for ExecStopPost= of a systemd unit: systemd has not started it")}
+				}
 				if err := sweep(); err != nil {
 					return &exit{1, err}
 				}
@@ -41,6 +45,14 @@ control group. $SERVICE_RESULT says which it is (systemd.exec(5)).`,
 			return nil
 		},
 	}
+}
+
+func startedBySystemd() bool {
+	if os.Getppid() == 1 { // which it may not be allowed to look at
+		return true
+	}
+	comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", os.Getppid())) // a user's
+	return string(comm) == "systemd\n"
 }
 
 // sweepTime is how long killed processes may take to end.

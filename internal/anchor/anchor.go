@@ -76,6 +76,15 @@ func Receive() {
 	launch.Elsewhere = ask
 }
 
+// Hung is how long the parent may not say that it Lives, 0 if nobody wants to know.
+func Hung() time.Duration {
+	ms, err := strconv.ParseInt(os.Getenv(EnvHung), 10, 32)
+	if err != nil || ms < 0 || !sdnotify.Anchored() {
+		return 0
+	}
+	return time.Duration(ms) * time.Millisecond
+}
+
 // Offer lets the anchor become one of the parent's program, if it is another one. Until
 // then a parent that dies is started again as what the anchor is of: make the offer when
 // the program has proven itself.
@@ -92,6 +101,16 @@ const varKeeps = "X_HANDOVER_KEEPS"
 // Keeps is how a parent says that it has taken these over, so that they are not ended.
 func Keeps(pids []string) string { return varKeeps + "=" + strings.Join(pids, " ") }
 
+// Lives is how a parent says that it does its work. Once it has, it is killed when it does not
+// say so any more for Config.HungAfter, and another one is started. It is another sign than
+// WATCHDOG=1, by which the service as a whole says that it serves.
+const Lives = varLives + "=1"
+
+const varLives = "X_HANDOVER_LIVES"
+
+// EnvHung says how long a parent may be silent, in milliseconds.
+const EnvHung = "HANDOVER_HUNG_MS"
+
 // Config says what to hold.
 type Config struct {
 	Title string   // of the parent, shown in ps
@@ -105,6 +124,8 @@ type Config struct {
 	// Grace is how long what a dead parent leaves behind may take to end by
 	// itself, before it is killed. Default 30 s, which is more than a drain takes.
 	Grace time.Duration
+	// HungAfter is how long a parent may not say that it lives. 0: for ever.
+	HungAfter time.Duration
 	// Logger gets what happens. Default slog.Default().
 	Logger *slog.Logger
 }

@@ -53,6 +53,7 @@ func (a *anchor) take(n *note) {
 		a.forward(n.Text)
 		a.act(n)
 		a.keeps(n)
+		a.lives(n)
 		if n.Says("READY", "1") {
 			a.begin()
 		}
@@ -102,7 +103,7 @@ func (a *anchor) follow(pid int) error {
 	if a.prev != nil {
 		a.prev.Close()
 	}
-	a.prev, a.main, a.upAt = a.main, p, time.Now()
+	a.prev, a.main, a.upAt, a.hang = a.main, p, time.Now(), nil
 	a.watch(p)
 	a.dead, a.grace, a.asking, a.lost, a.due, a.hold = false, nil, false, false, nil, nil
 	// Whoever hands over, or dies, has not stopped the service: only now is it

@@ -12,7 +12,7 @@ import (
 // own are the variables that are the anchor's to act on: what they say of processes
 // and descriptors is true of what it has, and not of what its supervisor has.
 var own = []string{
-	"MAINPID", "MAINPIDFDID", "BARRIER", "FDSTORE", "FDSTOREREMOVE", "FDNAME", "FDPOLL", "NOTIFYACCESS", varFormat, varStatus, varKeeps,
+	"MAINPID", "MAINPIDFDID", "BARRIER", "FDSTORE", "FDSTOREREMOVE", "FDNAME", "FDPOLL", "NOTIFYACCESS", varFormat, varStatus, varKeeps, varLives,
 }
 
 // forward passes on to the anchor's own supervisor, if there is one, what the parent

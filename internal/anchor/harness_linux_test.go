@@ -28,6 +28,7 @@ const (
 	envRole    = "ANCHOR_TEST_ROLE"    // anchor, terminal, pid1, run or parent
 	envControl = "ANCHOR_TEST_CONTROL" // unix socket of the test
 	envGrace   = "ANCHOR_TEST_GRACE"
+	envHang    = "ANCHOR_TEST_HANG"
 	envEncoded = "ANCHOR_TEST_ENCODED" // what an anchor hands over instead of its state
 )
 
@@ -87,8 +88,9 @@ func anchorMain() {
 		encode = func(state) string { return text }
 	}
 	grace, _ := time.ParseDuration(os.Getenv(envGrace))
+	hang, _ := time.ParseDuration(os.Getenv(envHang))
 	code, err := Run(Config{
-		Title: "test: parent", Env: []string{envRole + "=parent"}, Role: []string{envRole + "=run"}, Grace: grace,
+		Title: "test: parent", Env: []string{envRole + "=parent"}, Role: []string{envRole + "=run"}, Grace: grace, HungAfter: hang,
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 	})
 	if err != nil {

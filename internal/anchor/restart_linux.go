@@ -76,6 +76,7 @@ func (a *anchor) restart() {
 		a.givenUp = a.prev.Pid
 	}
 	a.dead, a.ready, a.lost, a.asked, a.grace = false, false, false, 0, nil
+	a.heard() // it may hang before it says anything
 }
 
 // marked are the children whose environment has that mark, but for those that are or

@@ -101,6 +101,8 @@ type anchor struct {
 	diedAt  time.Time         // when it died
 	due     <-chan time.Time  // when another one is started
 	hold    <-chan time.Time  // when to look again whether that may be
+	hang    <-chan time.Time  // when the parent has been silent for too long; nil: it may be
+	hangAt  time.Time         // when that should be
 	left    map[int]time.Time // of dead parents, and until when they may live
 	leftDue <-chan time.Time
 
@@ -151,6 +153,9 @@ func (a *anchor) begins() error {
 func (a *anchor) start(passed listen.Passed) error {
 	env := append(os.Environ(), a.cfg.Env...)
 	env = append(env, sdnotify.Env+"="+a.inbox.Addr(), fmt.Sprintf("%s=%d", EnvPid, os.Getpid()), fmt.Sprintf("%s=%d", sdnotify.EnvStore, maxStored))
+	if a.cfg.HungAfter > 0 {
+		env = append(env, fmt.Sprintf("%s=%d", EnvHung, a.cfg.HungAfter.Milliseconds()))
+	}
 	fds := []int{0, 1, 2}
 	if len(passed) > 0 {
 		env = append(env, passed.Env()...)
@@ -205,6 +210,8 @@ func (a *anchor) loop() {
 			a.hold = nil // look looks
 		case <-a.leftDue:
 			a.clearLeft()
+		case <-a.hang:
+			a.hung()
 		case <-idle.C:
 			giveBack()
 			rested = true

@@ -96,7 +96,7 @@ var Keys = []*Key{
 		service: func(s svc) any { return &s.Ready }, group: func(g grp) any { return &g.Ready }},
 	{Name: "heartbeat", Default: "5s", Usage: "how often workers say that they live",
 		service: func(s svc) any { return &s.Heartbeat }, group: func(g grp) any { return &g.Heartbeat }},
-	{Name: "hung-after", Default: "30s", Usage: "a worker that has said so and is silent for so long is killed; negative: never",
+	{Name: "hung-after", Default: "30s", Usage: "a worker that has said so and is silent for so long is killed, and so is the parent, by the anchor, after 5s at the least; negative: never",
 		service: func(s svc) any { return &s.HungAfter }, group: func(g grp) any { return &g.HungAfter }},
 	{Name: "max-memory", noAgent: true, Usage: "replace workers that have more memory, with all that they have started: `[pss:]SIZE`, such as 512M or 1.5G; pss: what they share counts once among all (PSS, else RSS)",
 		service: func(s svc) any { return (*memoryLimit)(&s.Recycle) }, group: func(g grp) any { return (*memoryLimit)(&g.Recycle) }},

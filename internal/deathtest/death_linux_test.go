@@ -83,12 +83,18 @@ func (tr trial) run() {
 	goOn()
 
 	anchored := tr.victim != theAnchor
+	if slices.Contains(tr.may[tr.victim], ended) {
+		tr.ends()
+		return
+	}
 	tr.settle(anchored)
 	got := tr.outcome(before)
 	if !slices.Contains(tr.may[tr.victim], got) {
 		tr.t.Errorf("%s, not one of %q", got, tr.may[tr.victim])
 	}
-	tr.remembers(pid)
+	if !tr.untold(tr.victim) && anchored {
+		tr.remembers(pid)
+	}
 	tr.upgrade()
 	tr.settle(anchored)
 	tr.flat("the parent", tr.parent(), fds)
@@ -165,7 +171,7 @@ func (tr trial) target(taker, before int) int {
 		if slices.Contains(workers, taker) {
 			return taker
 		}
-		return workers[0]
+		return pick(workers) // older ones may be about to end
 	}
 	parents := tr.who("parent")
 	others := slices.DeleteFunc(slices.Clone(parents), func(pid int) bool { return pid == before })
@@ -224,27 +230,32 @@ func (tr trial) outcome(before int) outcome {
 // remembers checks that the history tells of the death.
 func (tr trial) remembers(pid int) {
 	tr.t.Helper()
-	h, _, err := tr.control.History(tr.t.Context(), "", 0)
-	if err != nil {
-		tr.t.Fatal(err)
+	for limit := time.Now().Add(settleTime); ; time.Sleep(10 * time.Millisecond) {
+		h, _, err := tr.control.History(tr.t.Context(), "", 0)
+		if err != nil {
+			tr.t.Fatal(err)
+		}
+		if slices.ContainsFunc(h.Entries, func(e history.Entry) bool { return tr.tells(e, pid) }) {
+			return
+		}
+		if time.Now().After(limit) {
+			tr.t.Errorf("the history does not tell how process %d has ended: %+v", pid, h.Entries)
+			return
+		}
 	}
-	has := func(ok func(history.Entry) bool) bool { return slices.ContainsFunc(h.Entries, ok) }
-	told := false
+}
+
+// tells reports whether an entry is about the death.
+func (tr trial) tells(e history.Entry, pid int) bool {
 	switch tr.victim {
-	case theAnchor:
-		return // it is not the service's
-	case aWorker, theAgent:
-		told = has(func(e history.Entry) bool { return e.Death != nil && e.Death.Pid == pid })
+	case theAnchor: // which is none of the service's
+		return true
 	case oldParent:
-		told = has(func(e history.Entry) bool { return e.Parent != nil && e.Parent.Pid == pid })
-	case newParent:
-		told = has(func(e history.Entry) bool {
-			return e.Parent != nil && e.Parent.Pid == pid || e.Upgrade != nil && e.Upgrade.Result == string(control.Failed)
-		})
+		return e.Parent != nil && e.Parent.Pid == pid
+	case newParent: // as such, or as an upgrade that has failed
+		return e.Parent != nil && e.Parent.Pid == pid || e.Upgrade != nil && e.Upgrade.Result == string(control.Failed)
 	}
-	if !told {
-		tr.t.Errorf("the history does not tell how process %d has ended: %+v", pid, h.Entries)
-	}
+	return e.Death != nil && e.Death.Pid == pid
 }
 
 // upgrade asks for one, which has to work.
@@ -282,10 +293,16 @@ func (s *shop) stop(anchored bool) {
 	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
 		s.t.Fatal(err)
 	}
+	s.ends()
+}
+
+// ends waits until nothing is left of the service.
+func (s *shop) ends() {
+	s.t.Helper()
 	limit := time.Now().Add(patience)
 	for len(s.processes()) > 0 {
 		if time.Now().After(limit) {
-			s.t.Fatalf("it does not stop: %v", s.processes())
+			s.t.Fatalf("it does not end: %v", s.processes())
 		}
 		time.Sleep(10 * time.Millisecond)
 	}

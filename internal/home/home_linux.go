@@ -59,6 +59,13 @@ func open(fd int) (e end, err error) {
 	return e, err
 }
 
+// Kept reports whether somebody keeps the home whose end to report by is fd.
+func Kept(fd int) bool {
+	p := []unix.PollFd{{Fd: int32(fd)}}
+	n, err := unix.Poll(p, 0)
+	return err == nil && (n == 0 || p[0].Revents&(unix.POLLHUP|unix.POLLERR|unix.POLLNVAL) == 0)
+}
+
 // Door is a worker's end.
 type Door struct{ end }
 

@@ -234,11 +234,15 @@ func TestAbandoned(t *testing.T) {
 	}
 	door, hall := house(t)
 	go func() { ended <- door.Abandoned() }()
+	fd, err := fdOf(door.f)
+	if err != nil || !Kept(fd) {
+		t.Errorf("somebody keeps it (%v)", err)
+	}
 	hall.Close()
-	if !<-ended {
+	if !<-ended || Kept(fd) {
 		t.Error("nobody keeps it")
 	}
-	err := door.Send(who, map[string]*os.File{Channel: channel(t)}, time.Now().Add(time.Minute))
+	err = door.Send(who, map[string]*os.File{Channel: channel(t)}, time.Now().Add(time.Minute))
 	if !errors.Is(err, ErrNobody) {
 		t.Error(err)
 	}

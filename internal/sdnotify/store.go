@@ -15,9 +15,16 @@ const (
 )
 
 // Stores reports whether there is a supervisor that keeps descriptors.
-func Stores() bool {
+func Stores() bool { return StoreMax() > 0 }
+
+// StoreMax is how many descriptors the supervisor keeps for this service. What is too many it
+// closes, and tells nobody but its own log.
+func StoreMax() int {
 	n, err := strconv.Atoi(os.Getenv(EnvStore))
-	return Enabled() && err == nil && n > 0
+	if !Enabled() || err != nil {
+		return 0
+	}
+	return n
 }
 
 // Anchored reports whether the supervisor is an anchor.

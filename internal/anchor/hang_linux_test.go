@@ -1,0 +1,78 @@
+package anchor
+
+import (
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A parent that has said that it lives, and does so no more, is killed, and another one is
+// started. One that never has is left alone, as one of another version is.
+func TestHang(t *testing.T) {
+	t.Parallel()
+	w, a := start(t, envHang+"=500ms")
+	if got := a.ask("env " + EnvHung); got != "500" {
+		t.Errorf("%s=%s", EnvHung, got)
+	}
+	a.notify("READY=1")
+	<-time.After(time.Second)
+	if got := a.ask("ping"); got != "pong" {
+		t.Fatalf("it is killed although it has never said that it lives: %q", got)
+	}
+	for range 5 {
+		a.notify(Lives)
+		<-time.After(200 * time.Millisecond)
+	}
+	if err := syscall.Kill(a.pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	a.gone()
+	w.logged("the parent hangs: killed")
+	b := w.accept() // which says nothing at all
+	b.gone()
+	c := w.accept()
+	c.notify(Lives)
+	c.notify("READY=1")
+	c.tell("exit 7")
+	w.exit(7)
+}
+
+// Of another process nobody hears that the parent lives, and a successor has to say so itself
+// before it is watched.
+func TestHangOfSuccessor(t *testing.T) {
+	t.Parallel()
+	w, a := start(t, envHang+"=500ms")
+	a.notify("READY=1", Lives)
+	b := w.spawn(a)
+	a.notify("MAINPID=" + strconv.Itoa(b.pid))
+	a.tell("exit 0")
+	a.gone()
+	<-time.After(time.Second)
+	if got := b.ask("ping"); got != "pong" {
+		t.Fatalf("it is killed although it has never said that it lives: %q", got)
+	}
+	b.tell("exit 3")
+	w.exit(3)
+}
+
+// An anchor that was stopped itself does not take the parent for hung; nor one that is traced.
+func TestHangOfAnchor(t *testing.T) {
+	t.Parallel()
+	w, a := start(t, envHang+"=500ms")
+	a.notify("READY=1", Lives)
+	w.signal(syscall.SIGSTOP)
+	<-time.After(2 * time.Second)
+	w.signal(syscall.SIGCONT)
+	if got := a.ask("ping"); got != "pong" {
+		t.Fatalf("%q", got)
+	}
+	a.notify(Lives)
+	a.tell("exit 5")
+	w.exit(5)
+	if traced(unix.Getpid()) {
+		t.Error("nobody traces this process")
+	}
+}
