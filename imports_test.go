@@ -137,6 +137,13 @@ func TestTraps(t *testing.T) {
 	}
 }
 
+// TestSecurity: so is every one of docs/security.md.
+func TestSecurity(t *testing.T) {
+	if named := namedTests(t, "docs/security.md"); named < 80 {
+		t.Errorf("%d tests named", named)
+	}
+}
+
 // TestNodeTable: so is every one of docs/node.md, whose rows say what shows it, or why
 // there is nothing to show.
 func TestNodeTable(t *testing.T) {

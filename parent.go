@@ -77,7 +77,6 @@ func (c Config) parent() (code int, err error) {
 		return 2, err
 	}
 	defer func() { p.lastWord(err) }()
-	launch.OwnDescriptors()
 	if err := launch.BecomeSubreaper(); err != nil {
 		return 1, err
 	}
@@ -96,6 +95,7 @@ func (c Config) parent() (code int, err error) {
 		return exitCode(err), err
 	}
 	defer p.up.Stop()
+	launch.OwnDescriptors() // the upgrader has taken what was passed
 	defer func() {
 		for _, f := range p.files {
 			f.Close()

@@ -37,7 +37,6 @@ func Run(cfg Config) (int, error) {
 		return 1, fmt.Errorf("an anchor below an anchor (%s is set): this program does not become the parent when it is started as one", EnvPid)
 	}
 	restore()
-	launch.OwnDescriptors()
 	watchdog()
 	limitMemory()
 	a := &anchor{cfg: cfg, log: cfg.Logger, left: map[int]time.Time{}, ends: make(chan struct{}, 1), nohup: signal.Ignored(syscall.SIGHUP)} // before it is caught
@@ -139,6 +138,7 @@ func (a *anchor) begins() error {
 		return err
 	}
 	passed, err := listen.FromSupervisor()
+	launch.OwnDescriptors()
 	if err == nil {
 		err = a.start(passed)
 		passed.Close() // what the service closes has to be closed
