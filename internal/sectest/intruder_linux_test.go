@@ -28,10 +28,6 @@ func intrude(args []string) {
 	}
 	client := control.NewClient(filepath.Join(dir, "control"))
 	try("ask", func() error { _, _, err := client.Status(context.Background()); return err })
-	try("upgrade", func() error {
-		_, err := client.Upgrade(context.Background(), control.WaitServe, func(control.Event) {})
-		return err
-	})
 	for i, who := range []string{"parent", "anchor"} {
 		pid, _ := strconv.Atoi(args[1+i])
 		proc := "/proc/" + args[1+i]
@@ -53,6 +49,10 @@ func intrude(args []string) {
 			return err
 		})
 	}
+	try("upgrade", func() error {
+		_, err := client.Upgrade(context.Background(), control.WaitServe, func(control.Event) {})
+		return err
+	})
 	try("write the PID file", func() error { return os.WriteFile(filepath.Join(dir, "pid"), []byte("1\n"), 0) })
 	try("replace the PID file", func() error { return os.WriteFile(filepath.Join(dir, ".pid.next"), []byte("1\n"), 0) })
 	try("replace the control socket", func() error { return os.Remove(filepath.Join(dir, "control")) })
