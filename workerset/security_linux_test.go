@@ -416,12 +416,11 @@ func TestNotifiedByAnother(t *testing.T) {
 		t.Skip("not root")
 	}
 	h := newForeign(t, "notify READY=1\\nSTATUS=fine;env NOTIFY_SOCKET", nil).serve()
+	h.printed("NOTIFY_SOCKET @")
 	b, err := os.ReadFile(h.out)
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.printed("NOTIFY_SOCKET @")
-	b, _ = os.ReadFile(h.out)
 	addr := regexp.MustCompile(`NOTIFY_SOCKET (\S+)`).FindStringSubmatch(string(b))[1]
 	if list, err := os.ReadFile("/proc/net/unix"); err != nil || !strings.Contains(string(list), addr) {
 		t.Errorf("it is not listed: %v", err)
