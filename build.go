@@ -12,6 +12,7 @@ import (
 
 	"github.com/handover-go/handover/internal/launch"
 	"github.com/handover-go/handover/internal/listen"
+	"github.com/handover-go/handover/internal/shortage"
 	"github.com/handover-go/handover/tickets"
 	"github.com/handover-go/handover/upgrader"
 	"github.com/handover-go/handover/workerset"
@@ -55,6 +56,9 @@ func (p *parent) build(n int) error {
 	cfg.Stdout, cfg.Stderr = p.up.Stdio()
 	for _, g := range groups {
 		wg, err := p.group(g, specs)
+		if shortage.Is(err) {
+			return err
+		}
 		if err != nil {
 			return fmt.Errorf("%w: %w", ErrConfig, err)
 		}

@@ -4,7 +4,6 @@ package handover_test
 
 import (
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -14,53 +13,6 @@ import (
 	"github.com/handover-go/handover/draintest/load"
 	"github.com/handover-go/handover/internal/fault"
 )
-
-// afterKill says who decides when a process is killed at a step of its own.
-var afterKill = map[string][]outcome{
-	fault.OldBegins: {restarted}, // nothing was started
-	// What the new one is to inherit is on its way at the same time. Without it, it
-	// gives up.
-	fault.OldStarted:    {newDecides, restarted},
-	fault.OldPrepared:   {newDecides},
-	fault.OldYielded:    {newDecides},
-	fault.OldCommitted:  {newDecides},
-	fault.OldHeardReady: {newDecides},
-	fault.OldNamedNew:   {newDecides},
-	fault.OldReplaced:   {newDecides},
-	fault.NewBegins:     {oldDecides},
-	fault.NewMet:        {oldDecides},
-	fault.NewBuilt:      {oldDecides},
-	fault.NewPrepared:   {oldDecides},
-	fault.NewGotCommit:  {oldDecides},
-	fault.NewTook:       {oldDecides},
-	fault.NewPIDFile:    {oldDecides},
-	// It has said that it is ready. Until the old one lets go of the service, it goes
-	// on; when it has, nobody is left: at one moment one process has to be the last.
-	fault.NewReady:     {oldDecides, restarted},
-	fault.NewCommitted: {oldDecides, restarted},
-}
-
-// TestParentKilledAtEachStep: as long as a parent is left, it decides, alone; when
-// none is left, the workers drain and the anchor starts another one. The sockets stay
-// open all the time.
-func TestParentKilledAtEachStep(t *testing.T) {
-	for _, step := range fault.Upgrade {
-		t.Run(step, func(t *testing.T) {
-			t.Parallel() // most of it is waiting
-			f := startFaulty(t, step)
-			l := f.load(20)
-			f.witness()
-			h := holdFor(t, f.addr, time.Second)
-			from := f.upgradeTo(syscall.SIGKILL)
-			got := f.outcome(from)
-			if !slices.Contains(afterKill[step], got) {
-				t.Errorf("%s, not one of %q", got, afterKill[step])
-			}
-			h.answeredBy(t, "generation=1 ")
-			f.goesOn(t, l)
-		})
-	}
-}
 
 // goesOn checks that the service is well after a fault, and stops it.
 func (f *faulty) goesOn(t *testing.T, l *load.Load) {

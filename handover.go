@@ -30,6 +30,7 @@ import (
 	"github.com/handover-go/handover/drain"
 	"github.com/handover-go/handover/internal/anchor"
 	"github.com/handover-go/handover/internal/launch"
+	"github.com/handover-go/handover/internal/logqueue"
 	"github.com/handover-go/handover/internal/sdnotify"
 	"github.com/handover-go/handover/message"
 	"github.com/handover-go/handover/upgrader"
@@ -190,7 +191,8 @@ type Config struct {
 	// Events, if set, is told what happens to the workers, in the parent that decides
 	// about them: see workerset.Event, and workerset.Config.Events for how.
 	Events func(workerset.Event)
-	// Logger gets what happens. Default slog.Default().
+	// Logger gets what happens. Default slog.Default(). If it hangs, as one that writes to a pipe
+	// which nobody reads, up to a thousand records wait until it takes them, and the service goes on.
 	Logger *slog.Logger
 	// Source is the text that this was made of, if it was, at most MaxSource: what a
 	// configuration file says. It is kept for the way back: see KeptSource.
@@ -244,6 +246,7 @@ func Run(cfg Config, app worker.App) (int, error) {
 	if err != nil {
 		return 2, err
 	}
+	cfg.Logger = slog.New(logqueue.NewHandler(cfg.Logger.Handler())) // who decides does not wait for a log's reader
 	role := os.Getenv(envRole)
 	switch {
 	case (len(cfg.Groups) > 0 || cfg.command()) && !launch.Supported:

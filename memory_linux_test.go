@@ -16,7 +16,7 @@ import (
 // anchorLimit is what the anchor may have of its own, in kB: its share of what it has
 // in common with the parent and the workers included (PSS). What the command links costs it
 // some, by initialization.
-const anchorLimit = 3072
+const anchorLimit = 3400
 
 // buildCommand builds the command as people do: the race detector needs memory.
 func buildCommand(t *testing.T) string {

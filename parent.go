@@ -20,6 +20,7 @@ import (
 	"github.com/handover-go/handover/internal/launch"
 	"github.com/handover-go/handover/internal/metrics"
 	"github.com/handover-go/handover/internal/sdnotify"
+	"github.com/handover-go/handover/internal/shortage"
 	"github.com/handover-go/handover/signals"
 	"github.com/handover-go/handover/upgrader"
 	"github.com/handover-go/handover/workerset"
@@ -102,7 +103,7 @@ func (c Config) parent() (code int, err error) {
 		}
 	}()
 	p.log = c.Logger.With("generation", p.up.Generation(), "service", c.Name)
-	if err := p.build(<-quota); err != nil {
+	if err := shortage.Explain(p.build(<-quota)); err != nil {
 		p.up.Fail(err)
 		return exitCode(err), err
 	}

@@ -248,8 +248,8 @@ func TestBadPrograms(t *testing.T) {
 		{"exits", script("echo no database >&2; exit 3"), []string{"exit status 3", "no database"}},
 		{"killed", script("echo going; kill -9 $$"), []string{"killed by SIGKILL", "going"}},
 		{"truncated", func(tmp string) error { return os.WriteFile(tmp, self[:len(self)/3], 0o755) }, nil},
-		{"not executable", func(tmp string) error { return os.WriteFile(tmp, self, 0o644) }, []string{"permission denied"}},
-		{"not a program", func(tmp string) error { return os.WriteFile(tmp, []byte("hello"), 0o755) }, []string{"not a program"}},
+		{"not executable", func(tmp string) error { return os.WriteFile(tmp, self, 0o644) }, []string{"has no x"}},
+		{"not a program", func(tmp string) error { return os.WriteFile(tmp, []byte("hello"), 0o755) }, []string{"neither a program"}},
 		{"hangs", script("exec sleep 60"), []string{"not ready in time"}},
 	} {
 		t.Run(bad.name, func(t *testing.T) {

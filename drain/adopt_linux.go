@@ -15,7 +15,8 @@ import (
 // errGone: the client has closed the connection.
 var errGone = errors.New("drain: the client has gone")
 
-// reserve is how many descriptors are left for others.
+// reserve is how many descriptors are left for others, but no more than a quarter of all: who may
+// have few takes connections, too, which would wait in the queue for ever.
 const reserve = 64
 
 // roomForOne tells whether a connection more leaves the reserve alone. The kernel gives
@@ -39,7 +40,7 @@ func roomForOne() bool {
 		return false
 	}
 	defer unix.Close(next)
-	return uint64(next)+reserve < limit.Cur
+	return uint64(next)+min(reserve, limit.Cur/4) < limit.Cur
 }
 
 // adopt makes a connection of a descriptor, which it owns. It must be one that a

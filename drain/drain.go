@@ -226,14 +226,14 @@ type Drainer struct {
 	begun    atomic.Bool  // draining is closed; for every request to read
 	requests atomic.Int64 // whose handlers were called
 
-	role        atomic.Int32  // a Role
-	full        atomic.Bool   // the queue was, when something was sent last
-	broken      atomic.Bool   // nothing can be sent
-	pausedUntil atomic.Int64  // nothing is given away, in nanoseconds since 1970
-	scarce      atomic.Bool   // descriptors have been, when something could be taken
-	giver       chan struct{} // has room for one: there may be something to give away
-	receiver    chan struct{} // the same: something may be taken
-	settled     chan struct{} // closed when connections move no more
+	role        atomic.Int32              // a Role
+	full        atomic.Bool               // the queue was, when something was sent last
+	broken      atomic.Bool               // nothing can be sent
+	pausedUntil atomic.Pointer[time.Time] // nothing is given away; whatever is done to the clock
+	scarce      atomic.Bool               // descriptors have been, when something could be taken
+	giver       chan struct{}             // has room for one: there may be something to give away
+	receiver    chan struct{}             // the same: something may be taken
+	settled     chan struct{}             // closed when connections move no more
 	parked      sync.WaitGroup
 	sending     sync.Mutex // streams wait for room one after the other
 

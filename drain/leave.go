@@ -57,7 +57,7 @@ func (d *Drainer) situation() situation {
 		moves:    d.moves(),
 		role:     Role(d.role.Load()),
 		over:     d.broken.Load(),
-		paused:   time.Until(time.Unix(0, d.pausedUntil.Load())),
+		paused:   d.paused(),
 		lameDuck: d.cfg.LameDuck,
 	}
 	if s.begun { // what follows does not change any more

@@ -250,9 +250,23 @@ func (d *Drainer) mayTake() {
 // moves tells whether connections can move at all.
 func (d *Drainer) moves() bool { return d.cfg.Queue != nil && d.bare }
 
+// holdOn has nothing given away for a while.
+func (d *Drainer) holdOn() {
+	until := time.Now().Add(stallTime)
+	d.pausedUntil.Store(&until)
+}
+
+// paused is for how long nothing is given away, if that is more than 0.
+func (d *Drainer) paused() time.Duration {
+	if until := d.pausedUntil.Load(); until != nil {
+		return time.Until(*until)
+	}
+	return 0
+}
+
 // giving tells whether connections are to be given away now.
 func (d *Drainer) giving() bool {
-	return d.begun.Load() && Role(d.role.Load()) == Give && time.Now().UnixNano() >= d.pausedUntil.Load()
+	return d.begun.Load() && Role(d.role.Load()) == Give && d.paused() <= 0
 }
 
 // stays tells whether a connection, during a drain, is kept open to be moved, and not
@@ -298,7 +312,7 @@ func (d *Drainer) giveAll() {
 			d.giveOne(c)
 		}
 		var resume <-chan time.Time
-		if left := time.Until(time.Unix(0, d.pausedUntil.Load())); left > 0 {
+		if left := d.paused(); left > 0 {
 			resume = time.After(left)
 		}
 		select {

@@ -152,7 +152,7 @@ func (d *Drainer) receiveRest() {
 // takeBack takes what nobody else does. It is not given away again for a while, so that
 // what clients have asked meanwhile is answered here.
 func (d *Drainer) takeBack() {
-	d.pausedUntil.Store(time.Now().Add(stallTime).UnixNano())
+	d.holdOn()
 	d.log.Warn("no process takes connections: they are served here for now")
 	d.receiveQueued()
 	wake(d.giver) // to try again after that time

@@ -17,6 +17,7 @@ import (
 	"github.com/handover-go/handover/internal/fault"
 	"github.com/handover-go/handover/internal/launch"
 	"github.com/handover-go/handover/internal/sdnotify"
+	"github.com/handover-go/handover/internal/shortage"
 	"github.com/handover-go/handover/internal/wire"
 )
 
@@ -59,7 +60,7 @@ func (u *Upgrader) newAttempt(t Target) (_ *attempt, err error) {
 		a.name = cmp.Or(a.name, a.path)
 		if err != nil {
 			a.close()
-			err = &FailedError{Path: a.name, Err: err, ExitCode: -1}
+			err = &FailedError{Path: a.name, Err: shortage.Explain(err), ExitCode: -1}
 		}
 	}()
 	if a.path == "" {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/handover-go/handover/internal/fault"
+	"github.com/handover-go/handover/internal/shortage"
 )
 
 // exitGrace is how long a new process that said why it gives up, or closed its end,
@@ -208,7 +209,7 @@ func (s *succession) failed(flipErr error) error {
 	default:
 		cause = errEnded
 	}
-	e := &FailedError{Path: a.name, Err: cause, Reason: s.reason, ExitCode: -1}
+	e := &FailedError{Path: a.name, Err: shortage.Explain(cause), Reason: s.reason, ExitCode: -1}
 	if a.proc != nil {
 		st := a.proc.Wait()
 		e.Started, e.Pid, e.ExitCode, e.Status = true, a.proc.Pid, st.Code, st.String()

@@ -37,10 +37,10 @@ var failures = []failure{
 		os.Remove(s.program)
 		os.Mkdir(s.program, 0o755)
 	}},
-	{name: "not executable", is: "permission", prepare: func(s *site) { s.put("server", []byte("#!/bin/sh\n"), 0o644) }},
-	{name: "text", is: "not executable", cause: "not a program for this machine, or a truncated one", prepare: script("hello\n")},
+	{name: "not executable", is: "permission", cause: "has no x", prepare: func(s *site) { s.put("server", []byte("#!/bin/sh\n"), 0o644) }},
+	{name: "text", is: "not executable", cause: "neither a program for this machine nor a script", prepare: script("hello\n")},
 	{name: "header only", is: "not executable", prepare: func(s *site) { s.put("server", s.binary()[:50], 0o755) }},
-	{name: "truncated", is: "ended", status: "killed by SIG", prepare: func(s *site) {
+	{name: "truncated", is: "not executable", cause: "a truncated program, ", prepare: func(s *site) {
 		b := s.binary()
 		s.put("server", b[:len(b)/2], 0o755)
 	}},

@@ -74,7 +74,8 @@ func (u *Upgrader) find(spec listen.Spec) (*Socket, error) {
 		return s, nil
 	}
 	fd, bound := u.passed.Stored(spec), true
-	if fd < 0 {
+	stored := fd >= 0
+	if !stored {
 		var err error
 		if fd, bound, err = u.passed.Socket(spec); err != nil {
 			return nil, fmt.Errorf("open socket %v: %w", spec, err)
@@ -84,6 +85,9 @@ func (u *Upgrader) find(spec listen.Spec) (*Socket, error) {
 		return nil, nil
 	}
 	s := &Socket{spec: spec, fd: fd, adopted: !bound}
+	if stored {
+		s.stored = s.storeName()
+	}
 	s.remember()
 	return s, nil
 }
@@ -238,7 +242,7 @@ func (u *Upgrader) inheritFile(spec listen.Spec, kept bool) (*os.File, error) {
 	}
 	if s == nil && kept {
 		if fd := u.passed.File(spec.StoreName()); fd >= 0 {
-			s = &Socket{spec: spec, fd: fd}
+			s = &Socket{spec: spec, fd: fd, stored: spec.StoreName()}
 		}
 	}
 	if s == nil {

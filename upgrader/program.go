@@ -5,6 +5,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"github.com/handover-go/handover/internal/program"
 )
 
 // Program is the file that an upgrade would start now. Its error is the one that the
@@ -26,7 +28,7 @@ func find(path string) (string, error) {
 	}
 	found, err := exec.LookPath(path)
 	if err != nil {
-		return path, err
+		return path, program.Denied(path, err)
 	}
 	return found, nil
 }

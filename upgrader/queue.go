@@ -52,7 +52,7 @@ func (u *Upgrader) KeptPair(names [2]string, open func() (ends [2]int, err error
 		}
 		if ends[i] = u.inherited[spec]; ends[i] == nil {
 			if fd := u.passed.File(spec.StoreName()); fd >= 0 {
-				ends[i] = &Socket{spec: spec, fd: fd}
+				ends[i] = &Socket{spec: spec, fd: fd, stored: spec.StoreName()}
 			}
 		}
 	}

@@ -32,6 +32,9 @@ type Socket struct {
 	// address is asked for, and the file stays the supervisor's.
 	adopted bool
 	kept    bool // a file of which the supervisor gets a copy
+	// stored is the name under which the supervisor has a copy already, from a process before
+	// this one.
+	stored string
 }
 
 // MakeBlocking clears O_NONBLOCK of a socket that this process has bound, before
@@ -91,6 +94,7 @@ func inheritSocket(e entry, f *os.File) (*Socket, error) {
 		return nil, fmt.Errorf("inherit socket %v: %w", e.Spec, err)
 	}
 	s := &Socket{spec: e.Spec, fd: fd, adopted: e.Adopted}
+	s.stored = s.storeName()
 	s.remember()
 	return s, nil
 }

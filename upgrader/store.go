@@ -50,6 +50,9 @@ func (u *Upgrader) store() {
 		u.log.Error("the supervisor keeps fewer descriptors than there are: what it does not keep closes if this process dies, raise its limit (FileDescriptorStoreMax=)", "number", len(keep), "limit", limit)
 	}
 	for _, s := range keep {
+		if s.stored == s.storeName() {
+			continue
+		}
 		f, err := s.dup()
 		if err != nil {
 			continue // closed meanwhile
@@ -60,6 +63,7 @@ func (u *Upgrader) store() {
 			u.log.Error("the supervisor does not get a copy of a socket: it closes if this process dies", "socket", s.Name(), "error", err)
 			return
 		}
+		s.stored = s.storeName()
 	}
 }
 

@@ -200,7 +200,7 @@ func TestEventsNotStarted(t *testing.T) {
 	}
 	h := newSet(t, func(c *workerset.Config) { c.Program.Path = nothing }).start()
 	ev := h.news.await(t, workerset.EventError, "web", 1)
-	if ev.Pid != 0 || !strings.Contains(ev.Reason, "not executable") {
+	if ev.Pid != 0 || !strings.Contains(ev.Reason, "has no x") {
 		t.Errorf("%+v", ev)
 	}
 	h.news.await(t, workerset.EventClose, "web", 2) // it is tried again

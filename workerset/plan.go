@@ -9,6 +9,7 @@ import (
 	"github.com/handover-go/handover/internal/fault"
 	"github.com/handover-go/handover/internal/lifecycle"
 	"github.com/handover-go/handover/internal/router"
+	"github.com/handover-go/handover/internal/shortage"
 	"github.com/handover-go/handover/internal/wire"
 )
 
@@ -123,7 +124,7 @@ func (s *Set) start(g *group, n int) {
 	g.nextID++
 	g.members = append(g.members, in)
 	s.byKey[in.key] = in
-	if err := s.spawn(in); err != nil {
+	if err := shortage.Explain(s.spawn(in)); err != nil {
 		s.logOf(in).Error("worker could not be started", "error", err)
 		s.blame(in, wire.CauseSpawn, err.Error())
 		s.apply(in, lifecycle.SpawnFailed)

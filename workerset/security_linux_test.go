@@ -171,7 +171,7 @@ func TestWorkerDescriptors(t *testing.T) {
 	h := newSet(t, func(c *workerset.Config) {
 		second := c.Groups[0]
 		second.Name = "admin"
-		program := shell("program", `ls -l /proc/$$/fd | sed -n 's/^.* \([0-9]*\) -> /descriptor program \1 /p'; echo no more of program`)
+		program := shell("program", `ls -l /proc/$$/fd; echo no more of program`)
 		c.Groups = append(c.Groups, second)
 		c.Sockets["admin"] = other
 		for i, socket := range []string{"http", "admin"} {
@@ -209,6 +209,9 @@ func TestWorkerDescriptors(t *testing.T) {
 	for _, m := range regexp.MustCompile(`(?m)descriptor (\S+) (\d+) (.*)$`).FindAllStringSubmatch(string(b), -1) {
 		who, _, _ := strings.Cut(m[1], "/")
 		has[who] = append(has[who], m[2]+" "+m[3])
+	}
+	for _, m := range regexp.MustCompile(`(?m)^program/1 \| .* (\d+) -> (.*)$`).FindAllStringSubmatch(string(b), -1) {
+		has["program"] = append(has["program"], m[1]+" "+m[2])
 	}
 	for i, name := range []string{"web", "admin"} {
 		g := cfg.Groups[i]
@@ -388,7 +391,7 @@ func TestFlood(t *testing.T) {
 		most = max(most, resident(t))
 	}
 	t.Logf("%d MiB at most", most>>20)
-	if most > 300<<20 {
+	if most > 800<<20 { // under the race detector it is three times as much as without
 		t.Errorf("%d MiB", most>>20)
 	}
 	h.stop()

@@ -9,6 +9,9 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/handover-go/handover/internal/program"
+	"github.com/handover-go/handover/internal/shortage"
 )
 
 // startError names the part of the spec that is to blame. execve(2) has one
@@ -18,17 +21,19 @@ func startError(spec Spec, err error) error {
 	if derr := checkDir(spec.Dir); derr != nil {
 		return fmt.Errorf("working directory: %w", derr)
 	}
-	path := spec.Path
-	if !filepath.IsAbs(path) {
-		path = filepath.Join(spec.Dir, path)
-	}
+	path := spec.file()
 	st, serr := os.Stat(path)
 	why := ""
 	switch {
 	case serr == nil && st.IsDir():
 		why = "it is a directory: "
-	case errors.Is(err, syscall.ENOEXEC):
+	case errors.Is(err, syscall.ENOEXEC), errors.Is(err, syscall.EIO): // of a file that ends early
+		if found := program.Check(path); errors.Is(found, syscall.ENOEXEC) {
+			return fmt.Errorf("execute %w", found)
+		}
 		why = "not a program for this machine, or a truncated one: "
+	case errors.Is(err, syscall.EAGAIN):
+		why = "no more processes or threads may be started, of this user (LimitNPROC=, ulimit -u) or in this control group (TasksMax=, pids.max): "
 	case errors.Is(err, syscall.ETXTBSY):
 		why = "somebody is writing to it (put a new version in place by rename): "
 	case errors.Is(err, syscall.E2BIG):
@@ -40,9 +45,17 @@ func startError(spec Spec, err error) error {
 	case errors.Is(err, fs.ErrNotExist) && serr == nil:
 		why = "its interpreter (#! line) or dynamic loader is missing: "
 	case errors.Is(err, fs.ErrPermission):
-		why = "not executable (mode, or a noexec mount): "
+		err = program.Denied(path, err)
 	}
-	return fmt.Errorf("execute %s: %s%w", spec.Path, why, err)
+	return shortage.Explain(fmt.Errorf("execute %s: %s%w", spec.Path, why, err))
+}
+
+// file is what is to be executed, as this process finds it.
+func (s Spec) file() string {
+	if filepath.IsAbs(s.Path) {
+		return s.Path
+	}
+	return filepath.Join(s.Dir, s.Path)
 }
 
 // checkDir reports why a process can't start in dir.

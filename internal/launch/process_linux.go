@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/handover-go/handover/internal/program"
 )
 
 // Supported reports whether this system can do what this package is for.
@@ -43,6 +45,11 @@ func Start(spec Spec) (*Process, error) {
 	args := spec.Args
 	if len(args) == 0 {
 		args = []string{spec.Path}
+	}
+	if spec.Path != Self {
+		if err := program.Whole(spec.file()); err != nil {
+			return nil, fmt.Errorf("execute %w", err)
+		}
 	}
 	if spec.Prepare != nil {
 		if err := unix.Faccessat(unix.AT_FDCWD, spec.Path, unix.X_OK, unix.AT_EACCESS); err != nil {
@@ -296,14 +303,6 @@ func exitInfo(pidfd int) (Status, error) {
 }
 
 var unknown = Status{Code: -1}
-
-// StatusOf is what wait4(2) has told.
-func StatusOf(ws syscall.WaitStatus) Status {
-	if ws.Signaled() {
-		return Status{Known: true, Code: -1, Signal: int(ws.Signal()), Core: ws.CoreDump()}
-	}
-	return Status{Known: true, Code: ws.ExitStatus()}
-}
 
 // Close gives the process up. It goes on; its end is not noticed any more. A
 // child that Wait has not reaped is left to ReapOrphans.

@@ -111,7 +111,7 @@ func TestPrepareFails(t *testing.T) {
 		says    string
 	}{
 		{noInterpreter, Prepare{}, 127, "its interpreter"},
-		{junk, Prepare{}, 126, "not a program"},
+		{junk, Prepare{}, 126, "neither a program"},
 		{"/bin/true", Prepare{Limits: map[string]Limit{"pages": {1, 1}}}, 126, `limit "pages": unknown, use one of [as core`},
 		{"/bin/true", Prepare{Limits: map[string]Limit{"nofile": {2, 1}}}, 126, "limit nofile=2:1: invalid argument"},
 	} {

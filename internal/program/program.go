@@ -35,7 +35,7 @@ func check(path string, depth int) error {
 		return fmt.Errorf("%s: not a file", path)
 	}
 	if err := unix.Access(path, unix.X_OK); err != nil {
-		return &fs.PathError{Op: "execute", Path: path, Err: err}
+		return &fs.PathError{Op: "execute", Path: path, Err: Denied(path, err)}
 	}
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrPermission) {
@@ -58,7 +58,7 @@ func check(path string, depth int) error {
 			return fmt.Errorf("%s: its first line: %w", path, err)
 		}
 	case string(head) == elf.ELFMAG:
-		if err := binary(f); err != nil {
+		if err := compiled(f); err != nil {
 			return fmt.Errorf("%s: %w", path, err)
 		}
 	case runtime.GOOS == "linux" && !otherFormats():
@@ -104,11 +104,14 @@ var machines = map[string][]elf.Machine{
 	"arm":   {elf.EM_ARM, elf.EM_AARCH64},
 }
 
-// binary looks at a program's machine and at its dynamic loader.
-func binary(f *os.File) error {
+// compiled looks at a program's machine and at its dynamic loader.
+func compiled(f *os.File) error {
+	if err := whole(f); err != nil {
+		return err
+	}
 	e, err := elf.NewFile(f)
 	if err != nil {
-		return fmt.Errorf("a truncated or broken program: %w", err)
+		return fmt.Errorf("a truncated or broken program, %w: %w", err, syscall.ENOEXEC)
 	}
 	if m := machines[runtime.GOARCH]; m != nil && !slices.Contains(m, e.Machine) && !otherFormats() {
 		return fmt.Errorf("a program for another machine, %v: %w", e.Machine, syscall.ENOEXEC)

@@ -64,7 +64,7 @@ func TestCheck(t *testing.T) {
 		{filepath.Join(dir, "3"), nil, ""},
 		{filepath.Join(dir, "nothing"), fs.ErrNotExist, "nothing"},
 		{dir, nil, "not a file"},
-		{file("plain", "#!/bin/sh\n", 0o644), fs.ErrPermission, "plain"},
+		{file("plain", "#!/bin/sh\n", 0o644), fs.ErrPermission, "plain: permission denied: its mode -rw-r--r-- has no x"},
 		{file("text", "hello", 0o755), syscall.ENOEXEC, "neither a program"},
 		{file("short", "#", 0o755), syscall.ENOEXEC, "neither a program"},
 		{file("empty", "", 0o755), syscall.ENOEXEC, "neither a program"},
@@ -75,6 +75,7 @@ func TestCheck(t *testing.T) {
 		{file("by plain", "#!"+filepath.Join(dir, "plain")+"\n", 0o755), fs.ErrPermission, "interpreter"},
 		{deep, nil, "too many scripts"},
 		{file("truncated", string(b[:40]), 0o755), nil, "truncated or broken"},
+		{file("cut", string(b[:4000]), 0o755), syscall.ENOEXEC, "a truncated program, 4000 bytes of at least "},
 		{file("machine", string(machine), 0o755), syscall.ENOEXEC, "another machine, EM_RISCV"},
 		{interp("loader"), fs.ErrNotExist, "dynamic loader is missing"},
 	} {
@@ -99,6 +100,46 @@ func TestCheck(t *testing.T) {
 	file("formats/qemu", "", 0o644)
 	for _, name := range []string{"text", "machine"} {
 		if err := Check(filepath.Join(dir, name)); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestWhole: wherever a program was cut, what has to be loaded of it is missed or all there.
+func TestWhole(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(self)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(self)
+	if err != nil {
+		t.Fatal(err)
+	}
+	end := int(lastByte(f))
+	f.Close()
+	if end < len(b)/2 || end > len(b) {
+		t.Fatalf("of %d bytes %d have to be loaded", len(b), end)
+	}
+	dir := t.TempDir()
+	for size, cut := range map[int]bool{
+		0: false, 10: false, 63: false, // no program at all, which the kernel does not execute
+		1 << 10: true, 4 << 10: true, len(b) / 3: true, end - 1: true, end: false, len(b): false,
+	} {
+		path := filepath.Join(dir, "cut")
+		if err := os.WriteFile(path, b[:size], 0o755); err != nil {
+			t.Fatal(err)
+		}
+		err := Whole(path)
+		if (err != nil) != cut || cut && (!errors.Is(err, syscall.ENOEXEC) || !strings.Contains(err.Error(), "/cut: a truncated program, ")) {
+			t.Errorf("%d of %d bytes: %v", size, len(b), err)
+		}
+	}
+	for _, path := range []string{"/proc/self/exe", "/bin/sh", dir, filepath.Join(dir, "missing"), "/dev/null"} {
+		if err := Whole(path); err != nil {
 			t.Error(err)
 		}
 	}
