@@ -53,7 +53,7 @@ func (p *parent) goOn(cfg *workerset.Config) {
 		if g.Home == (workerset.Home{}) {
 			continue
 		}
-		if err := cfg.Left.Look(g.Home); err != nil {
+		if err := cfg.Left.Look(g); err != nil {
 			p.log.Warn("a worker that a dead parent has left can't be taken over", "group", g.Name, "error", err)
 		}
 	}

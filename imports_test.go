@@ -32,18 +32,20 @@ func TestImports(t *testing.T) {
 		"tickets":               "",
 		"certs":                 "",
 		"internal/moving":       "internal/fault",
-		"internal/home":         "",
+		"internal/home":         "internal/pipe",
+		"internal/pipe":         "",
 		"internal/snapshot":     "",
 		"internal/deathtest":    "",
+		"internal/sectest":      "",
 		"drain":                 "internal/moving",
 		"deploy":                "",
 		"draintest":             "draintest/load draintest/procs",
 		"draintest/load":        "",
 		"draintest/procs":       "",
 		"internal/compare":      "drain draintest draintest/load internal/demo signals upgrader",
-		"internal/anchor":       "internal/anchor/early internal/launch internal/listen internal/sdnotify signals",
+		"internal/anchor":       "internal/anchor/early internal/launch internal/listen internal/pipe internal/sdnotify signals",
 		"upgrader":              "internal/anchor internal/fault internal/launch internal/listen internal/moving internal/program internal/sdnotify internal/shortage internal/wire",
-		"workerset":             "drain internal/cgroup internal/cputime internal/fault internal/home internal/launch internal/lifecycle internal/listen internal/memory internal/router internal/sdnotify internal/shortage internal/wire message",
+		"workerset":             "drain internal/cgroup internal/cputime internal/fault internal/home internal/launch internal/lifecycle internal/listen internal/memory internal/pipe internal/router internal/sdnotify internal/shortage internal/wire message",
 		"worker":                "drain internal/fault internal/home internal/listen internal/moving internal/sdnotify internal/wire message signals tickets",
 		"internal/demo":         "worker",
 		"internal/control":      "internal/history internal/image internal/logs workerset",
@@ -134,6 +136,13 @@ func TestHeavy(t *testing.T) {
 // TestTraps: every test that docs/traps.md names is there.
 func TestTraps(t *testing.T) {
 	if named := namedTests(t, "docs/traps.md"); named < 30 {
+		t.Errorf("%d tests named", named)
+	}
+}
+
+// TestSecurity: so is every one of docs/security.md.
+func TestSecurity(t *testing.T) {
+	if named := namedTests(t, "docs/security.md"); named < 80 {
 		t.Errorf("%d tests named", named)
 	}
 }

@@ -96,6 +96,7 @@ func (c Config) parent() (code int, err error) {
 		return exitCode(err), err
 	}
 	defer p.up.Stop()
+	launch.OwnDescriptors() // the upgrader has taken what was passed
 	defer func() {
 		for _, f := range p.files {
 			f.Close()

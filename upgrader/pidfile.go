@@ -77,6 +77,9 @@ func (p *pidFile) discard() {
 
 // removePIDFile removes the file if it still names this process.
 func removePIDFile(path string) {
+	if st, err := os.Lstat(path); err != nil || !st.Mode().IsRegular() {
+		return // somebody has put it there, and to read a pipe would take for ever
+	}
 	b, err := os.ReadFile(path)
 	if err == nil && strings.TrimSpace(string(b)) == strconv.Itoa(os.Getpid()) {
 		os.Remove(path)

@@ -73,7 +73,7 @@ type Event struct {
 	// go, or it has said before that it goes. Otherwise its end was an accident.
 	Voluntary bool `json:"voluntary,omitempty"`
 	// Missed is how many events before this one were not told, because the function
-	// that is told was behind by more than 65536.
+	// that is told was behind by more than 65536, or by 16 MiB of reasons.
 	Missed int `json:"missed,omitempty"`
 }
 

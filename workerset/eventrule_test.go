@@ -97,6 +97,27 @@ func TestNewsMissed(t *testing.T) {
 		t.Errorf("%d events, the last one %+v", len(got), got[len(got)-1])
 	}
 
+	// What they say is bounded, too.
+	began, goOn, got = make(chan int), make(chan int), nil
+	n = startNews(func(ev Event) {
+		if got = append(got, ev); len(got) == 1 {
+			close(began)
+			<-goOn
+		}
+	})
+	n.add(Event{})
+	<-began
+	big := strings.Repeat("x", maxReason)
+	for range maxNewsBytes/maxReason + 5 {
+		n.add(Event{Reason: big})
+	}
+	n.add(Event{ID: 7})
+	close(goOn)
+	n.close()
+	if last := got[len(got)-1]; len(got) != maxNewsBytes/maxReason+2 || last.ID != 7 || last.Missed != 5 {
+		t.Errorf("%d events, the last one %+v", len(got), last)
+	}
+
 	n = startNews(func(ev Event) { got = append(got, ev) })
 	n.missed = 5
 	n.add(Event{})

@@ -55,7 +55,7 @@ func (s *Set) handle(ev event) {
 	in := ev.in
 	if in == nil {
 		if ev.lost != nil {
-			s.log.Warn("what has reported for want of a parent is no worker", "error", ev.lost)
+			s.refused(s.log, ev.lost.Error())
 		} else {
 			s.arrive(*ev.arrival)
 		}

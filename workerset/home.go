@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"time"
 
@@ -39,16 +40,20 @@ type Left struct {
 // all the same.
 func (l *Left) Remember(state json.RawMessage) { l.state = state }
 
-// Look takes in those that have reported in a home.
-func (l *Left) Look(h Home) error {
-	hall, err := home.OpenHall(h.Hear)
+// Look takes in those that have reported in a group's home, as many as it may have; the others
+// are heard later.
+func (l *Left) Look(g Group) error {
+	h, err := openHall(g)
 	if err != nil {
 		return err
 	}
-	defer hall.Close()
+	defer h.Close()
 	var errs []error
-	for {
-		a, ok, err := hall.Queued()
+	for range maxLeft(g.Count) {
+		a, ok, err := h.Queued()
+		if err == nil {
+			err = h.check(a)
+		}
 		switch {
 		case !ok:
 			return errors.Join(errs...)
@@ -58,6 +63,7 @@ func (l *Left) Look(h Home) error {
 			l.arrivals = append(l.arrivals, a)
 		}
 	}
+	return errors.Join(errs...)
 }
 
 // Generations are the highest generation of them that was made of the recipe, and of all, 0
@@ -92,7 +98,36 @@ func (l *Left) Close() {
 // hall hears those that report while the set decides.
 type hall struct {
 	*home.Hall
-	done chan struct{} // closed when its goroutine has ended
+	group string
+	heard int           // how many reports
+	done  chan struct{} // closed when its goroutine has ended
+}
+
+// What workers of a group can do by reports that are not true is bounded for each parent.
+const (
+	// maxReports is how many are read: many more than workers can have to say.
+	maxReports = 10_000
+	// maxRefusals is how many that were not taken over are told of in the log.
+	maxRefusals = 64
+)
+
+// maxLeft is how many workers may be taken over of a group that has count: many more than a
+// dead parent can have left, and no more than this process can bear.
+func maxLeft(count int) int { return 4*count + 64 }
+
+func openHall(g Group) (*hall, error) {
+	h, err := home.OpenHall(g.Home.Hear)
+	return &hall{Hall: h, group: g.Name}, err
+}
+
+// check makes sure that a report is of a worker of the group whose home that is: it can't know
+// another one's. Else its files are closed.
+func (h *hall) check(a home.Arrival) error {
+	if a.Group == h.group {
+		return nil
+	}
+	a.Close()
+	return fmt.Errorf("%w: process %d comes to the home of group %q and says that it is of %.64q", home.ErrReport, a.Pid, h.group, a.Group)
 }
 
 // openHalls begins to hear, first those who have reported already.
@@ -101,12 +136,12 @@ func (s *Set) openHalls() {
 		if g.Home.Hear == 0 {
 			continue
 		}
-		h, err := home.OpenHall(g.Home.Hear)
+		h, err := openHall(g.Group)
 		if err != nil {
 			s.log.Error("workers that a dead parent has left can't be taken over", "group", g.Name, "error", err)
 			continue
 		}
-		s.halls = append(s.halls, &hall{Hall: h})
+		s.halls = append(s.halls, h)
 	}
 	left := s.cfg.Left
 	s.cfg.Left = Left{}
@@ -135,8 +170,11 @@ func (s *Set) hearHalls() {
 
 func (s *Set) listenIn(h *hall) {
 	defer close(h.done)
-	for {
+	for ; h.heard < maxReports; h.heard++ {
 		a, err := h.Next()
+		if err == nil {
+			err = h.check(a)
+		}
 		ev := event{arrival: &a}
 		switch {
 		case errors.Is(err, home.ErrReport):
@@ -149,6 +187,7 @@ func (s *Set) listenIn(h *hall) {
 			return
 		}
 	}
+	s.log.Error("no more reports of workers without a parent are heard: there were too many", "group", h.group, "reports", h.heard)
 }
 
 // haltHalls leaves those who report to whoever decides next.
@@ -166,18 +205,23 @@ func (s *Set) closeHalls() {
 	s.cfg.Left.Close()
 }
 
-// maxMembers is how many workers a group may have with one more that reports: many more than
-// it can have left, and no more than this process can bear.
-func (g *group) maxMembers() int { return 4*g.Count + 64 }
+// refused says that a report leads to nothing.
+func (s *Set) refused(log *slog.Logger, why string) {
+	if s.refusals++; s.refusals > maxRefusals {
+		return
+	}
+	log.Warn("a worker that reports for want of a parent is not taken over", "reason", why)
+	if s.refusals == maxRefusals {
+		s.log.Warn("no more of these are told of")
+	}
+}
 
 // arrive takes a worker over that has reported.
 func (s *Set) arrive(a home.Arrival) {
 	defer a.Close()
 	g := s.groupNamed(a.Group)
 	identity := fmt.Sprintf("%s/%d/%d/%d/%d", a.Group, a.Slot, a.ID, a.Generation, a.Pid)
-	refuse := func(why string) {
-		s.logIdentity(identity).Warn("a worker that reports for want of a parent is not taken over", "reason", why)
-	}
+	refuse := func(why string) { s.refused(s.logIdentity(identity), why) }
 	if in := s.memberOf(a.Pid); in != nil {
 		if !in.deaf || in.dead != nil {
 			refuse("it has one")
@@ -186,8 +230,8 @@ func (s *Set) arrive(a home.Arrival) {
 		s.rejoin(in, a)
 		return
 	}
-	if len(g.members) >= g.maxMembers() {
-		refuse(fmt.Sprintf("its group has %d", len(g.members)))
+	if g.found >= maxLeft(g.Count) {
+		refuse(fmt.Sprintf("of its group %d were", g.found))
 		return
 	}
 	e := Estate{Files: map[string]*os.File{
@@ -205,6 +249,7 @@ func (s *Set) arrive(a home.Arrival) {
 		refuse(err.Error())
 		return
 	}
+	g.found++
 	in.torn = 0 // nobody else has ever read from this channel
 	s.takeLeft(in, a.Recipe, s.past.Workers[identity])
 }
@@ -251,7 +296,11 @@ func (s *Set) rejoin(in *incarnation, a home.Arrival) {
 	}
 	if in.conn != nil {
 		in.conn.Close()
-		<-in.reader
+		s.quiet(in.reader) // which may be about to send something to this very goroutine
+	}
+	if !in.deaf || in.dead != nil { // meanwhile
+		conn.Close()
+		return
 	}
 	in.settle = time.Time{}
 	in.deaf = false

@@ -86,6 +86,8 @@ type incarnation struct {
 	text     string    // its STATUS
 	errno    string    // its ERRNO
 
+	strangers bool // others than those who may have notified of something
+
 	beats     bool // it has begun to say that it lives
 	beat      time.Time
 	hungAfter time.Duration

@@ -5,6 +5,9 @@ import "sync"
 // maxNews is how many events wait for a function that is slow.
 const maxNews = 1 << 16
 
+// maxNewsBytes bounds their reasons, which are workers' words.
+const maxNewsBytes = 16 << 20
+
 // news calls a function with one event after the other, in a goroutine of its own, so
 // that a slow one delays events and never the set.
 type news struct {
@@ -14,6 +17,7 @@ type news struct {
 
 	mu     sync.Mutex
 	queue  []Event
+	bytes  int // of its reasons
 	missed int
 	closed bool
 }
@@ -34,7 +38,7 @@ func (n *news) run() {
 		for {
 			n.mu.Lock()
 			queue, closed := n.queue, n.closed
-			n.queue = nil
+			n.queue, n.bytes = nil, 0
 			n.mu.Unlock()
 			for _, ev := range queue {
 				n.fn(ev)
@@ -53,11 +57,12 @@ func (n *news) run() {
 // add does not wait.
 func (n *news) add(ev Event) {
 	n.mu.Lock()
-	if len(n.queue) >= maxNews {
+	if len(n.queue) >= maxNews || n.bytes+len(ev.Reason) > maxNewsBytes {
 		n.missed++
 	} else {
 		ev.Missed, n.missed = n.missed, 0
 		n.queue = append(n.queue, ev)
+		n.bytes += len(ev.Reason)
 	}
 	n.mu.Unlock()
 	n.poke()

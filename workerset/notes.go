@@ -2,10 +2,12 @@ package workerset
 
 import (
 	"errors"
+	"os"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/handover-go/handover/internal/launch"
 	"github.com/handover-go/handover/internal/lifecycle"
 	"github.com/handover-go/handover/internal/sdnotify"
 	"github.com/handover-go/handover/internal/wire"
@@ -15,8 +17,7 @@ import (
 const maxText = 512
 
 // readNotes starts the goroutine that reads in's notifications, until the inbox is
-// halted or closed. Whoever knows the address may write: the worker, what it has
-// started, and what that has (wrappers such as npm).
+// halted or closed. Whoever knows the address may write, and everybody does: see mayNotify.
 func (s *Set) readNotes(in *incarnation) {
 	done := make(chan struct{})
 	in.noting = done
@@ -98,6 +99,13 @@ func (s *Set) takeNotes(in *incarnation) {
 // answers a BARRIER.
 func (s *Set) note(in *incarnation, n *sdnotify.Note) {
 	defer n.Done()
+	if !s.mayNotify(in, n) {
+		if !in.strangers {
+			in.strangers = true
+			s.logOf(in).Warn("notifications of another user are ignored", "from", n.Pid, "user", n.UID)
+		}
+		return
+	}
 	if v, ok := n.Get("STATUS"); ok {
 		in.text = strings.ToValidUTF8(v[:min(len(v), maxText)], "")
 	}
@@ -127,6 +135,13 @@ func (s *Set) note(in *incarnation, n *sdnotify.Note) {
 		s.blame(in, wire.CauseRetire, "it says that it stops")
 		s.apply(in, lifecycle.Leaving)
 	}
+}
+
+// mayNotify reports whether somebody may speak for a worker: its user, this process's, root,
+// and whoever it has started (wrappers such as npm), as long as it lives.
+func (s *Set) mayNotify(in *incarnation, n *sdnotify.Note) bool {
+	return n.UID == 0 || n.UID == os.Geteuid() || in.as.User != nil && n.UID == int(in.as.User.UID) ||
+		n.Pid == in.pid() || launch.Descends(n.Pid, in.pid())
 }
 
 func micros(n *sdnotify.Note, name string) (time.Duration, bool) {

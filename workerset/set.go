@@ -60,6 +60,7 @@ type Set struct {
 	byKey     map[int]*incarnation
 	post      *post
 	halls     []*hall
+	refusals  int         // of reports
 	past      estateState // of a parent that has died, as far as it is known and those workers have not come
 	mournAt   time.Time   // when to look whether they have ended; zero: there are none
 	quick     bool        // nothing has happened but messages
@@ -88,6 +89,7 @@ type group struct {
 	gauge      gauge
 	open       bool // waits for no other group
 	ended      bool // was told to, while the set stops
+	found      int  // workers of it that a dead parent had left and that were taken over
 
 	slotRestarts map[int]int // by slot, of the restarts
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/handover-go/handover/internal/fault"
 	"github.com/handover-go/handover/internal/launch"
+	"github.com/handover-go/handover/internal/pipe"
 	"github.com/handover-go/handover/internal/sdnotify"
 	"github.com/handover-go/handover/internal/wire"
 )
@@ -83,6 +84,19 @@ func (b *birth) give(f *os.File) (number int, err error) {
 	fd, err := launch.Fd(f)
 	b.fds = append(b.fds, fd)
 	return len(b.fds) - 1, err
+}
+
+// share gives the process the end of a pipe that is read here, by which it can do nothing to
+// the flags of this process's own.
+func (b *birth) share(st *stream) (number int, err error) {
+	fd, err := launch.Fd(st.r)
+	if err == nil {
+		fd, err = pipe.Own(fd, os.O_RDONLY)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", st.name, err)
+	}
+	return b.give(os.NewFile(uintptr(fd), st.name))
 }
 
 // discard makes nothing of the process's standard output and error.
@@ -161,11 +175,9 @@ func (b *birth) open() error {
 		b.home = append(b.home, strconv.Itoa(len(b.fds)))
 		b.fds = append(b.fds, in.as.Home.Report)
 		for _, st := range in.streams { // what it prints meanwhile is not lost, nor its reader
-			fd, ferr := launch.Fd(st.r)
-			if err = errors.Join(err, ferr); ferr == nil {
-				b.home = append(b.home, fmt.Sprintf("%s=%d", st.name, len(b.fds)))
-				b.fds = append(b.fds, fd)
-			}
+			number, serr := b.share(st)
+			err = errors.Join(err, serr)
+			b.home = append(b.home, fmt.Sprintf("%s=%d", st.name, number))
 		}
 	}
 	if err == nil && in.program {

@@ -14,6 +14,15 @@ import (
 // the parent may name another; when it is dead, a process that it left may name
 // itself: the successor that it was bringing up, or the predecessor that goes on.
 func (a *anchor) take(n *note) {
+	if n.UID != os.Geteuid() && n.UID != 0 {
+		// Parents are this process's user. A worker that is another's must not become one
+		// when there is none: its program would be executed here.
+		if !a.strange {
+			a.strange = true
+			a.log.Warn("notifications of another user are ignored", "from", n.Pid, "user", n.UID)
+		}
+		return
+	}
 	parent := n.Pid == a.main.Pid && !a.dead // also if it names another now
 	switch {
 	case n.mainPid == 0:

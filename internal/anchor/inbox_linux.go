@@ -6,8 +6,8 @@ import (
 	"net"
 	"os"
 	"strconv"
-	"strings"
 
+	"github.com/handover-go/handover/internal/launch"
 	"github.com/handover-go/handover/internal/sdnotify"
 )
 
@@ -110,27 +110,4 @@ func (in *inbox) close() {
 }
 
 // descendant reports whether a process descends from this one.
-func descendant(pid int) bool {
-	self := os.Getpid()
-	for range 64 { // deeper is not one that anybody should name
-		switch pid = parentOf(pid); pid {
-		case self:
-			return true
-		case 0, 1:
-			return false
-		}
-	}
-	return false
-}
-
-// parentOf is the pid of a process's parent, or 0 (/proc/pid/stat, proc(5)).
-func parentOf(pid int) int {
-	b, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	// pid (name) state ppid …, where the name can hold anything.
-	rest := string(b[max(0, strings.LastIndexByte(string(b), ')')):])
-	if f := strings.Fields(rest); len(f) > 2 {
-		ppid, _ := strconv.Atoi(f[2])
-		return ppid
-	}
-	return 0
-}
+func descendant(pid int) bool { return launch.Descends(pid, os.Getpid()) }

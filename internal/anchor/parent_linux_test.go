@@ -71,6 +71,10 @@ func act(verb, arg string, children map[int]*launch.Process) string {
 		return "notified"
 	case "store": // descriptors, in a notification that nobody asked for
 		return fmt.Sprintf("stored %v", storeMany(n))
+	case "full": // ask how a process has ended, by a pipe that is full, and blocks whoever writes to it
+		return fmt.Sprintf("asked %v", askFull(arg))
+	case "user":
+		return fmt.Sprintf("user %v", syscall.Setuid(n))
 	case "bind": // a socket under a name, and have it stored
 		return fmt.Sprintf("bound %v", bind(arg))
 	case "passed":
@@ -156,6 +160,31 @@ func storeMany(n int) error {
 	fds := make([]int, n)
 	to := &unix.SockaddrUnix{Name: os.Getenv(sdnotify.Env)}
 	if err := unix.Sendmsg(fd, []byte("FDSTORE=1\nFDNAME=x"), unix.UnixRights(fds...), to, 0); err != nil {
+		return err
+	}
+	return sdnotify.Barrier(patience)
+}
+
+// askFull asks the anchor by a pipe into which nothing goes any more.
+func askFull(pid string) error {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	defer w.Close()
+	for err == nil {
+		_ = w.SetWriteDeadline(time.Now().Add(10 * time.Millisecond))
+		_, err = w.Write(make([]byte, 4096))
+	}
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	to := &unix.SockaddrUnix{Name: os.Getenv(sdnotify.Env)}
+	// File.Fd makes it block, for all who have it.
+	if err := unix.Sendmsg(fd, []byte(varStatus+"="+pid), unix.UnixRights(int(w.Fd())), to, 0); err != nil {
 		return err
 	}
 	return sdnotify.Barrier(patience)

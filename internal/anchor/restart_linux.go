@@ -3,6 +3,7 @@ package anchor
 import (
 	"bytes"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -39,7 +40,7 @@ func (a *anchor) recover() bool {
 		a.hold = time.After(backTime - since)
 		return true
 	}
-	if heirs := a.marked(markSuccessor); len(heirs) > 0 {
+	if heirs := slices.DeleteFunc(a.marked(markSuccessor), anothers); len(heirs) > 0 {
 		if since < a.cfg.Grace {
 			if a.hold == nil {
 				a.log.Warn("the parent is gone in an upgrade: what was to replace it is waited for", "status", a.status.String(), "pids", heirs)
@@ -91,6 +92,18 @@ func (a *anchor) marked(mark string) (pids []int) {
 		}
 	}
 	return pids
+}
+
+// anothers reports whether a process is another user's, and so no parent. (To whom its files in
+// /proc belong does not say so: a process can make them root's, see PR_SET_DUMPABLE.)
+func anothers(pid int) bool {
+	for line := range strings.Lines(readFile("/proc/" + strconv.Itoa(pid) + "/status")) {
+		if v, ok := strings.CutPrefix(line, "Uid:"); ok {
+			ids := strings.Fields(v) // real, effective, saved, of the file system
+			return len(ids) < 2 || ids[1] != strconv.Itoa(os.Geteuid())
+		}
+	}
+	return true // it has gone
 }
 
 // leave gives what a dead parent has left its time to drain.

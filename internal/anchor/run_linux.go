@@ -106,8 +106,9 @@ type anchor struct {
 	leftDue <-chan time.Time
 
 	statuses statuses
-	able     int // who has said that its program can be this anchor's, too
-	tried    int // the parent whose program was tried
+	strange  bool // somebody else's notifications were told of
+	able     int  // who has said that its program can be this anchor's, too
+	tried    int  // the parent whose program was tried
 }
 
 // wish is a process's claim to be the service, made when the parent lived.
@@ -137,6 +138,7 @@ func (a *anchor) begins() error {
 		return err
 	}
 	passed, err := listen.FromSupervisor()
+	launch.OwnDescriptors()
 	if err == nil {
 		err = a.start(passed)
 		passed.Close() // what the service closes has to be closed

@@ -1,12 +1,14 @@
 package anchor
 
 import (
+	"os"
 	"slices"
 	"strconv"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/handover-go/handover/internal/listen"
+	"github.com/handover-go/handover/internal/pipe"
 )
 
 // maxStored is how many descriptors the anchor keeps (FDSTORE, systemd.exec(5)).
@@ -50,7 +52,10 @@ func (a *anchor) answer(n *note) {
 	pid, _ := strconv.Atoi(v)
 	for _, fd := range n.Take() {
 		if ws, ok := a.statuses.m[pid]; ok {
-			_, _ = unix.Write(fd, strconv.AppendUint(nil, uint64(ws), 10)) // there is room in a pipe
+			if own, err := pipe.Own(fd, os.O_WRONLY); err == nil { // who asks must not make this process wait
+				_, _ = unix.Write(own, strconv.AppendUint(nil, uint64(ws), 10)) // there is room, unless somebody has filled it
+				unix.Close(own)
+			}
 		}
 		unix.Close(fd)
 	}

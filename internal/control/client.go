@@ -45,7 +45,12 @@ func NewClient(path string) *Client {
 // answerTime is how long an answer may take to begin.
 const answerTime = 10 * time.Second
 
-func dial(path string) (net.Conn, error) { return net.DialTimeout("unix", path, 5*time.Second) }
+func dial(path string) (net.Conn, error) {
+	if err := trust(path); err != nil {
+		return nil, err
+	}
+	return net.DialTimeout("unix", path, 5*time.Second)
+}
 
 // busyTime is how long one waits who was turned away because there are too many, and
 // busyTries how often.

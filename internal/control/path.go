@@ -72,6 +72,11 @@ func Prepare(path string) error {
 	default:
 		return fmt.Errorf("directory of the control socket: %w", err)
 	}
+	return checkOwn(d)
+}
+
+// checkOwn makes sure that a directory is this user's alone.
+func checkOwn(d string) error {
 	st, err := os.Lstat(d)
 	if err != nil {
 		return err
@@ -84,6 +89,18 @@ func Prepare(path string) error {
 		return fmt.Errorf("%s %w: it belongs to user %d", d, ErrDirectory, sys.Uid)
 	case st.Mode().Perm()&0o077 != 0:
 		return fmt.Errorf("%s %w: others may use it (mode %v): chmod 700 it", d, ErrDirectory, st.Mode().Perm())
+	}
+	return nil
+}
+
+// trust makes sure that whoever asks by a path in a directory that anybody could have made, below
+// the temporary one, asks this user's service and no impostor.
+func trust(path string) error {
+	if os.Getenv("XDG_RUNTIME_DIR") != "" || !Private(path) {
+		return nil
+	}
+	if err := checkOwn(filepath.Dir(path)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
 	return nil
 }

@@ -92,6 +92,10 @@ func TestPrepare(t *testing.T) {
 			c.make(dir)
 			err := Prepare(Path("", "shop"))
 			if c.want != "" {
+				// Nor does anybody ask there.
+				if _, err := dial(Path("", "shop")); !errors.Is(err, ErrDirectory) {
+					t.Errorf("it is asked: %v", err)
+				}
 				if !errors.Is(err, ErrDirectory) || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), dir) {
 					t.Errorf(" got %v\nwant %s", err, c.want)
 				}

@@ -21,6 +21,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 )
 
@@ -38,12 +39,13 @@ type Report struct {
 	Files []string `json:"files"`
 }
 
-// The descriptors of a report. The first two have to be there.
+// The descriptors of a report. The first two have to be there. What is not of the kind that it
+// has to be is refused here, where nobody is held up by it.
 const (
 	Channel = "channel" // the other end of the worker's new one
 	Pidfd   = "pidfd"   // of the worker (pidfd_open(2))
-	Crash   = "crash"   // what its Go runtime writes when it dies
-	Stdout  = "stdout"  // the read ends of what it prints
+	Crash   = "crash"   // a memory file (memfd_create(2)): what its Go runtime writes when it dies
+	Stdout  = "stdout"  // the read ends of pipes: what it prints
 	Stderr  = "stderr"
 )
 
@@ -71,6 +73,10 @@ var (
 // maxReport bounds a message, in bytes. What a worker says of itself is far shorter.
 const maxReport = 4 << 10
 
+// maxNumber is the highest number of a slot, worker or generation: who counts on from it must
+// not come to an end.
+const maxNumber = math.MaxInt >> 1
+
 // maxFiles is more descriptors than a report has.
 const maxFiles = 16
 
@@ -82,6 +88,8 @@ func decode(b []byte, sender int) (r Report, err error) {
 	switch {
 	case r.Group == "" || r.Slot < 1 || r.ID < 1 || r.Generation < 1 || r.Pid < 1:
 		return r, fmt.Errorf("%w: it names no worker: %.200s", ErrReport, b)
+	case max(r.Slot, r.ID, r.Generation) > maxNumber:
+		return r, fmt.Errorf("%w: a number over %d: %.200s", ErrReport, maxNumber, b)
 	case r.Pid != sender:
 		return r, fmt.Errorf("%w: process %d says that it is %d", ErrReport, sender, r.Pid)
 	}

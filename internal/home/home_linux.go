@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/handover-go/handover/internal/pipe"
 )
 
 // Pair makes a home: the end by which workers report, and the one by which a parent hears
@@ -239,16 +241,48 @@ func arrival(b, oob []byte, flags int) (a Arrival, err error) {
 		return a, fmt.Errorf("%w: %d descriptors announced, %d here", ErrReport, len(a.Files), len(fds))
 	}
 	for i, name := range a.Files {
-		if a.Opened[name] == nil && known(name) {
-			a.Opened[name] = os.NewFile(uintptr(fds[i]), name)
-			fds[i] = -1
+		if a.Opened[name] != nil || !known(name) {
+			continue
 		}
+		own, err := accept(name, fds[i])
+		if err != nil {
+			return a, fmt.Errorf("%w: process %d, %s: %w", ErrReport, sender, name, err)
+		}
+		a.Opened[name] = os.NewFile(uintptr(own), name)
 	}
-	fds = slices.DeleteFunc(fds, func(fd int) bool { return fd < 0 })
 	if a.Opened[Channel] == nil || a.Opened[Pidfd] == nil {
 		return a, fmt.Errorf("%w: process %d sends neither channel nor pidfd, but %q", ErrReport, sender, a.Files)
 	}
 	return a, nil
+}
+
+// accept makes a descriptor of this process's own of one that came, if it is of the kind that
+// it has to be. None of these calls waits, whatever it is.
+func accept(name string, fd int) (own int, err error) {
+	switch name {
+	case Stdout, Stderr:
+		return pipe.Own(fd, os.O_RDONLY) // of which the worker can't clear O_NONBLOCK
+	case Crash:
+		_, err = unix.FcntlInt(uintptr(fd), unix.F_GET_SEALS, 0) // which only memory has
+	case Channel:
+		err = isChannel(fd)
+	}
+	if err != nil {
+		return -1, fmt.Errorf("it is of another kind: %w", err)
+	}
+	own, err = unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
+	return own, os.NewSyscallError("fcntl", err)
+}
+
+func isChannel(fd int) error {
+	for option, want := range map[int]int{unix.SO_DOMAIN: unix.AF_UNIX, unix.SO_TYPE: unix.SOCK_STREAM} {
+		if have, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, option); err != nil {
+			return os.NewSyscallError("getsockopt", err)
+		} else if have != want {
+			return errors.New("it is no unix stream socket")
+		}
+	}
+	return nil
 }
 
 func known(name string) bool {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"strings"
 	"testing"
@@ -46,6 +47,30 @@ func file(t *testing.T, text string) *os.File {
 	return f
 }
 
+// channel is one end of a pair of stream sockets.
+func channel(t *testing.T) *os.File {
+	t.Helper()
+	p, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := os.NewFile(uintptr(p[0]), Channel)
+	t.Cleanup(func() { f.Close(); unix.Close(p[1]) })
+	return f
+}
+
+// memory is a file in memory.
+func memory(t *testing.T) *os.File {
+	t.Helper()
+	fd, err := unix.MemfdCreate("", unix.MFD_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := os.NewFile(uintptr(fd), "")
+	t.Cleanup(func() { f.Close() })
+	return f
+}
+
 func opened() int {
 	list, _ := os.ReadDir("/proc/self/fd")
 	return len(list)
@@ -55,9 +80,14 @@ var who = Report{Group: "web", Slot: 2, ID: 7, Generation: 3, Recipe: "cake"}
 
 func TestReport(t *testing.T) {
 	door, hall := house(t)
+	mine := channel(t)
 	before := opened()
-	channel, crash, odd := file(t, "channel"), file(t, "crash"), file(t, "odd")
-	err := door.Send(who, map[string]*os.File{Channel: channel, Crash: crash, "zebra": odd}, time.Now().Add(time.Minute))
+	crash, odd := memory(t), file(t, "odd")
+	out, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = door.Send(who, map[string]*os.File{Channel: mine, Crash: crash, Stdout: out, "zebra": odd}, time.Now().Add(time.Minute))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,22 +95,33 @@ func TestReport(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := fmt.Sprintf("%s %d %d %d %s %t %d", a.Group, a.Slot, a.ID, a.Generation, a.Recipe, a.Pid == os.Getpid(), len(a.Opened)); got != "web 2 7 3 cake true 3" {
+	if got := fmt.Sprintf("%s %d %d %d %s %t %d", a.Group, a.Slot, a.ID, a.Generation, a.Recipe, a.Pid == os.Getpid(), len(a.Opened)); got != "web 2 7 3 cake true 4" {
 		t.Error(got)
 	}
-	for name, f := range map[string]*os.File{Channel: channel, Crash: crash} {
+	for name, f := range map[string]*os.File{Channel: mine, Crash: crash, Stdout: out} {
 		one, _ := f.Stat()
 		if two, err := a.Opened[name].Stat(); err != nil || !os.SameFile(one, two) {
 			t.Errorf("%s is another file (%v)", name, err)
 		}
 	}
+	// What the worker does to its own end does not make the receiver wait.
+	out.Fd() // blocking now
+	if n, err := a.Opened[Stdout].Read(nil); err != nil {
+		t.Errorf("%d, %v", n, err)
+	}
+	if err := a.Opened[Stdout].SetReadDeadline(time.Unix(1, 0)); err != nil {
+		t.Error(err)
+	}
+	if n, err := a.Opened[Stdout].Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("%d, %v", n, err)
+	}
 	a.Close()
 	if _, ok, err := hall.Queued(); ok {
 		t.Errorf("there is more: %v", err)
 	}
-	channel.Close()
-	crash.Close()
-	odd.Close()
+	for _, f := range []*os.File{crash, odd, out, w} {
+		f.Close()
+	}
 	if after := opened(); after != before {
 		t.Errorf("%d descriptors, %d before", after, before)
 	}
@@ -98,11 +139,20 @@ func TestBadReports(t *testing.T) {
 		b, _ := json.Marshal(m)
 		return string(b)
 	}
-	f := file(t, "")
-	fd, err := fdOf(f)
+	number := func(f *os.File) int {
+		fd, err := fdOf(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fd
+	}
+	f := channel(t)
+	fd, other, mem := number(f), number(file(t, "")), number(memory(t))
+	datagram, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer unix.Close(datagram)
 	before := opened()
 	for _, c := range []struct {
 		text string
@@ -121,6 +171,14 @@ func TestBadReports(t *testing.T) {
 		{with("id", 1), []int{fd}, "2 descriptors announced, 1 here"},
 		{with("id", 1), nil, "2 descriptors announced, 0 here"},
 		{with("id", 1), []int{fd, fd, fd}, "2 descriptors announced, 3 here"},
+		{with("slot", math.MaxInt), []int{fd, fd}, "a number over"},
+		{with("id", math.MaxInt), []int{fd, fd}, "a number over"},
+		{with("generation", math.MaxInt), []int{fd, fd}, "a number over"},
+		{with("files", []string{Channel, Pidfd}), []int{other, fd}, "channel: it is of another kind"},
+		{with("files", []string{Channel, Pidfd}), []int{datagram, fd}, "channel: it is of another kind"},
+		{with("files", []string{Channel, Pidfd, Crash}), []int{fd, fd, other}, "crash: it is of another kind"},
+		{with("files", []string{Channel, Pidfd, Stdout}), []int{fd, fd, other}, "stdout: descriptor"},
+		{with("files", []string{Channel, Pidfd, Crash, Stderr}), []int{fd, fd, mem, fd}, "stderr: descriptor"},
 		{with("files", manyFiles()), slicesOf(fd, 3*maxFiles), "not arrived whole"},
 	} {
 		var oob []byte
@@ -184,7 +242,7 @@ func TestAbandoned(t *testing.T) {
 	if !<-ended || Kept(fd) {
 		t.Error("nobody keeps it")
 	}
-	err = door.Send(who, map[string]*os.File{Channel: file(t, "")}, time.Now().Add(time.Minute))
+	err = door.Send(who, map[string]*os.File{Channel: channel(t)}, time.Now().Add(time.Minute))
 	if !errors.Is(err, ErrNobody) {
 		t.Error(err)
 	}
@@ -200,7 +258,7 @@ func TestHalt(t *testing.T) {
 	if err := <-ended; !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Error(err)
 	}
-	if err := door.Send(who, map[string]*os.File{Channel: file(t, "")}, time.Now().Add(time.Minute)); err != nil {
+	if err := door.Send(who, map[string]*os.File{Channel: channel(t)}, time.Now().Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	hall.Unhalt()
@@ -213,7 +271,7 @@ func TestHalt(t *testing.T) {
 // TestFull: a report waits for room, up to its deadline.
 func TestFull(t *testing.T) {
 	door, hall := house(t)
-	f, n := file(t, ""), 0
+	f, n := channel(t), 0
 	var err error
 	for err == nil {
 		if err = door.Send(who, map[string]*os.File{Channel: f}, time.Now().Add(20*time.Millisecond)); err == nil {

@@ -122,3 +122,28 @@ func Children() []int {
 	}
 	return pids
 }
+
+// Descends reports whether a process descends from another one, of those that live.
+func Descends(pid, ancestor int) bool {
+	for range 64 { // deeper is not one that anybody should name
+		switch pid = parentOf(pid); pid {
+		case ancestor:
+			return true
+		case 0, 1:
+			return false
+		}
+	}
+	return false
+}
+
+// parentOf is the pid of a process's parent, or 0 (/proc/pid/stat, proc(5)).
+func parentOf(pid int) int {
+	b, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	// pid (name) state ppid …, where the name can hold anything.
+	rest := string(b[max(0, strings.LastIndexByte(string(b), ')')):])
+	if f := strings.Fields(rest); len(f) > 2 {
+		ppid, _ := strconv.Atoi(f[2])
+		return ppid
+	}
+	return 0
+}

@@ -24,7 +24,9 @@ func (p *Process) Close() error                    { return nil }
 
 func BecomeSubreaper() error           { return ErrUnsupported }
 func ReapOrphans(stop <-chan struct{}) { <-stop }
+func OwnDescriptors()                  {}
 func Children() []int                  { return nil }
+func Descends(pid, ancestor int) bool  { return false }
 
 // Fd is f's descriptor number.
 func Fd(f *os.File) (int, error) { return int(f.Fd()), nil }

@@ -13,7 +13,7 @@ import (
 )
 
 var (
-	// ErrNoteTooLong comes with the sender's pid alone.
+	// ErrNoteTooLong comes with the sender alone.
 	ErrNoteTooLong = errors.New("a notification that is too long, of more than 4096 bytes")
 	// ErrNoteLost comes with the note, of which descriptors are missing.
 	ErrNoteLost = errors.New("descriptors of a notification were lost")
@@ -30,8 +30,9 @@ type Inbox struct {
 }
 
 // NewInbox opens one. Its address is abstract (unix(7)): it needs no directory that
-// is writable, and goes with the last process that has it. It can't be guessed,
-// but everybody in the network namespace who knows it can write to it.
+// is writable, and goes with the last process that has it. Everybody in the network
+// namespace finds it in /proc/net/unix and can write to it: what a note is worth depends on
+// who has sent it.
 func NewInbox() (*Inbox, error) {
 	name := fmt.Sprintf("@handover/%d/%s", os.Getpid(), rand.Text())
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: name, Net: "unixgram"})
@@ -113,7 +114,7 @@ func newNote(text, oob []byte, flags int) (Note, error) {
 	note := open(oob)
 	if len(text) > MaxNote {
 		note.Done()
-		return Note{Pid: note.Pid}, ErrNoteTooLong
+		return Note{Pid: note.Pid, UID: note.UID}, ErrNoteTooLong
 	}
 	note.Text = string(text)
 	if flags&unix.MSG_CTRUNC != 0 { // out of descriptors
@@ -125,10 +126,11 @@ func newNote(text, oob []byte, flags int) (Note, error) {
 // open reads who has sent a message, and what came with it. The descriptors are
 // closed on exec (net sets MSG_CMSG_CLOEXEC).
 func open(oob []byte) (n Note) {
+	n.UID = -1
 	msgs, _ := unix.ParseSocketControlMessage(oob)
 	for _, m := range msgs {
 		if cred, err := unix.ParseUnixCredentials(&m); err == nil {
-			n.Pid = int(cred.Pid)
+			n.Pid, n.UID = int(cred.Pid), int(cred.Uid)
 		}
 		if fds, err := unix.ParseUnixRights(&m); err == nil {
 			n.fds = append(n.fds, fds...)

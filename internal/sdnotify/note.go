@@ -5,6 +5,7 @@ import "strings"
 // Note is one notification, with its sender as the kernel knows it.
 type Note struct {
 	Pid  int // the sender's
+	UID  int // and its user; -1: not known
 	Text string
 	fds  []int // that came with it
 }
