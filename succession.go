@@ -67,7 +67,7 @@ func (p *parent) take(l upgrader.Legacy) {
 	estate, wishes := p.sort(incoming(l))
 	if past := p.memory.past(); past != nil && p.up.HasPredecessor() && len(l.Files)+len(l.State) == 0 {
 		p.recall(past) // the predecessor has died before it could say anything
-		estate.State = past.Set
+		estate.State, estate.Dead = past.Set, true
 	}
 	_ = p.set.Commit(context.Background(), estate) // fails only when the set has ended
 	p.metrics.Adopted()

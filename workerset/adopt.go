@@ -74,7 +74,9 @@ func (s *Set) adopt(e Estate) {
 			s.log.Warn("the history of the previous parent can't be read", "error", err)
 		}
 	}
-	s.past = st
+	if e.Dead {
+		s.past = st
+	}
 	post := s.takePost(e)
 	if post.Residue == nil {
 		post.Residue = st.Residue

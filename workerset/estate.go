@@ -26,6 +26,8 @@ type Estate struct {
 	// that have come with the beginning of a line residue:INDEX/GROUP/….
 	Files map[string]*os.File
 	State json.RawMessage
+	// Dead: its process has died, and State is its Snapshot. The workers report by themselves.
+	Dead bool
 }
 
 // Close closes the files.
