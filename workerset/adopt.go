@@ -159,6 +159,7 @@ func (s *Set) retrace(in *incarnation, state string) {
 	switch state {
 	case lifecycle.Starting.String(), lifecycle.Standby.String():
 		s.apply(in, lifecycle.Spawned)
+		s.couldServe(in)
 	case lifecycle.Draining.String():
 		s.apply(in, lifecycle.Leaving)
 	case lifecycle.Condemned.String():

@@ -6,6 +6,8 @@ import (
 	"os"
 	"strings"
 	"syscall"
+
+	"github.com/handover-go/handover/internal/lifecycle"
 )
 
 // This file is about programs with a path, whose parent has died. They do not report: what
@@ -121,7 +123,11 @@ func (s *Set) takeProgram(p program) {
 		return
 	}
 	in.program, in.torn, in.recipe = true, 1, p.recipe // half a line may have been read
-	s.takeLeft(in, p.recipe, s.past.Workers[p.identity])
+	ws := s.past.Workers[p.identity]
+	if by := in.as.Ready.By; ws.State == lifecycle.Starting.String() && (by == ReadyNotify || by == ReadyChannel) {
+		ws.State = "" // the dead parent may have heard that it is ready, which it says once
+	}
+	s.takeLeft(in, p.recipe, ws)
 	if in.foreign() { // what it has said, the dead parent may have read
 		s.callsLost(in)
 		s.arrived(in)

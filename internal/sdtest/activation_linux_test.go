@@ -81,7 +81,7 @@ func TestSingle(t *testing.T) {
 			unit:               plainUnit("--single --listen http=tcp://127.0.0.1:1 --listen dns=udp://127.0.0.1:1", confined),
 		})
 		invocation := s.show("InvocationID")
-		if got := s.packet("udp", udp); !strings.Contains(got, "pid="+s.show("MainPID")+"\n") {
+		if got := s.packet("udp", udp); !strings.Contains(got, "pid="+s.show("MainPID")+": who?") {
 			t.Errorf("%q, not of %s", got, s.show("MainPID"))
 		}
 		l := s.load(25)

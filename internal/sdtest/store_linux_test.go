@@ -77,7 +77,7 @@ func TestConfigurationKept(t *testing.T) {
 		}
 		good := s.text("listen = [\"http=tcp://{addr}\"]\n")
 		write(good)
-		s.start(map[string]string{unit: plainUnit("-f {dir}/shop.toml", "FileDescriptorStoreMax=8", "RestartPreventExitStatus=2")})
+		s.start(map[string]string{unit: plainUnit("-f {dir}/shop.toml", "FileDescriptorStoreMax=16", "RestartPreventExitStatus=2")})
 		s.reload()
 		write("lisen = []\n")
 		s.refused()
