@@ -25,53 +25,6 @@ func (f *faulty) goesOn(t *testing.T, l *load.Load) {
 	f.ended(0)
 }
 
-// afterStop says who decides when a process is stopped at a step of its own until the
-// upgrade's time is over.
-func afterStop(step string) outcome {
-	switch step {
-	case fault.OldCommitted, fault.OldHeardReady, fault.OldNamedNew, fault.OldReplaced: // the new one does already
-		return newDecides
-	case fault.NewReady, fault.NewCommitted: // the old one has gone, and nobody waits
-		return newDecides
-	}
-	return oldDecides
-}
-
-// TestParentStoppedAtEachStep: whoever is stopped can't hold anybody up for long, and
-// does no harm when it goes on.
-func TestParentStoppedAtEachStep(t *testing.T) {
-	for _, step := range fault.Upgrade {
-		t.Run(step, func(t *testing.T) {
-			t.Parallel() // most of it is waiting
-			f := startFaulty(t, step, "TEST_UPGRADE_TIMEOUT="+upgradeTimeout.String())
-			l := f.load(20)
-			f.witness()
-			h := holdFor(t, f.addr, time.Second)
-			from := f.upgradeTo(syscall.SIGSTOP)
-			pid := f.stopped()
-			late := time.After(upgradeTimeout)
-			switch {
-			case step == fault.NewReady, step == fault.NewCommitted:
-			case strings.HasPrefix(step, "new"):
-				until(t, 10*time.Second, func() string { // the old one ends it
-					if statusOf(pid, "State") != "" {
-						return "the new parent is not given up"
-					}
-					return ""
-				})
-			default:
-				<-late
-			}
-			_ = syscall.Kill(pid, syscall.SIGCONT)
-			if got, want := f.outcome(from), afterStop(step); got != want {
-				t.Errorf("%s, not: %s", got, want)
-			}
-			h.answeredBy(t, "generation=1 ")
-			f.goesOn(t, l)
-		})
-	}
-}
-
 // TestStopAtEachStep: TERM to the anchor while a parent takes a step. That parent is
 // stopped until the signal has arrived, so that it finds it when it goes on, or until
 // the other one has acted on it.
