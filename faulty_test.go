@@ -60,10 +60,6 @@ type faulty struct {
 	control *control.Client
 }
 
-// upgradeTimeout is short for the cases in which an upgrade has to run into it, and
-// long enough for one that is well.
-const upgradeTimeout = 3 * time.Second
-
 func startFaulty(t *testing.T, step string, env ...string) *faulty {
 	t.Helper()
 	dir := t.TempDir()
