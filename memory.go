@@ -128,7 +128,7 @@ func (m *memory) write(ctx context.Context) error {
 	return m.w.Write(b)
 }
 
-// hold leaves the file to the next parent, and release takes it back.
+// hold leaves the file to the next parent, or takes it back.
 func (m *memory) hold(held bool) {
 	m.mu.Lock()
 	m.held, m.w = held, nil // which counts on from what another process has written

@@ -9,22 +9,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// hang is long enough for a process that has to say in that time that it lives, on a machine
+// that is busy: these tests are about what does not happen for so long.
+const hang = 3 * time.Second
+
 // A parent that has said that it lives, and does so no more, is killed, and another one is
 // started. One that never has is left alone, as one of another version is.
 func TestHang(t *testing.T) {
 	t.Parallel()
-	w, a := start(t, envHang+"=500ms")
-	if got := a.ask("env " + EnvHung); got != "500" {
+	w, a := start(t, envHang+"="+hang.String())
+	if got := a.ask("env " + EnvHung); got != strconv.FormatInt(hang.Milliseconds(), 10) {
 		t.Errorf("%s=%s", EnvHung, got)
 	}
 	a.notify("READY=1")
-	<-time.After(time.Second)
+	<-time.After(hang * 5 / 4)
 	if got := a.ask("ping"); got != "pong" {
 		t.Fatalf("it is killed although it has never said that it lives: %q", got)
 	}
-	for range 5 {
+	for range 4 { // together that is longer
 		a.notify(Lives)
-		<-time.After(200 * time.Millisecond)
+		<-time.After(hang / 3)
 	}
 	if err := syscall.Kill(a.pid, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
@@ -44,13 +48,13 @@ func TestHang(t *testing.T) {
 // before it is watched.
 func TestHangOfSuccessor(t *testing.T) {
 	t.Parallel()
-	w, a := start(t, envHang+"=500ms")
+	w, a := start(t, envHang+"="+hang.String())
 	a.notify("READY=1", Lives)
 	b := w.spawn(a)
 	a.notify("MAINPID=" + strconv.Itoa(b.pid))
 	a.tell("exit 0")
 	a.gone()
-	<-time.After(time.Second)
+	<-time.After(hang * 5 / 4)
 	if got := b.ask("ping"); got != "pong" {
 		t.Fatalf("it is killed although it has never said that it lives: %q", got)
 	}
@@ -61,10 +65,10 @@ func TestHangOfSuccessor(t *testing.T) {
 // An anchor that was stopped itself does not take the parent for hung; nor one that is traced.
 func TestHangOfAnchor(t *testing.T) {
 	t.Parallel()
-	w, a := start(t, envHang+"=500ms")
+	w, a := start(t, envHang+"="+hang.String())
 	a.notify("READY=1", Lives)
 	w.signal(syscall.SIGSTOP)
-	<-time.After(2 * time.Second)
+	<-time.After(hang + 2*lateTime)
 	w.signal(syscall.SIGCONT)
 	if got := a.ask("ping"); got != "pong" {
 		t.Fatalf("%q", got)
