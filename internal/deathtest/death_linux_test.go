@@ -5,7 +5,6 @@ import (
 	"flag"
 	"fmt"
 	"hash/fnv"
-	"net"
 	"os"
 	"slices"
 	"strings"
@@ -17,6 +16,7 @@ import (
 	"github.com/handover-go/handover/draintest/procs"
 	"github.com/handover-go/handover/internal/control"
 	"github.com/handover-go/handover/internal/history"
+	"github.com/handover-go/handover/internal/shop"
 )
 
 // TestDeaths kills each process at each step. All rows take minutes, so that without
@@ -34,7 +34,7 @@ func TestDeaths(t *testing.T) {
 				if st.may[v] != nil && chosen(st, i) {
 					t.Run(string(v), func(t *testing.T) {
 						t.Parallel()
-						trial{open(t, st.name), st, v}.run()
+						openTrial(t, st, v).run()
 					})
 				}
 			}
@@ -59,7 +59,7 @@ func TestStops(t *testing.T) {
 				if st.may[v] != nil && chosen(st, i) && (n%8 == 0 || everything()) {
 					t.Run(string(v), func(t *testing.T) {
 						t.Parallel()
-						trial{open(t, st.name), st, v}.stopped()
+						openTrial(t, st, v).stopped()
 					})
 				}
 			}
@@ -68,30 +68,29 @@ func TestStops(t *testing.T) {
 }
 
 func (tr trial) stopped() {
-	tr.settle(true)
-	before := tr.parent()
+	tr.Settle(true)
+	before := tr.Parent()
 	l := tr.load()
-	ln, err := net.Listen("unix", tr.ask())
+	ln := tr.listen()
+	tr.act()
+	taker, goOn := tr.taker(ln)
+	pid := tr.target(taker, before)
+	lost, err := tr.Freeze(pid)
 	if err != nil {
 		tr.t.Fatal(err)
 	}
-	defer ln.Close()
-	tr.begin()
-	taker, goOn := tr.taker(ln)
-	pid := tr.target(taker, before)
-	at, peers := tr.freeze(pid)
 	goOn()
 	<-time.After(stopTime)
 	_ = syscall.Kill(pid, syscall.SIGCONT) // nobody else has its pid: it is this process's to reap, or the service's
-	tr.settle(true)
-	tr.upgrade()
-	tr.settle(true)
-	r := l.Stop().ExceptAt(at, peers)
+	tr.Settle(true)
+	tr.Upgrade()
+	tr.Settle(true)
+	r := lost.Excuse(l.Stop())
 	if tr.victim == oldParent || tr.victim == newParent {
 		r = r.ExceptIdle() // a worker that drains keeps them for so long, as nobody says who takes them
 	}
 	tr.good(r)
-	tr.stop(true)
+	tr.Stop(true)
 }
 
 // everything reports whether all rows are to be tested.
@@ -120,33 +119,38 @@ func runFlag() string { return flag.Lookup("test.run").Value.String() }
 
 // trial is one death.
 type trial struct {
-	*shop
+	*shop.Shop
+	t *testing.T
 	step
 	victim victim
 }
 
+func openTrial(t *testing.T, st step, v victim) trial {
+	t.Helper()
+	return trial{shop.Open(t, envStep+"="+st.name), t, st, v}
+}
+
 func (tr trial) run() {
-	tr.settle(true)
-	before := tr.parent()
-	fds, anchorFds := tr.descriptors(before), tr.descriptors(tr.cmd.Process.Pid)
+	tr.Settle(true)
+	before := tr.Parent()
+	fds, anchorFds := tr.Descriptors(before), tr.Descriptors(tr.Anchor)
 	l := tr.load()
-	ln, err := net.Listen("unix", tr.ask())
+	ln := tr.listen()
+	tr.act()
+	taker, goOn := tr.taker(ln)
+	pid := tr.target(taker, before)
+	lost, err := tr.Kill(pid)
 	if err != nil {
 		tr.t.Fatal(err)
 	}
-	defer ln.Close()
-	tr.begin()
-	taker, goOn := tr.taker(ln)
-	pid := tr.target(taker, before)
-	at, peers := tr.kill(pid)
 	goOn()
 
 	anchored := tr.victim != theAnchor
 	if slices.Contains(tr.may[tr.victim], ended) {
-		tr.ends()
+		tr.Ends()
 		return
 	}
-	tr.settle(anchored)
+	tr.Settle(anchored)
 	got := tr.outcome(before)
 	if !slices.Contains(tr.may[tr.victim], got) {
 		tr.t.Errorf("%s, not one of %q", got, tr.may[tr.victim])
@@ -154,26 +158,26 @@ func (tr trial) run() {
 	if !tr.untold(tr.victim) && anchored {
 		tr.remembers(pid)
 	}
-	tr.upgrade()
-	tr.settle(anchored)
-	tr.flat("the parent", tr.parent(), fds)
+	tr.Upgrade()
+	tr.Settle(anchored)
+	tr.Flat("the parent", tr.Parent(), fds)
 	if anchored {
-		tr.flat("the anchor", tr.cmd.Process.Pid, anchorFds)
+		tr.Flat("the anchor", tr.Anchor, anchorFds)
 	}
 	tr.t.Log(got)
-	tr.loaded(l, at, peers)
-	tr.stop(anchored)
+	tr.loaded(l, lost)
+	tr.Stop(anchored)
 }
 
 // loaded is the verdict on a load.
-func (tr trial) loaded(l *load.Load, at time.Time, peers map[string]bool) {
+func (tr trial) loaded(l *load.Load, lost shop.Loss) {
 	tr.t.Helper()
-	ctx, cancel := context.WithTimeout(tr.t.Context(), patience)
+	ctx, cancel := context.WithTimeout(tr.t.Context(), shop.Patience)
 	defer cancel()
 	if err := l.WaitEach(ctx, 2); err != nil {
 		tr.t.Error(err)
 	}
-	tr.good(l.Stop().ExceptAt(at, peers))
+	tr.good(lost.Excuse(l.Stop()))
 }
 
 func (tr trial) good(r load.Result) {
@@ -187,12 +191,12 @@ func (tr trial) good(r load.Result) {
 func (tr trial) load() *load.Load {
 	tr.t.Helper()
 	l, err := load.Start(tr.t.Context(), load.Config{
-		Addr: tr.addr, Rate: 20, Clients: map[load.Kind]int{load.New: 2, load.Slow: 1, load.KeepAlive: 3}, SlowMS: 100,
+		Addr: tr.Addr, Rate: 20, Clients: map[load.Kind]int{load.New: 2, load.Slow: 1, load.KeepAlive: 3}, SlowMS: 100,
 	})
 	if err != nil {
 		tr.t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(tr.t.Context(), patience)
+	ctx, cancel := context.WithTimeout(tr.t.Context(), shop.Patience)
 	defer cancel()
 	if err := l.WaitEach(ctx, 1); err != nil {
 		tr.t.Fatal(err)
@@ -200,22 +204,12 @@ func (tr trial) load() *load.Load {
 	return l
 }
 
-// parent is the one that decides.
-func (s *shop) parent() int {
-	s.t.Helper()
-	st, _, err := s.control.Status(s.t.Context())
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return st.Pid
-}
-
-// begin has the step taken.
-func (tr trial) begin() {
+// act has the step taken.
+func (tr trial) act() {
 	tr.t.Helper()
-	pid, sig := tr.cmd.Process.Pid, syscall.SIGHUP
+	pid, sig := tr.Anchor, syscall.SIGHUP
 	if tr.way == resumes {
-		pid, sig = tr.parent(), syscall.SIGKILL
+		pid, sig = tr.Parent(), syscall.SIGKILL
 	}
 	if err := syscall.Kill(pid, sig); err != nil {
 		tr.t.Fatal(err)
@@ -233,17 +227,17 @@ func (tr trial) target(taker, before int) int {
 	}
 	switch tr.victim {
 	case theAnchor:
-		return tr.cmd.Process.Pid
+		return tr.Anchor
 	case theAgent:
-		return pick(tr.who("worker agent/"))
+		return pick(tr.Who("worker agent/"))
 	case aWorker:
-		workers := tr.who("worker web/")
+		workers := tr.Who("worker web/")
 		if slices.Contains(workers, taker) {
 			return taker
 		}
 		return pick(workers) // older ones may be about to end
 	}
-	parents := tr.who("parent")
+	parents := tr.Who("parent")
 	others := slices.DeleteFunc(slices.Clone(parents), func(pid int) bool { return pid == before })
 	if tr.victim == newParent {
 		return pick(others)
@@ -254,46 +248,10 @@ func (tr trial) target(taker, before int) int {
 	return pick(others) // the one before is gone by now
 }
 
-// freeze stops a process, and returns whose connections it has, and when.
-func (tr trial) freeze(pid int) (at time.Time, peers map[string]bool) {
-	tr.t.Helper()
-	ctx, cancel := context.WithTimeout(tr.t.Context(), patience)
-	defer cancel()
-	err := procs.Freeze(ctx, pid)
-	at = time.Now()
-	if err == nil && tr.victim == aWorker {
-		peers, err = procs.Peers(pid)
-	}
-	if err != nil {
-		tr.t.Fatal(err)
-	}
-	return at, peers
-}
-
-// kill kills a process, and returns whose connections it had, and when.
-func (tr trial) kill(pid int) (at time.Time, peers map[string]bool) {
-	tr.t.Helper()
-	at, peers = tr.freeze(pid)
-	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-		tr.t.Fatal(err)
-	}
-	for alive(pid) {
-		time.Sleep(time.Millisecond)
-	}
-	return at, peers
-}
-
-// alive reports whether a process has not ended.
-func alive(pid int) bool {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	_, state, _ := strings.Cut(string(b), ") ")
-	return err == nil && state[0] != 'Z' && state[0] != 'X'
-}
-
 // outcome is who decides now.
 func (tr trial) outcome(before int) outcome {
 	tr.t.Helper()
-	pid := tr.parent()
+	pid := tr.Parent()
 	env, err := procs.Environ(pid)
 	if err != nil {
 		tr.t.Fatal(err)
@@ -310,8 +268,8 @@ func (tr trial) outcome(before int) outcome {
 // remembers checks that the history tells of the death.
 func (tr trial) remembers(pid int) {
 	tr.t.Helper()
-	for limit := time.Now().Add(settleTime); ; time.Sleep(10 * time.Millisecond) {
-		h, _, err := tr.control.History(tr.t.Context(), "", 0)
+	for limit := time.Now().Add(shop.SettleTime); ; time.Sleep(10 * time.Millisecond) {
+		h, _, err := tr.Control.History(tr.t.Context(), "", 0)
 		if err != nil {
 			tr.t.Fatal(err)
 		}
@@ -336,55 +294,4 @@ func (tr trial) tells(e history.Entry, pid int) bool {
 		return e.Parent != nil && e.Parent.Pid == pid || e.Upgrade != nil && e.Upgrade.Result == string(control.Failed)
 	}
 	return e.Death != nil && e.Death.Pid == pid
-}
-
-// upgrade asks for one, which has to work.
-func (s *shop) upgrade() {
-	s.t.Helper()
-	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
-	defer cancel()
-	ev, err := s.control.Upgrade(ctx, control.WaitServe, func(control.Event) {})
-	if err != nil || ev.Result != control.Done && ev.Result != control.Probation {
-		s.t.Errorf("the next upgrade: %+v, %v", ev, err)
-	}
-}
-
-// flat checks that a process has no more descriptors than before, but for a connection or two.
-func (s *shop) flat(what string, pid, before int) {
-	s.t.Helper()
-	limit := time.Now().Add(settleTime)
-	for s.descriptors(pid) > before+2 {
-		if time.Now().After(limit) {
-			fds, _ := procs.FDs(pid)
-			s.t.Errorf("%s had %d descriptors, and has %d: %v", what, before, len(fds), fds)
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-}
-
-// stop ends the service, of which nothing may be left.
-func (s *shop) stop(anchored bool) {
-	s.t.Helper()
-	pid := s.cmd.Process.Pid
-	if !anchored {
-		pid = s.parent()
-	}
-	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
-		s.t.Fatal(err)
-	}
-	s.ends()
-}
-
-// ends waits until nothing is left of the service.
-func (s *shop) ends() {
-	s.t.Helper()
-	limit := time.Now().Add(patience)
-	for len(s.processes()) > 0 {
-		if time.Now().After(limit) {
-			s.t.Fatalf("it does not end: %v", s.processes())
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	<-s.exited
 }

@@ -1,86 +1,73 @@
 package deathtest_test
 
 import (
-	"context"
+	"bufio"
 	"fmt"
-	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/handover-go/handover"
-	"github.com/handover-go/handover/draintest/procs"
-	"github.com/handover-go/handover/internal/demo"
 	"github.com/handover-go/handover/internal/fault"
-	"github.com/handover-go/handover/worker"
+	"github.com/handover-go/handover/internal/shop"
 )
 
-// The test binary is the service, too, by this name.
-const serviceName = "shop"
+// envStep tells the service at which step its processes ask the test what to do.
+const envStep = "DEATH_STEP"
 
-// What the service is told in its environment.
-const (
-	envStep    = "DEATH_STEP"    // at which its processes ask the test what to do
-	envAsk     = "DEATH_ASK"     // the unix socket by which they do, while there is one
-	envControl = "DEATH_CONTROL" // path of the control socket
-	envMark    = "DEATH_MARK"    // names the test, in the environment of all its processes
-)
+func TestMain(m *testing.M) { shop.Main(m, service) }
 
-func TestMain(m *testing.M) {
-	if filepath.Base(os.Args[0]) == serviceName {
-		serviceMain()
-		return
-	}
-	if err := procs.Subreaper(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	code := m.Run()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	if err := procs.ReapAll(ctx); err != nil && code == 0 {
-		fmt.Fprintln(os.Stderr, "processes left behind:", err)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-func serviceMain() {
+func service() {
 	fault.OnStep(func(step string) {
 		if step == os.Getenv(envStep) {
 			ask()
 		}
 	})
-	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	slog.SetDefault(log)
-	handover.Main(handover.Config{
-		Name: serviceName, Listen: []string{"http=tcp://127.0.0.1:0"}, Control: os.Getenv(envControl), Logger: log,
-		Groups: []handover.Group{
-			{Name: "agent", Agent: true, App: agent},
-			{Name: "web", Sockets: []string{"http"}, Workers: 2, App: demo.App},
-		},
-		Probation: 100 * time.Millisecond, UpgradeTimeout: 5 * time.Second, DrainTimeout: 5 * time.Second,
-		Heartbeat: 200 * time.Millisecond, HungAfter: 4 * time.Second,
-		Started: func(i handover.Info) { log.Info("started", "listen", i.Listen[0]) },
-	}, nil)
+	handover.Main(shop.Config(), nil)
 }
 
-func agent(ctx context.Context, w *worker.Worker) error {
-	w.Ready()
-	<-ctx.Done()
-	return nil
-}
+// askPath is that of the unix socket by which they do, while there is one.
+func askPath(dir string) string { return filepath.Join(dir, "ask") }
 
 // ask stops here until the test has done what it wants to do. Only the first process that
 // takes the step does.
 func ask() {
-	c, err := net.Dial("unix", os.Getenv(envAsk))
+	c, err := net.Dial("unix", askPath(shop.Dir()))
 	if err != nil {
 		return // it was not the first, or the test does not want to know yet
 	}
 	defer c.Close()
 	fmt.Fprintln(c, os.Getpid())
 	_, _ = c.Read(make([]byte, 1))
+}
+
+// listen has the service ask.
+func (tr trial) listen() net.Listener {
+	tr.t.Helper()
+	ln, err := net.Listen("unix", askPath(tr.Dir))
+	if err != nil {
+		tr.t.Fatal(err)
+	}
+	tr.t.Cleanup(func() { ln.Close() })
+	return ln
+}
+
+// taker waits for the process that takes the step, which waits until the function is called.
+func (tr trial) taker(ln net.Listener) (pid int, goOn func()) {
+	tr.t.Helper()
+	_ = ln.(*net.UnixListener).SetDeadline(time.Now().Add(shop.Patience))
+	c, err := ln.Accept()
+	if err != nil {
+		tr.t.Fatalf("the step is not taken: %v", err)
+	}
+	ln.Close() // others pass
+	line, err := bufio.NewReader(c).ReadString('\n')
+	if pid, _ = strconv.Atoi(strings.TrimSpace(line)); err != nil || pid == 0 {
+		tr.t.Fatalf("%q: %v", line, err)
+	}
+	return pid, func() { c.Close() }
 }
