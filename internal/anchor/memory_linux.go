@@ -65,7 +65,7 @@ func cleanMappings() []mapping {
 // what is no file, or can be written to.
 func parseMapping(line []byte) mapping {
 	f := bytes.Fields(line)
-	if len(f) < 6 || f[5][0] != '/' || f[1][0] != 'r' || f[1][1] == 'w' {
+	if len(f) < 6 || f[5][0] != '/' || !bytes.HasPrefix(f[1], []byte("r-")) {
 		return mapping{}
 	}
 	from, to, _ := bytes.Cut(f[0], []byte("-"))

@@ -1,5 +1,10 @@
 package anchor
 
+import (
+	"maps"
+	"slices"
+)
+
 // maxStatuses is how many of those who have ended the anchor remembers.
 const maxStatuses = 1024
 
@@ -9,6 +14,14 @@ const maxStatuses = 1024
 type statuses struct {
 	m     map[int]uint32
 	order []int
+}
+
+// resume goes on with those that the image before this one remembers, the oldest of which are not
+// known.
+func (s *statuses) resume(m map[int]uint32) {
+	for _, pid := range slices.Sorted(maps.Keys(m)) {
+		s.put(pid, m[pid])
+	}
 }
 
 func (s *statuses) put(pid int, status uint32) {

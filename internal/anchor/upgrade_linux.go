@@ -159,9 +159,7 @@ func (a *anchor) resume() (bool, error) {
 	for _, d := range s.Store {
 		unix.CloseOnExec(d.Fd)
 	}
-	if s.Statuses != nil {
-		a.statuses.m = s.Statuses
-	}
+	a.statuses.resume(s.Statuses)
 	return true, nil
 }
 
