@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"sync"
 )
@@ -80,6 +81,9 @@ type state struct {
 	Entries []Entry `json:"entries"`
 }
 
+// maxNumber is the highest that an entry can have: who counts on from it must not come to an end.
+const maxNumber = math.MaxInt >> 1
+
 // maxState is how large a state is believed to be one, in bytes: JSON makes up to six of
 // one.
 const maxState = 8 * MaxBytes
@@ -111,13 +115,13 @@ func (l *Log) Read(r io.Reader) error {
 	own := l.entries
 	l.entries, l.size, l.last = nil, 0, 0
 	for _, e := range st.Entries {
-		if e.N <= l.last || e.Death == nil && e.Upgrade == nil && e.Parent == nil {
+		if e.N <= l.last || e.N > maxNumber || e.Death == nil && e.Upgrade == nil && e.Parent == nil {
 			continue // it makes no sense
 		}
 		l.last = e.N
 		l.add(e)
 	}
-	l.last = max(l.last, st.Last)
+	l.last = max(l.last, min(st.Last, maxNumber))
 	for _, e := range own {
 		l.last++
 		e.N = l.last

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"strings"
 	"time"
 )
@@ -35,6 +36,9 @@ var (
 	letters = map[string]byte{"stdout": 'o', "stderr": 'e'}
 	streams = map[byte]string{'o': "stdout", 'e': "stderr"}
 )
+
+// maxNumber is the highest that a line can have: who counts on from it must not come to an end.
+const maxNumber = math.MaxInt >> 1
 
 // maxState is how large a state is believed to be one, in bytes: JSON makes up to six of
 // one.
@@ -88,7 +92,7 @@ func (b *Book) Read(r io.Reader) error {
 	defer b.mu.Unlock()
 	live, dead := b.live, b.dead
 	own := b.lines(func(Worker) bool { return true }, 0, b.last)
-	b.live, b.dead, b.size, b.last = nil, nil, 0, max(0, st.Last)
+	b.live, b.dead, b.size, b.last = nil, nil, 0, min(max(0, st.Last), maxNumber)
 	for _, ls := range st.Logs {
 		b.take(ls)
 	}
@@ -123,7 +127,7 @@ func (b *Book) take(ls logState) {
 		}
 		n, ms, stream := ls.N[i], ls.MS[i], streams[ls.Streams[i]]
 		i++
-		if n <= last || stream == "" {
+		if n <= last || n > maxNumber || stream == "" {
 			continue // it makes no sense
 		}
 		last = n
