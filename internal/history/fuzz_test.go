@@ -25,6 +25,9 @@ func FuzzRead(f *testing.F) {
 			t.Fatalf("%v, and there are %d entries", err, len(l.Entries()))
 		}
 		check(t, &l)
+		if l.last > maxNumber {
+			return // where nobody comes to in a life, nothing is promised
+		}
 		var b bytes.Buffer
 		if err := l.Write(&b); err != nil {
 			t.Fatal(err)

@@ -25,6 +25,9 @@ func FuzzRead(f *testing.F) {
 			t.Fatalf("%v, and there are %d lines", err, len(listed(&b)))
 		}
 		check(t, &b)
+		if b.last > maxNumber {
+			return // where nobody comes to in a life, nothing is promised
+		}
 		var again bytes.Buffer
 		if err := b.Write(&again); err != nil {
 			t.Fatal(err)
