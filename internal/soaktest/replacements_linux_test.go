@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -159,7 +160,7 @@ func (r *replacer) killAsked() {
 		r.t.Fatal(err)
 	}
 	r.lost = append(r.lost, loss.Excuse)
-	r.act(control.Wish{Verb: control.Kill, Worker: w.place()})
+	r.act(control.Wish{Verb: control.Kill, Worker: strconv.Itoa(w.Pid)}) // in whose place another one may drain
 	r.replaced(w)
 }
 
