@@ -24,7 +24,6 @@ type way string
 
 const (
 	upgrades way = "upgrade"           // HUP
-	drains   way = "drain"             // handover drain web/1
 	stops    way = "stop"              // TERM
 	resumes  way = "death of a parent" // kill -9
 	starts   way = "start"             // of the service
@@ -37,7 +36,8 @@ const (
 	oldDecides outcome = "old"     // the old parent decides: an upgrade has changed nothing
 	newDecides outcome = "new"     // the new parent does
 	another    outcome = "another" // one that the anchor has started
-	ended      outcome = "ends"    // the service does, as it was to
+	goesOn     outcome = "goes on" // the parent that the service was started with decides
+	ended      outcome = "ends"    // the service does: as it was to, or before it has ever served
 )
 
 // step is a row of the table: the outcomes that are allowed, by who dies. Without one there is
@@ -81,6 +81,15 @@ func alone(name string) step {
 	return s
 }
 
+// starting is a row of a start, at which there are those processes besides parent and anchor.
+func starting(name string, parent []outcome, there ...victim) step {
+	s := step{name, starts, map[victim][]outcome{newParent: parent, theAnchor: one(goesOn)}}
+	for _, v := range there {
+		s.may[v] = one(goesOn)
+	}
+	return s
+}
+
 func one(o ...outcome) []outcome { return o }
 
 // steps are all rows, in the order in which they are taken.
@@ -106,6 +115,21 @@ var steps = slices.Concat(
 		in(resumes, fault.NewPrepared, one(another), nil, one(another)),
 		in(resumes, fault.NewTook, one(another), nil, one(another)),
 		in(resumes, fault.NewReady, one(another), nil, one(another)),
+		starting(fault.NewBegins, one(ended)),
+		starting(fault.NewMet, one(ended)),
+		starting(fault.NewBuilt, one(ended)),
+		starting(fault.RollStarted, one(ended), theAgent),
+		starting(fault.NewPrepared, one(ended), theAgent, aWorker),
+		starting(fault.NewTook, one(ended), theAgent, aWorker),
+		starting(fault.NewReady, one(ended), theAgent, aWorker),
+		in(stops, fault.StopBegins, one(ended), nil, one(ended)),
+		in(stops, fault.StopTold, one(ended), nil, one(ended)),
+		in(stops, fault.DrainBegins, one(ended), nil, one(ended)),
+		in(stops, fault.DrainQuiet, one(ended), nil, one(ended)),
+		in(stops, fault.DrainEnds, one(ended), nil, one(ended)),
+		in(stops, fault.DrainExits, one(ended), nil, one(ended)),
+		{fault.RollExited, stops, map[victim][]outcome{oldParent: one(ended), theAgent: one(ended), theAnchor: one(ended)}},
+		{fault.StopEnds, stops, map[victim][]outcome{oldParent: one(ended), theAnchor: one(ended)}},
 	},
 )
 
