@@ -90,6 +90,15 @@ func starting(name string, parent []outcome, there ...victim) step {
 	return s
 }
 
+// stopping is a row of a stop, at which there are those processes besides parent and anchor.
+func stopping(name string, there ...victim) step {
+	s := step{name, stops, map[victim][]outcome{oldParent: one(ended), theAnchor: one(ended)}}
+	for _, v := range there {
+		s.may[v] = one(ended)
+	}
+	return s
+}
+
 func one(o ...outcome) []outcome { return o }
 
 // steps are all rows, in the order in which they are taken.
@@ -122,14 +131,14 @@ var steps = slices.Concat(
 		starting(fault.NewPrepared, one(ended), theAgent, aWorker),
 		starting(fault.NewTook, one(ended), theAgent, aWorker),
 		starting(fault.NewReady, one(ended), theAgent, aWorker),
-		in(stops, fault.StopBegins, one(ended), nil, one(ended)),
-		in(stops, fault.StopTold, one(ended), nil, one(ended)),
-		in(stops, fault.DrainBegins, one(ended), nil, one(ended)),
-		in(stops, fault.DrainQuiet, one(ended), nil, one(ended)),
-		in(stops, fault.DrainEnds, one(ended), nil, one(ended)),
-		in(stops, fault.DrainExits, one(ended), nil, one(ended)),
-		{fault.RollExited, stops, map[victim][]outcome{oldParent: one(ended), theAgent: one(ended), theAnchor: one(ended)}},
-		{fault.StopEnds, stops, map[victim][]outcome{oldParent: one(ended), theAnchor: one(ended)}},
+		stopping(fault.StopBegins, aWorker, theAgent),
+		stopping(fault.StopTold, theAgent), // workers may have ended by now
+		stopping(fault.DrainBegins, aWorker, theAgent),
+		stopping(fault.DrainQuiet, aWorker, theAgent),
+		stopping(fault.DrainEnds, aWorker, theAgent),
+		stopping(fault.DrainExits, aWorker, theAgent),
+		stopping(fault.RollExited, theAgent),
+		stopping(fault.StopEnds),
 	},
 )
 

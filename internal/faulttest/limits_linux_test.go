@@ -20,7 +20,7 @@ var limitRows = []row{
 	{
 		name: "descriptors", fault: "the parent is at its limit of descriptors (`EMFILE`)",
 		costs: "no upgrade, and no replacement for a worker that dies, until there are more",
-		begin: func(s *service) func() { return s.descriptors(2) }, fails: true,
+		begin: func(s *service) func() { return s.descriptors(0) }, fails: true,
 		says: []saying{
 			{byUpgrade, "nothing has changed: …" + tooMany},
 			{byStatus, "web/1 is empty after …: worker web/1: not started: …" + tooMany},
