@@ -66,13 +66,17 @@ func (s *service) descriptors(free int) (end func()) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	limit := uint64(0)
-	for ; free > 0; limit++ {
-		if _, used := fds[int(limit)]; !used {
-			free--
+	limit := 0
+	for ; ; limit++ {
+		if _, used := fds[limit]; used {
+			continue
 		}
+		if free == 0 {
+			break
+		}
+		free--
 	}
-	return s.limited("nofile", limit, 1024)
+	return s.limited("nofile", uint64(limit), 1024)
 }
 
 const hoarderName = "hoarder"
