@@ -35,11 +35,11 @@ func TestDeaths(t *testing.T) {
 						t.Parallel()
 						switch st.way {
 						case starts:
-							trial{hold(t, st.name), st, v}.starting(true)
+							trial{hold(t, st.name, patience), st, v}.starting(true)
 						case stops:
-							trial{hold(t, st.name), st, v}.stopping(true)
+							trial{hold(t, st.name, patience), st, v}.stopping(true)
 						default:
-							trial{open(t, st.name), st, v}.run()
+							trial{open(t, st.name, patience), st, v}.run()
 						}
 					})
 				}
@@ -67,11 +67,11 @@ func TestStops(t *testing.T) {
 						t.Parallel()
 						switch st.way {
 						case starts:
-							trial{hold(t, st.name), st, v}.starting(false)
+							trial{hold(t, st.name, stopTime-2*time.Second), st, v}.starting(false)
 						case stops:
-							trial{hold(t, st.name), st, v}.stopping(false)
+							trial{hold(t, st.name, stopTime-2*time.Second), st, v}.stopping(false)
 						default:
-							trial{open(t, st.name), st, v}.stopped()
+							trial{open(t, st.name, stopTime-2*time.Second), st, v}.stopped()
 						}
 					})
 				}

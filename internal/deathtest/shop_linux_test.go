@@ -47,10 +47,11 @@ type shop struct {
 	more chan struct{}
 }
 
-// open starts a service that has a socket of its own.
-func open(t *testing.T, step string) *shop {
+// open starts a service that has a socket of its own. Its processes ask the test what to do at a
+// step; its workers may drain for so long.
+func open(t *testing.T, step string, drain time.Duration) *shop {
 	t.Helper()
-	s := prepare(t, step)
+	s := prepare(t, step, drain)
 	s.start()
 	s.addr = regexp.MustCompile(`listen="?\S*tcp://([^\s,"]+)`).FindStringSubmatch(s.await("msg=started"))[1]
 	return s
@@ -58,9 +59,9 @@ func open(t *testing.T, step string) *shop {
 
 // hold makes a socket for a service that is not started yet, which stays when the service ends,
 // as systemd's do: whoever connects waits for the next one.
-func hold(t *testing.T, step string) *shop {
+func hold(t *testing.T, step string, drain time.Duration) *shop {
 	t.Helper()
-	s := prepare(t, step)
+	s := prepare(t, step, drain)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -75,7 +76,7 @@ func hold(t *testing.T, step string) *shop {
 	return s
 }
 
-func prepare(t *testing.T, step string) *shop {
+func prepare(t *testing.T, step string, drain time.Duration) *shop {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "death") // a socket's path has to be short
 	if err != nil {

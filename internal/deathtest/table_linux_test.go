@@ -127,7 +127,11 @@ var steps = slices.Concat(
 		starting(fault.NewBegins, one(ended)),
 		starting(fault.NewMet, one(ended)),
 		starting(fault.NewBuilt, one(ended)),
-		starting(fault.RollStarted, one(ended), theAgent),
+		{fault.RollStarted, starts, map[victim][]outcome{
+			newParent: one(ended),
+			theAgent:  one(goesOn, ended), // if it was ready, or was not: then the start has failed
+			theAnchor: one(goesOn),
+		}},
 		starting(fault.NewPrepared, one(ended), theAgent, aWorker),
 		starting(fault.NewTook, one(ended), theAgent, aWorker),
 		starting(fault.NewReady, one(ended), theAgent, aWorker),
