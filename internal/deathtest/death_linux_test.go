@@ -34,7 +34,14 @@ func TestDeaths(t *testing.T) {
 				if st.may[v] != nil && chosen(st, i) {
 					t.Run(string(v), func(t *testing.T) {
 						t.Parallel()
-						openTrial(t, st, v).run()
+						switch st.way {
+						case starts:
+							held(t, st, v, shop.Patience).starting(true)
+						case stops:
+							held(t, st, v, shop.Patience).stopping(true)
+						default:
+							opened(t, st, v, shop.Patience).run()
+						}
 					})
 				}
 			}
@@ -59,7 +66,14 @@ func TestStops(t *testing.T) {
 				if st.may[v] != nil && chosen(st, i) && (n%8 == 0 || everything()) {
 					t.Run(string(v), func(t *testing.T) {
 						t.Parallel()
-						openTrial(t, st, v).stopped()
+						switch st.way {
+						case starts:
+							held(t, st, v, stopTime-2*time.Second).starting(false)
+						case stops:
+							held(t, st, v, stopTime-2*time.Second).stopping(false)
+						default:
+							opened(t, st, v, stopTime-2*time.Second).stopped()
+						}
 					})
 				}
 			}
@@ -71,17 +85,10 @@ func (tr trial) stopped() {
 	tr.Settle(true)
 	before := tr.Parent()
 	l := tr.load()
-	ln := tr.listen()
+	ln := tr.asked()
 	tr.act()
 	taker, goOn := tr.taker(ln)
-	pid := tr.target(taker, before)
-	lost, err := tr.Freeze(pid)
-	if err != nil {
-		tr.t.Fatal(err)
-	}
-	goOn()
-	<-time.After(stopTime)
-	_ = syscall.Kill(pid, syscall.SIGCONT) // nobody else has its pid: it is this process's to reap, or the service's
+	lost := tr.harm(false, tr.target(taker, before), goOn)
 	tr.Settle(true)
 	tr.Upgrade()
 	tr.Settle(true)
@@ -91,6 +98,26 @@ func (tr trial) stopped() {
 	}
 	tr.good(r)
 	tr.Stop(true)
+}
+
+// harm kills a process, or stops it for a time, before the one that takes the step goes on. It
+// returns what a worker had.
+func (tr trial) harm(kills bool, pid int, goOn func()) shop.Loss {
+	tr.t.Helper()
+	do := tr.Freeze
+	if kills {
+		do = tr.Kill
+	}
+	lost, err := do(pid)
+	if err != nil {
+		tr.t.Fatal(err)
+	}
+	goOn()
+	if !kills {
+		<-time.After(stopTime)
+		_ = syscall.Kill(pid, syscall.SIGCONT) // nobody else has its pid: it is this process's to reap, or the service's
+	}
+	return lost
 }
 
 // everything reports whether all rows are to be tested.
@@ -125,9 +152,20 @@ type trial struct {
 	victim victim
 }
 
-func openTrial(t *testing.T, st step, v victim) trial {
+// opened is one of a service that runs, whose workers may drain for so long.
+func opened(t *testing.T, st step, v victim, drain time.Duration) trial {
 	t.Helper()
-	return trial{shop.Open(t, envStep+"="+st.name), t, st, v}
+	return trial{shop.Open(t, environ(st, drain)...), t, st, v}
+}
+
+// held is one of a service that is not started yet.
+func held(t *testing.T, st step, v victim, drain time.Duration) trial {
+	t.Helper()
+	return trial{shop.Hold(t, environ(st, drain)...), t, st, v}
+}
+
+func environ(st step, drain time.Duration) []string {
+	return []string{envStep + "=" + st.name, envDrain + "=" + drain.String()}
 }
 
 func (tr trial) run() {
@@ -135,15 +173,11 @@ func (tr trial) run() {
 	before := tr.Parent()
 	fds, anchorFds := tr.Descriptors(before), tr.Descriptors(tr.Anchor)
 	l := tr.load()
-	ln := tr.listen()
+	ln := tr.asked()
 	tr.act()
 	taker, goOn := tr.taker(ln)
 	pid := tr.target(taker, before)
-	lost, err := tr.Kill(pid)
-	if err != nil {
-		tr.t.Fatal(err)
-	}
-	goOn()
+	lost := tr.harm(true, pid, goOn)
 
 	anchored := tr.victim != theAnchor
 	if slices.Contains(tr.may[tr.victim], ended) {
@@ -165,21 +199,22 @@ func (tr trial) run() {
 		tr.Flat("the anchor", tr.Anchor, anchorFds)
 	}
 	tr.t.Log(got)
-	tr.loaded(l, lost)
+	tr.good(tr.loaded(l, lost))
 	tr.Stop(anchored)
 }
 
-// loaded is the verdict on a load.
-func (tr trial) loaded(l *load.Load, lost shop.Loss) {
+// loaded ends a load, once clients of all kinds have been served again.
+func (tr trial) loaded(l *load.Load, lost shop.Loss) load.Result {
 	tr.t.Helper()
 	ctx, cancel := context.WithTimeout(tr.t.Context(), shop.Patience)
 	defer cancel()
 	if err := l.WaitEach(ctx, 2); err != nil {
 		tr.t.Error(err)
 	}
-	tr.good(lost.Excuse(l.Stop()))
+	return lost.Excuse(l.Stop())
 }
 
+// good is the verdict.
 func (tr trial) good(r load.Result) {
 	tr.t.Helper()
 	if err := r.Check(); err != nil {
@@ -188,17 +223,24 @@ func (tr trial) good(r load.Result) {
 	tr.t.Logf("%d requests, %d of the dead process's own lost", r.Started, r.Excused)
 }
 
+// load begins, and has had an answer to every kind of client.
 func (tr trial) load() *load.Load {
+	tr.t.Helper()
+	l := tr.clients()
+	ctx, cancel := context.WithTimeout(tr.t.Context(), shop.Patience)
+	defer cancel()
+	if err := l.WaitEach(ctx, 1); err != nil {
+		tr.t.Fatal(err)
+	}
+	return l
+}
+
+func (tr trial) clients() *load.Load {
 	tr.t.Helper()
 	l, err := load.Start(tr.t.Context(), load.Config{
 		Addr: tr.Addr, Rate: 20, Clients: map[load.Kind]int{load.New: 2, load.Slow: 1, load.KeepAlive: 3}, SlowMS: 100,
 	})
 	if err != nil {
-		tr.t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(tr.t.Context(), shop.Patience)
-	defer cancel()
-	if err := l.WaitEach(ctx, 1); err != nil {
 		tr.t.Fatal(err)
 	}
 	return l

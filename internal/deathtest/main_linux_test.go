@@ -16,8 +16,11 @@ import (
 	"github.com/handover-go/handover/internal/shop"
 )
 
-// envStep tells the service at which step its processes ask the test what to do.
-const envStep = "DEATH_STEP"
+// What the service is told in its environment.
+const (
+	envStep  = "DEATH_STEP"  // at which its processes ask the test what to do
+	envDrain = "DEATH_DRAIN" // how long workers may drain
+)
 
 func TestMain(m *testing.M) { shop.Main(m, service) }
 
@@ -27,7 +30,13 @@ func service() {
 			ask()
 		}
 	})
-	handover.Main(shop.Config(), nil)
+	cfg := shop.Config()
+	var err error
+	if cfg.DrainTimeout, err = time.ParseDuration(os.Getenv(envDrain)); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(2)
+	}
+	handover.Main(cfg, nil)
 }
 
 // askPath is that of the unix socket by which they do, while there is one.
@@ -45,8 +54,8 @@ func ask() {
 	_, _ = c.Read(make([]byte, 1))
 }
 
-// listen has the service ask.
-func (tr trial) listen() net.Listener {
+// asked is where the first process that takes the step asks what to do, from now on.
+func (tr trial) asked() net.Listener {
 	tr.t.Helper()
 	ln, err := net.Listen("unix", askPath(tr.Dir))
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"errors"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -30,7 +31,7 @@ const (
 // maxLog is how many lines of the log are kept.
 const maxLog = 5000
 
-// Shop is a running service.
+// Shop is a service.
 type Shop struct {
 	Dir     string
 	Addr    string // "127.0.0.1:PORT"
@@ -38,24 +39,54 @@ type Shop struct {
 	Control *control.Client
 
 	t      *testing.T
-	mark   string // in the environment of all its processes
+	env    []string
+	mark   string   // of these, which all its processes have
+	held   *os.File // the socket, if it is the test's
 	exited chan struct{}
+	wg     sync.WaitGroup
 
 	mu   sync.Mutex
 	log  []string
 	more chan struct{}
 }
 
-// Open starts a service, which gets these variables, too. When the test ends so does what is left
-// of it.
+// Open starts a service that has a socket of its own, and gets these variables, too. When the test
+// ends so does what is left of it.
 func Open(t *testing.T, env ...string) *Shop {
+	t.Helper()
+	s := prepare(t, env)
+	s.Start()
+	s.Addr = regexp.MustCompile(`listen="?\S*tcp://([^\s,"]+)`).FindStringSubmatch(s.await("msg=started"))[1]
+	return s
+}
+
+// Hold makes a socket for a service that is not started yet, which stays when the service ends,
+// as systemd's do: whoever connects waits for the next one.
+func Hold(t *testing.T, env ...string) *Shop {
+	t.Helper()
+	s := prepare(t, append(env, "LISTEN_FDS=1", "LISTEN_FDNAMES=http"))
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	if s.held, err = ln.(*net.TCPListener).File(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.held.Close() })
+	s.Addr = ln.Addr().String()
+	return s
+}
+
+func prepare(t *testing.T, env []string) *Shop {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "shop") // a socket's path has to be short
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	s := &Shop{t: t, Dir: dir, mark: envDir + "=" + dir, exited: make(chan struct{}), more: make(chan struct{})}
+	s := &Shop{t: t, Dir: dir, mark: envDir + "=" + dir, more: make(chan struct{})}
+	s.env = append([]string{s.mark, "TMPDIR=" + dir, "GORACE=atexit_sleep_ms=0"}, env...)
 	s.Control = control.NewClient(controlPath(dir))
 	self := "/proc/self/exe"
 	if exe, err := os.Executable(); err == nil {
@@ -64,35 +95,46 @@ func Open(t *testing.T, env ...string) *Shop {
 	if os.Link(self, s.bin()) != nil {
 		s.Deploy()
 	}
-	cmd := exec.Command(s.bin())
-	cmd.Env = append(append(os.Environ(), s.mark, "TMPDIR="+dir, "GORACE=atexit_sleep_ms=0"), env...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	r, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd.Stdout, cmd.Stderr = w, w
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	w.Close()
-	s.Anchor = cmd.Process.Pid
-	var wg sync.WaitGroup
-	wg.Go(func() { s.read(r) })
-	wg.Go(func() { _ = cmd.Wait(); close(s.exited) })
 	t.Cleanup(func() {
 		for _, p := range s.Processes() {
 			_ = syscall.Kill(p.PID, syscall.SIGKILL)
 		}
-		<-s.exited
-		wg.Wait()
+		s.wg.Wait()
 		if t.Failed() {
 			t.Log(strings.Join(s.log, "\n"))
 		}
 	})
-	s.Addr = regexp.MustCompile(`listen="?\S*tcp://([^\s,"]+)`).FindStringSubmatch(s.await("msg=started"))[1]
 	return s
 }
+
+// Start starts the service, for the first time, or when it has ended.
+func (s *Shop) Start() {
+	s.t.Helper()
+	cmd := exec.Command(s.bin())
+	if s.held != nil {
+		cmd = exec.Command("/bin/sh", "-c", `export LISTEN_PID=$$; exec "$0"`, s.bin()) // see sd_listen_fds(3)
+		cmd.ExtraFiles = []*os.File{s.held}
+	}
+	cmd.Env = append(os.Environ(), s.env...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	r, w, err := os.Pipe()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer w.Close()
+	cmd.Stdout, cmd.Stderr = w, w
+	if err := cmd.Start(); err != nil {
+		r.Close()
+		s.t.Fatal(err)
+	}
+	exited := make(chan struct{})
+	s.Anchor, s.exited = cmd.Process.Pid, exited
+	s.wg.Go(func() { s.read(r) })
+	s.wg.Go(func() { _ = cmd.Wait(); close(exited) })
+}
+
+// Exited is closed when the process that was started has ended.
+func (s *Shop) Exited() <-chan struct{} { return s.exited }
 
 func (s *Shop) bin() string { return filepath.Join(s.Dir, name) }
 

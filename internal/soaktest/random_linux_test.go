@@ -60,6 +60,9 @@ type life struct {
 	t    *testing.T
 	wg   sync.WaitGroup // what is under way
 	lost []excuse
+
+	mu     sync.Mutex
+	stands map[int]*os.Process // those that are to go on, by pid
 }
 
 // live has a script happen.
@@ -68,7 +71,7 @@ func live(t *testing.T, events []event) {
 	for _, e := range events {
 		t.Log(e)
 	}
-	f := &life{Shop: start(t), t: t}
+	f := &life{Shop: start(t), t: t, stands: map[int]*os.Process{}}
 	parent, anchor := f.Descriptors(f.Parent()), f.Descriptors(f.Anchor)
 	l := begin(t, f.Shop, light)
 	anchored := true
@@ -184,6 +187,9 @@ func (f *life) hurt(e event, pid int) {
 	if err != nil {
 		return
 	}
+	f.mu.Lock()
+	delete(f.stands, pid) // it must not go on after its clients have been looked at
+	f.mu.Unlock()
 	loss, err := f.Freeze(pid)
 	if err != nil {
 		if _, serr := os.Stat(fmt.Sprintf("/proc/%d", pid)); serr == nil && !strings.Contains(err.Error(), "has ended") {
@@ -199,8 +205,16 @@ func (f *life) hurt(e event, pid int) {
 	if strings.HasSuffix(e.victim, "parent") && e.stands > time.Second {
 		f.lost = append(f.lost, load.Result.ExceptIdle) // as docs/faults.md says of a parent that hangs
 	}
+	f.mu.Lock()
+	f.stands[pid] = p
+	f.mu.Unlock()
 	f.wg.Go(func() {
 		<-time.After(e.stands)
-		_ = p.Signal(syscall.SIGCONT)
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if f.stands[pid] == p {
+			delete(f.stands, pid)
+			_ = p.Signal(syscall.SIGCONT)
+		}
 	})
 }
