@@ -86,7 +86,7 @@ func checkNext(t *testing.T, r, next ring, now time.Time, keep time.Duration, se
 		if i > 0 {
 			stopped = min(r[i-1].from, stopped)
 		}
-		if i > 0 && now.UnixNano()-stopped >= int64(keep) {
+		if i > 0 && stopped <= now.UnixNano()-int64(keep) { // and not the difference, which may be too much
 			break
 		}
 		want++
@@ -182,6 +182,8 @@ func FuzzParse(f *testing.F) {
 		f.Add(b[:body], true)
 		r = r.next(time.Now(), time.Hour, secret())
 	}
+	old := ring{{from: epoch.UnixNano(), secret: numbered(2)}, {from: math.MinInt64, secret: numbered(3)}, {from: math.MinInt64, secret: numbered(4)}}.format()
+	f.Add(old[:body], true)
 	f.Add([]byte{}, false)
 	f.Fuzz(func(t *testing.T, data []byte, fits bool) {
 		var b [size]byte

@@ -21,6 +21,9 @@ const name = "shop"
 // envDir names the service's directory to all its processes, which are known by it.
 const envDir = "SHOP_DIR"
 
+// started is what the service says when it serves, before its address.
+const started = "started:"
+
 // Dir is that directory, in one of them.
 func Dir() string { return os.Getenv(envDir) }
 
@@ -57,7 +60,7 @@ func Config() handover.Config {
 		},
 		Probation: 100 * time.Millisecond, UpgradeTimeout: 5 * time.Second, DrainTimeout: 5 * time.Second,
 		Heartbeat: 200 * time.Millisecond, HungAfter: 4 * time.Second,
-		Started: func(i handover.Info) { log.Info("started", "listen", i.Listen[0]) },
+		Started: func(i handover.Info) { fmt.Fprintln(os.Stderr, started, i.Listen[0]) },
 	}
 }
 

@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -56,7 +55,7 @@ func Open(t *testing.T, env ...string) *Shop {
 	t.Helper()
 	s := prepare(t, env)
 	s.Start()
-	s.Addr = regexp.MustCompile(`listen="?\S*tcp://([^\s,"]+)`).FindStringSubmatch(s.await("msg=started"))[1]
+	_, s.Addr, _ = strings.Cut(s.await(started), "tcp://")
 	return s
 }
 
