@@ -84,7 +84,7 @@ func prepare(t *testing.T, step string, drain time.Duration) *shop {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	s := &shop{t: t, dir: dir, mark: envMark + "=" + dir, more: make(chan struct{})}
-	s.env = []string{s.mark, envStep + "=" + step, envAsk + "=" + s.ask(), envControl + "=" + filepath.Join(dir, "control"), "GORACE=atexit_sleep_ms=0"}
+	s.env = []string{s.mark, envStep + "=" + step, envAsk + "=" + s.ask(), envControl + "=" + filepath.Join(dir, "control"), envDrain + "=" + drain.String(), "GORACE=atexit_sleep_ms=0"}
 	s.control = control.NewClient(filepath.Join(dir, "control"))
 	bin, self := s.bin(), "/proc/self/exe"
 	if exe, err := os.Executable(); err == nil {
