@@ -87,6 +87,17 @@ func (s *service) dieBetweenJumps() (end func()) {
 		return text(err)
 	})
 	s.settles()
+	for range 10 { // the parent looks again and again
+		s.until(s.wrongTime)
+		s.status()
+		s.until(func() string {
+			if s.wrongTime() == "" {
+				return "by the worker's clock it is always another year"
+			}
+			return ""
+		})
+		s.status()
+	}
 	if now := slices.Sorted(slices.Values(s.serving())); !slices.Equal(now, before) {
 		s.t.Errorf("workers %v were there, now %v are", before, now)
 	}
