@@ -17,7 +17,7 @@ import (
 )
 
 var clockRows = []row{{
-	name: "clock-jumps", fault: "the time of day jumps in every process, by up to ten years, again and again; and the parent is killed",
+	name: "clock-jumps", long: true, fault: "the time of day jumps in every process, by up to ten years, again and again; and the parent is killed",
 	says:  []saying{{byLog, `the parent is gone: another one is started`}},
 	costs: "nothing: no worker is too old before its time, none has to wait, and what drains has its time",
 	more:  func(*service) []string { return []string{"--max-age", "1h"} },
