@@ -236,6 +236,7 @@ type Drainer struct {
 	settled     chan struct{}             // closed when connections move no more
 	parked      sync.WaitGroup
 	sending     sync.Mutex // streams wait for room one after the other
+	taking      sync.Mutex // from the decision to take a connection until it is among conns; before mu
 
 	mu        sync.Mutex
 	started   bool // Serve was called

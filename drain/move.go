@@ -195,6 +195,8 @@ func (c *conn) give() bool {
 // it may change at any time, also during the drain. Without Config.Queue, or with a
 // server that is neither an *http.Server nor Streams, it does nothing.
 func (d *Drainer) Move(role Role) {
+	d.taking.Lock() // who does not take any more has nothing in its hands then
+	defer d.taking.Unlock()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if !d.moves() || isClosed(d.settled) {
@@ -352,10 +354,7 @@ func (d *Drainer) giveOne(c *conn) {
 // given waits until what was given away has been taken, and reports whether it was; if
 // not, it is here again.
 func (d *Drainer) given() bool {
-	if !d.giving() {
-		return true
-	}
-	for end := time.Now().Add(roomTime); d.cfg.Queue.Pending(); {
+	for end := time.Now().Add(roomTime); d.giving() && d.cfg.Queue.Pending(); {
 		if time.Now().After(end) {
 			d.takeBack()
 			return false
@@ -366,7 +365,10 @@ func (d *Drainer) given() bool {
 			return true
 		}
 	}
-	return true
+	// It may be neither in the queue nor here: somebody has just taken it back.
+	d.taking.Lock()
+	defer d.taking.Unlock()
+	return d.empty()
 }
 
 // wake wakes whoever waits for ch, which has room for one.

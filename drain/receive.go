@@ -62,24 +62,36 @@ func (d *Drainer) receive() {
 		if err == nil && !d.takesNext(&y) {
 			continue
 		}
-		var m moving.Message
-		var fd int
 		if err == nil {
-			m, fd, err = d.cfg.Queue.TryReceive(d.kind)
+			err = d.takeNext()
 		}
 		switch {
+		case err == nil:
 		case timedOut(err): // the role has changed, or somebody else has taken it
 		case errors.Is(err, moving.ErrMessage):
 			d.log.Warn("a connection from another process was not understood", "error", err)
 		case errors.Is(err, moving.ErrKind):
 			d.leaveAlone(&other)
-		case err != nil:
+		default:
 			d.log.Error("no connections can be taken any more", "error", err)
 			return
-		default:
-			d.receiveOne(m, fd)
 		}
 	}
+}
+
+// takeNext takes the next connection, unless the role has changed: what this process itself has
+// given away is for others.
+func (d *Drainer) takeNext() error {
+	d.taking.Lock()
+	defer d.taking.Unlock()
+	if !Role(d.role.Load()).takes() {
+		return nil
+	}
+	m, fd, err := d.cfg.Queue.TryReceive(d.kind)
+	if err == nil {
+		d.receiveOne(m, fd)
+	}
+	return err
 }
 
 // A stranger is a connection of another kind of server, which the same socket has now, or
@@ -160,6 +172,8 @@ func (d *Drainer) takeBack() {
 
 // receiveQueued takes what is in the queue now.
 func (d *Drainer) receiveQueued() {
+	d.taking.Lock()
+	defer d.taking.Unlock()
 	for roomForOne() {
 		m, fd, err := d.cfg.Queue.TryReceive(d.kind)
 		if err == nil {

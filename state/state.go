@@ -35,6 +35,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/handover-go/handover/internal/clock"
 	"github.com/handover-go/handover/message"
 )
 
@@ -96,6 +97,10 @@ type entry struct {
 	Version string          `json:"version,omitempty"`
 	Value   json.RawMessage `json:"value,omitempty"`
 }
+
+// now is the time in an entry, in ns: by a clock that all processes of this machine share and
+// that nobody sets.
+func now() int64 { return int64(clock.SinceBoot()) }
 
 // request asks for a value.
 type request struct {

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/handover-go/handover/internal/clock"
 )
 
 // maxKeys is how many keys a ring can have: one that encrypts, and those before it.
@@ -15,7 +17,7 @@ const maxKeys = 8
 // A ring is written as
 //
 //	magic (7 bytes), version (1), count (1), zero (7)
-//	count times: when it began to encrypt, in ns since 1970 (8, big endian), secret (32)
+//	count times: when it began to encrypt, see sinceBoot, in ns (8, big endian), secret (32)
 //	zero, up to maxKeys
 //	SHA-256 of all that (32)
 //
@@ -38,18 +40,23 @@ var (
 
 // key is one of a ring.
 type key struct {
-	from   int64 // when it began to encrypt, in ns since 1970
+	from   int64 // when it began to encrypt, in ns
 	secret [32]byte
 }
 
 // ring are the keys, the newest first, which encrypts. None is changed once it is made.
 type ring []key
 
-// age of the newest key, negative if the clock was set back.
+// sinceBoot is the time by a clock that all processes of the machine share, that nobody sets, and
+// that goes on while it sleeps. As a time.Time it counts from 1970.
+func sinceBoot() time.Time { return time.Unix(0, int64(clock.SinceBoot())) }
+
+// age of the newest key, negative if another clock was used.
 func (r ring) age(now time.Time) time.Duration { return now.Sub(time.Unix(0, r[0].from)) }
 
 // due reports whether it is time for a new key. One from the future is as old as one from
-// the past: the clock was wrong when it was made.
+// the past: it was made by another clock, that of an older version or the time of day where
+// there is none but that.
 func (r ring) due(now time.Time, every time.Duration) bool {
 	return len(r) == 0 || r.age(now) >= every || r.age(now) <= -every
 }
@@ -72,7 +79,7 @@ func (r ring) next(now time.Time, keep time.Duration, secret [32]byte) ring {
 		if len(n) == maxKeys || idle >= keep && len(n) > 1 {
 			break
 		}
-		k.from = min(k.from, n[len(n)-1].from) // the clock was set back
+		k.from = min(k.from, n[len(n)-1].from) // which may be from the future
 		n = append(n, k)
 	}
 	return n

@@ -58,7 +58,7 @@ type Config struct {
 	Keep time.Duration
 	// Logger gets what has no caller to return to. Default slog.Default().
 	Logger *slog.Logger
-	// now is the clock, for tests.
+	// now is the clock, sinceBoot but in tests.
 	now func() time.Time
 }
 
@@ -86,7 +86,7 @@ func (c Config) withDefaults() Config {
 		c.Logger = slog.Default()
 	}
 	if c.now == nil {
-		c.now = time.Now
+		c.now = sinceBoot
 	}
 	return c
 }
@@ -311,7 +311,7 @@ func secret() (s [32]byte) {
 }
 
 // fresh is a ring with a first key.
-func fresh() ring { return ring(nil).next(time.Now(), 0, secret()) }
+func fresh() ring { return ring(nil).next(sinceBoot(), 0, secret()) }
 
 // File returns a new file with a first key, which nobody else has: what New wants, after it
 // has been shared. Its descriptor is closed on exec. It is a memfd (memfd_create(2)); where

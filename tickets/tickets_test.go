@@ -19,14 +19,14 @@ import (
 	"github.com/handover-go/handover/internal/testca"
 )
 
-// clock is set by tests.
-type clock struct{ ns atomic.Int64 }
+// testClock is set by tests.
+type testClock struct{ ns atomic.Int64 }
 
-func (c *clock) now() time.Time      { return time.Unix(0, c.ns.Load()) }
-func (c *clock) add(d time.Duration) { c.ns.Add(int64(d)) }
-func newClock() *clock {
-	c := &clock{}
-	c.ns.Store(time.Now().UnixNano())
+func (c *testClock) now() time.Time      { return time.Unix(0, c.ns.Load()) }
+func (c *testClock) add(d time.Duration) { c.ns.Add(int64(d)) }
+func newClock() *testClock {
+	c := &testClock{}
+	c.ns.Store(sinceBoot().UnixNano())
 	return c
 }
 
@@ -393,7 +393,7 @@ func TestSpoilt(t *testing.T) {
 // TestAlone: a process that can't share has keys of its own.
 func TestAlone(t *testing.T) {
 	s := newSite(t)
-	check := func(what string, k *Keys, l *log, now *clock, f *os.File) {
+	check := func(what string, k *Keys, l *log, now *testClock, f *os.File) {
 		t.Helper()
 		if n := l.said(unshared); n != 1 {
 			t.Errorf("%s: said %d times", what, n)

@@ -2,7 +2,6 @@ package workerset
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -70,7 +69,8 @@ func (s *Set) Release() {
 func (s *Set) adopt(e Estate) {
 	var st estateState
 	if len(e.State) > 0 {
-		if err := json.Unmarshal(e.State, &st); err != nil {
+		var err error
+		if st, err = decode(e.State); err != nil {
 			s.log.Warn("the history of the previous parent can't be read", "error", err)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/handover-go/handover/internal/clock"
 	"github.com/handover-go/handover/internal/lifecycle"
 	"github.com/handover-go/handover/internal/router"
 	"github.com/handover-go/handover/internal/wire"
@@ -52,7 +53,9 @@ const estateVersion = 3
 
 // estateState is versioned by adding fields only. All of it may be missing.
 type estateState struct {
-	Version int                    `json:"v"`
+	Version int `json:"v"`
+	// Clock is what its times are written with, but for those of deaths, which are for people.
+	Clock   clock.Reading          `json:"clock,omitzero"`
 	Groups  map[string]groupState  `json:"groups"`
 	Workers map[string]workerState `json:"workers,omitempty"` // by identity
 	// Residue is, by identity, the part of a line that was read, for versions up to 2:
@@ -119,6 +122,35 @@ type workerState struct {
 	Parcel   int          `json:"parcel,omitempty"` // whose file is not acknowledged
 }
 
+// times are those by which something is decided or measured: what has happened, and what may
+// be still to come.
+func (st *estateState) times(past, ahead func(time.Time) time.Time) {
+	for name, gs := range st.Groups {
+		gs.BudgetFull = ahead(gs.BudgetFull)
+		st.Groups[name] = gs
+	}
+	for identity, ws := range st.Workers {
+		for _, t := range []*time.Time{&ws.Began, &ws.Ready, &ws.Blamed, &ws.Drain} {
+			*t = past(*t)
+		}
+		st.Workers[identity] = ws
+	}
+}
+
+// encode writes st, whose times it changes, for another process.
+func (st *estateState) encode() (json.RawMessage, error) {
+	st.Clock = clock.Now()
+	st.times(st.Clock.Note, st.Clock.Note)
+	return json.Marshal(st)
+}
+
+// decode reads what another process has written. With an error it is what could be read.
+func decode(text json.RawMessage) (st estateState, err error) {
+	err = json.Unmarshal(text, &st)
+	st.times(st.Clock.Past, st.Clock.Moment)
+	return st, err
+}
+
 // Yield stops deciding and returns copies of everything that another process
 // needs to decide instead. From then on the set does nothing, until Resume or
 // Abandon; a Stop or Kill that comes meanwhile is carried out by Resume. The files
@@ -178,7 +210,7 @@ func (s *Set) yield(e *Estate) error {
 		return fmt.Errorf("give the messages away: %w", err)
 	}
 	var err error
-	e.State, err = json.Marshal(st)
+	e.State, err = st.encode()
 	return err
 }
 
@@ -201,7 +233,7 @@ func (s *Set) Snapshot(ctx context.Context) (state json.RawMessage, err error) {
 				}
 			}
 		}
-		state, err = json.Marshal(st)
+		state, err = st.encode()
 	})
 	return state, errors.Join(derr, err)
 }

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/handover-go/handover/internal/clock"
 	"github.com/handover-go/handover/internal/golden"
 	"github.com/handover-go/handover/internal/launch"
 	"github.com/handover-go/handover/internal/lifecycle"
@@ -63,7 +64,7 @@ func deaths() []Death {
 
 func today() estateState {
 	st := estateState{
-		Version: estateVersion, Groups: map[string]groupState{"web": {Count: 3, Configured: 1, Restarts: 5, Failures: 2, SlotRestarts: map[int]int{2: 5}, Common: common(), Deaths: deaths()}},
+		Version: estateVersion, Clock: clock.Reading{Time: at(9, 0, 0), Up: 1234567890}, Groups: map[string]groupState{"web": {Count: 3, Configured: 1, Restarts: 5, Failures: 2, SlotRestarts: map[int]int{2: 5}, Common: common(), Deaths: deaths()}},
 		Workers: map[string]workerState{}, Residue: map[string][]byte{ofWeb1: []byte(lineHalf)},
 	}
 	for name, in := range members() {
@@ -201,7 +202,7 @@ func TestReadEstate(t *testing.T) {
 	for version, text := range estates(t) {
 		got, want := golden.Read[estateState](t, text), today()
 		if version == "first" { // it knew nothing of programs
-			want.Version = 1
+			want.Version, want.Clock = 1, clock.Reading{}
 			want.Groups["web"] = groupState{Count: 3, Configured: 1, Restarts: 5, Failures: 2}
 			for name, ws := range want.Workers {
 				want.Workers[name] = workerState{

@@ -146,7 +146,8 @@ func (s *Set) openHalls() {
 	left := s.cfg.Left
 	s.cfg.Left = Left{}
 	if len(left.state) > 0 {
-		if err := json.Unmarshal(left.state, &s.past); err != nil {
+		var err error
+		if s.past, err = decode(left.state); err != nil {
 			s.log.Warn("the history of the previous parent can't be read", "error", err)
 		}
 		s.adoptGroups(s.past)
@@ -260,6 +261,9 @@ func (s *Set) takeLeft(in *incarnation, recipe string, ws workerState) {
 	in.stale = in.generation != s.cfg.Generation || recipe != s.cfg.Recipe
 	if in.generation == s.cfg.Generation {
 		g.nextID = max(g.nextID, in.id+1)
+	}
+	if !in.stale { // then nobody else is about to replace it
+		in.limits = in.as.Recycle.draw(in)
 	}
 	s.join(in, ws)
 	s.roles()

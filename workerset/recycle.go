@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/handover-go/handover/internal/clock"
 	"github.com/handover-go/handover/internal/lifecycle"
 	"github.com/handover-go/handover/internal/memory"
 	"github.com/handover-go/handover/internal/wire"
@@ -107,10 +108,10 @@ func (r Recycle) Or(other Recycle) Recycle {
 	return r
 }
 
-// draw makes a worker's own limits. They follow from what is known of it for as long as it
-// lives, and differ between machines.
+// draw makes a worker's own limits. They follow from what every parent knows of it for as long
+// as it lives, and differ between machines.
 func (r Recycle) draw(in *incarnation) lifecycle.Limits {
-	u := rand.New(rand.NewPCG(uint64(in.began.UnixNano()), uint64(in.pid()))).Float64()
+	u := rand.New(rand.NewPCG(uint64(clock.Up(in.began)), uint64(in.pid()))).Float64()
 	limits := lifecycle.Limits{Age: r.MaxAge, Requests: r.MaxRequests, Memory: r.MaxMemory}
 	return limits.Draw(r.Jitter, u)
 }

@@ -281,7 +281,7 @@ func TestPacketsFail(t *testing.T) {
 		detail string
 	}{
 		"lost":       {says(), Timeout, "no echo within 500ms"},
-		"twice":      {says("PACKET", "PACKET"), Duplicated, "idle, and there came: a second echo of"},
+		"twice":      {says("PACKET", "PACKET"), Duplicated, "a second echo of"}, // while it is idle, or before the next
 		"of another": {says("PACKET0"), CrossTalk, "echo of"},
 		"changed":    {says("PACKET!"), Body, "there came"},
 		"cut":        {says("PAC"), Body, `"PAC", which is no echo`},
@@ -307,7 +307,7 @@ func TestPacketsFail(t *testing.T) {
 			if r.Failures[tc.want] != r.Failures.Total() || r.OK < 4 || r.ClosedIdle != 0 || r.Accounted() != nil {
 				t.Fatalf("want %v:\n%v", tc.want, r)
 			}
-			if f := r.Errors[0]; !strings.Contains(f.Detail, tc.detail) || f.Nth != 3 || f.Remote != cfg.Addr || f.Local == "" {
+			if f := r.Errors[0]; !strings.Contains(f.Detail, tc.detail) || f.Nth != 3 && f.Class != Duplicated || f.Remote != cfg.Addr || f.Local == "" {
 				t.Errorf("want %q: %+v", tc.detail, f)
 			}
 		})

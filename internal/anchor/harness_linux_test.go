@@ -19,6 +19,7 @@ import (
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
+	"github.com/handover-go/handover/internal/golden"
 	"github.com/handover-go/handover/internal/launch"
 )
 
@@ -30,6 +31,7 @@ const (
 	envGrace   = "ANCHOR_TEST_GRACE"
 	envHang    = "ANCHOR_TEST_HANG"
 	envEncoded = "ANCHOR_TEST_ENCODED" // what an anchor hands over instead of its state
+	envAhead   = "ANCHOR_TEST_AHEAD"   // by how much its time of day is ahead of that of its next program
 )
 
 // patience bounds every wait; nothing depends on it but how soon a test fails.
@@ -86,6 +88,10 @@ func anchorMain() {
 	os.Unsetenv(envRole)
 	if text := os.Getenv(envEncoded); text != "" {
 		encode = func(state) string { return text }
+	}
+	if d, err := time.ParseDuration(os.Getenv(envAhead)); err == nil {
+		here := encode
+		encode = func(s state) string { return string(golden.Ahead([]byte(here(s)), d)) }
 	}
 	grace, _ := time.ParseDuration(os.Getenv(envGrace))
 	hang, _ := time.ParseDuration(os.Getenv(envHang))

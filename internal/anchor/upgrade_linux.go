@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/handover-go/handover/internal/anchor/early"
+	"github.com/handover-go/handover/internal/clock"
 	"github.com/handover-go/handover/internal/launch"
 	"github.com/handover-go/handover/internal/listen"
 	"github.com/handover-go/handover/internal/sdnotify"
@@ -39,6 +40,7 @@ type state struct {
 	Stops    int                 `json:"stops,omitempty"`
 	Asked    syscall.Signal      `json:"asked,omitempty"`
 	Failed   int                 `json:"failed,omitempty"` // see backoff
+	Clock    clock.Reading       `json:"clock,omitzero"`   // what the next two are written with
 	Up       time.Time           `json:"up,omitzero"`
 	Left     map[int]time.Time   `json:"left,omitempty"`
 	Store    []listen.Descriptor `json:"store,omitempty"`
@@ -49,6 +51,27 @@ type state struct {
 var encode = func(s state) string {
 	b, _ := json.Marshal(s)
 	return string(b)
+}
+
+// note writes since when the parent is up, and until when what is left of others may live.
+func (s *state) note(up time.Time, left map[int]time.Time) {
+	s.Clock, s.Left = clock.Now(), make(map[int]time.Time, len(left))
+	s.Up = s.Clock.Note(up)
+	for pid, limit := range left {
+		s.Left[pid] = s.Clock.Note(limit)
+	}
+}
+
+// times are what note has written; up is good if there is nothing.
+func (s *state) times(up time.Time) (since time.Time, left map[int]time.Time) {
+	if !s.Up.IsZero() {
+		up = s.Clock.Past(s.Up)
+	}
+	left = make(map[int]time.Time, len(s.Left))
+	for pid, limit := range s.Left {
+		left[pid] = s.Clock.Moment(limit)
+	}
+	return up, left
 }
 
 // outdated reports whether the parent runs another program than the anchor, that can be
@@ -92,8 +115,9 @@ func (a *anchor) become() error {
 	}
 	s := state{
 		Ready: a.ready, Served: a.served, Nohup: a.nohup, Early: a.early, Stops: a.stops, Asked: a.asked,
-		Failed: a.backoff.failed, Up: a.upAt, Left: a.left, Store: a.store.list, Statuses: a.statuses.m,
+		Failed: a.backoff.failed, Store: a.store.list, Statuses: a.statuses.m,
 	}
+	s.note(a.upAt, a.left)
 	fds := []int{inbox}
 	for _, d := range a.store.list {
 		fds = append(fds, d.Fd)
@@ -147,12 +171,7 @@ func (a *anchor) resume() (bool, error) {
 	}
 	a.ready, a.served, a.nohup, a.early, a.stops, a.asked = s.Ready, s.Served, s.Nohup, s.Early, s.Stops, s.Asked
 	a.backoff.failed, a.store.list = s.Failed, s.Store
-	if !s.Up.IsZero() {
-		a.upAt = s.Up
-	}
-	for pid, limit := range s.Left {
-		a.left[pid] = limit
-	}
+	a.upAt, a.left = s.times(a.upAt)
 	if len(a.left) > 0 {
 		a.clearLeft()
 	}

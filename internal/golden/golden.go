@@ -8,7 +8,9 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"regexp"
 	"testing"
+	"time"
 )
 
 var update = flag.Bool("update", false, "write the golden files of today's formats")
@@ -81,4 +83,22 @@ func Later(line []byte, before ...string) []byte {
 		line = bytes.ReplaceAll(line, []byte(key), []byte(`"of a later version":{"x":[1,null,"y"]},`+key))
 	}
 	return line
+}
+
+// Jumps are by how much a clock may be set between two processes.
+var Jumps = []time.Duration{
+	0, time.Second, -time.Second, time.Hour, -time.Hour, 10 * 365 * 24 * time.Hour, -10 * 365 * 24 * time.Hour,
+}
+
+var times = regexp.MustCompile(`"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[^"]*"`)
+
+// Ahead is a text as it is from a process whose time of day is ahead of this one's by d.
+func Ahead(text []byte, d time.Duration) []byte {
+	return times.ReplaceAllFunc(text, func(quoted []byte) []byte {
+		at, err := time.Parse(`"`+time.RFC3339Nano+`"`, string(quoted))
+		if err != nil {
+			panic(err) // a text of a test's own
+		}
+		return []byte(at.Add(d).Format(`"` + time.RFC3339Nano + `"`))
+	})
 }

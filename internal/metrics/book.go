@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/handover-go/handover/internal/clock"
 	"github.com/handover-go/handover/internal/control"
 	"github.com/handover-go/handover/internal/lifecycle"
 	"github.com/handover-go/handover/internal/wire"
@@ -14,13 +15,14 @@ import (
 )
 
 // book adds up what happens to a service over the lives of its workers and its parents.
-// It does no I/O and knows no clock. It travels as JSON, versioned by adding fields only.
+// It does no I/O and is told the time. It travels as JSON, versioned by adding fields only.
 //
 // A worker's numbers grow as long as it lives, whoever its parent is. So a total is those
 // of the dead, and the last known ones of the living, which travel too: the next parent
 // learns a worker's numbers only when it has asked.
 type book struct {
 	Version  int               `json:"v"`
+	Clock    clock.Reading     `json:"clock,omitzero"` // what its times are written with
 	Groups   map[string]group  `json:"groups,omitempty"`
 	Workers  map[string]worker `json:"workers,omitempty"` // that live, by identity
 	Upgrades map[string]uint64 `json:"upgrades,omitempty"`
@@ -202,17 +204,24 @@ func (b *book) settle(result control.Result) {
 }
 
 // give is what the next parent begins with. This one goes on as it is: it may have to.
-func (b *book) give() ([]byte, error) {
+func (b *book) give(now clock.Reading) ([]byte, error) {
 	next := *b
 	next.Upgrades = maps.Clone(b.Upgrades)
 	switch {
 	case b.undo: // whose result is the next one's to tell
 		next.Served = true
-		return json.Marshal(next)
 	case !b.Rolling.IsZero():
 		next.Upgrades[superseded]++
+		fallthrough
+	default:
+		next.Rolling, next.Served = b.tried, false
 	}
-	next.Rolling, next.Served = b.tried, false
+	next.Clock, next.Rolling = now, now.Note(next.Rolling)
+	next.Workers = maps.Clone(b.Workers)
+	for id, w := range next.Workers {
+		w.Draining = now.Note(w.Draining)
+		next.Workers[id] = w
+	}
 	return json.Marshal(next)
 }
 
@@ -236,14 +245,14 @@ func (b *book) take(state []byte) error {
 		b.Groups[name] = g
 	}
 	for id, w := range o.Workers {
-		w.inherited = true
+		w.inherited, w.Draining = true, o.Clock.Past(w.Draining)
 		b.Workers[id] = w
 	}
 	for result, n := range o.Upgrades {
 		b.Upgrades[result] += n
 	}
 	b.Upgrade.add(o.Upgrade)
-	b.Rolling, b.Served = o.Rolling, o.Served
+	b.Rolling, b.Served = o.Clock.Past(o.Rolling), o.Served
 	return nil
 }
 

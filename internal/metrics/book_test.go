@@ -13,6 +13,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"pgregory.net/rapid"
 
+	"github.com/handover-go/handover/internal/clock"
 	"github.com/handover-go/handover/internal/control"
 	"github.com/handover-go/handover/internal/wire"
 	"github.com/handover-go/handover/workerset"
@@ -136,7 +137,7 @@ func (m *model) gone(w *life) {
 func (m *model) upgrade(undo bool, lost func() bool) {
 	m.book.begin(m.tick(), undo)
 	m.scrape() // as Give does
-	state, err := m.book.give()
+	state, err := m.book.give(clock.Reading{})
 	if err != nil {
 		panic(err)
 	}
@@ -301,7 +302,7 @@ func TestBook(t *testing.T) {
 				m.book.begin(m.tick(), rapid.Bool().Draw(t, "undo"))
 				if rapid.Bool().Draw(t, "after the commit") {
 					m.scrape()
-					state, err := m.book.give()
+					state, err := m.book.give(clock.Reading{})
 					other := newBook()
 					if err != nil || other.take(state) != nil {
 						t.Fatal(err)

@@ -4,12 +4,14 @@ import (
 	"reflect"
 	"testing"
 
+	"github.com/handover-go/handover/internal/clock"
 	"github.com/handover-go/handover/internal/golden"
 )
 
 // today is a book with everything in it.
 func today() book {
 	b := newBook()
+	b.Clock = clock.Reading{Time: at(9), Up: 1234567890}
 	b.Rolling, b.Served = at(3), true
 	b.Upgrades["done"], b.Upgrades["failed"] = 7, 2
 	b.Upgrade.observe(1)

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/handover-go/handover/internal/clock"
 	"github.com/handover-go/handover/internal/control"
 	"github.com/handover-go/handover/workerset"
 )
@@ -59,7 +60,7 @@ func (m *Metrics) UpgradeSettles(result control.Result) { m.write(func(b *book) 
 func (m *Metrics) Give(ctx context.Context, set Set) (state json.RawMessage, err error) {
 	// What the set can't say is missing, which is no reason to lose the rest.
 	_, _ = m.look(ctx, set)
-	m.write(func(b *book) { state, err = b.give() })
+	m.write(func(b *book) { state, err = b.give(clock.Now()) })
 	return state, err
 }
 
