@@ -1,6 +1,10 @@
 package metrics
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/handover-go/handover/internal/clock"
+)
 
 // FuzzTake: whatever the parent before has given, what can't be understood changes nothing, and
 // the sum can be given to the next.
@@ -16,7 +20,7 @@ func FuzzTake(f *testing.F) {
 		if len(b.Workers) > 0 {
 			t.Errorf("there are %v", b.Workers)
 		}
-		given, err := b.give()
+		given, err := b.give(clock.Now())
 		if err != nil {
 			t.Fatal(err)
 		}
