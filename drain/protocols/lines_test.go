@@ -46,7 +46,7 @@ func serveLines(keep func(part string) (string, bool)) worker.App {
 }
 
 func startLines(t *testing.T, s *service) *load.Load {
-	return startStrict(t, load.Config{Addr: s.addr, Clients: map[load.Kind]int{load.TCP: 8}, Rate: 40, Timeout: 2 * time.Second})
+	return startStrict(t, load.Config{Addr: s.addr, Clients: map[load.Kind]int{load.TCP: 8}, Rate: 40, Timeout: 10 * time.Second})
 }
 
 // TestLines: strict clients see that connections of a protocol of one's own live on over

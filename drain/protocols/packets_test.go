@@ -108,7 +108,7 @@ func serveDropped(ctx context.Context, w *worker.Worker) error {
 
 func startPackets(t *testing.T, s *service) *load.Load {
 	return startStrict(t, load.Config{
-		Addr: s.addr, Clients: map[load.Kind]int{load.UDP: 8}, Rate: 40, Plain: true, Timeout: 2 * time.Second,
+		Addr: s.addr, Clients: map[load.Kind]int{load.UDP: 8}, Rate: 40, Plain: true, Timeout: 10 * time.Second,
 	})
 }
 
