@@ -64,11 +64,15 @@ func (p *parent) goOn(cfg *workerset.Config) {
 	for _, name := range cfg.Left.Take(kept) {
 		p.supervisor.forgets(name)
 	}
-	if past := p.memory.past(); past != nil {
+	past := p.memory.past()
+	if past == nil {
+		past = &memoryState{}
+	} else {
 		cfg.Left.Remember(past.Set)
 		p.recall(past)
 	}
 	same, last := cfg.Left.Generations(cfg.Recipe)
+	defer func() { p.inherit(past.Back) }()
 	switch {
 	case last == 0:
 		return

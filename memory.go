@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/handover-go/handover/internal/control"
 	"github.com/handover-go/handover/internal/history"
 	"github.com/handover-go/handover/internal/launch"
 	"github.com/handover-go/handover/internal/snapshot"
@@ -32,6 +33,9 @@ type memoryState struct {
 	Set        json.RawMessage `json:"set,omitempty"`
 	Metrics    json.RawMessage `json:"metrics,omitempty"`
 	History    json.RawMessage `json:"history,omitempty"`
+	// Back is the generation that can be gone back to, and Upgrade how the last upgrade has ended.
+	Back    *wayBack         `json:"back,omitempty"`
+	Upgrade *control.Outcome `json:"upgrade,omitempty"`
 }
 
 // memory writes the file while this process decides.
@@ -98,6 +102,16 @@ func (m *memory) run(ctx context.Context) {
 	}
 }
 
+// now writes what is known before anybody is told of it: whoever has heard of something can ask the
+// next parent about it.
+func (m *memory) now() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if m.write(ctx) != nil {
+		m.look()
+	}
+}
+
 // write writes what is known now.
 func (m *memory) write(ctx context.Context) error {
 	m.mu.Lock()
@@ -121,6 +135,7 @@ func (m *memory) write(ctx context.Context) error {
 		return err
 	}
 	st.History = past.Bytes()
+	st.Back, st.Upgrade = m.p.upgrades.left()
 	b, err := json.Marshal(st)
 	if err != nil {
 		return err
@@ -138,6 +153,7 @@ func (m *memory) hold(held bool) {
 
 // recall takes in what a dead parent has left, and notes its death.
 func (p *parent) recall(past *memoryState) {
+	p.upgrades.last = past.Upgrade
 	p.takeMetrics(past.Metrics)
 	if err := p.records.history.Read(bytes.NewReader(past.History)); err != nil {
 		p.log.Warn("what the previous parent remembered can't be read", "what", historyFile, "error", err)

@@ -79,6 +79,7 @@ func (u *upgrades) finish(ev control.Event) {
 	if ev.Result == control.Done {
 		u.p.keepForSuccessor()
 	}
+	u.p.memory.now()
 	u.p.supervisor.look()
 	var words []lateWord
 	for _, w := range watches {

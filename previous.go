@@ -37,6 +37,41 @@ type previous struct {
 	exe *os.File // its binary; nil: the one that runs here
 }
 
+// wayBack is what a parent leaves of it that dies. Its binary, if it is another than this one's,
+// the supervisor keeps as previousFile.
+type wayBack struct {
+	Recipe recipe `json:"recipe"`
+	Binary bool   `json:"binary,omitempty"`
+}
+
+// previousFile is that file's name.
+const previousFile = "handover.previous"
+
+// left is what a next parent needs, nil if there is no previous generation.
+func (p *previous) left() *wayBack {
+	if p == nil {
+		return nil
+	}
+	return &wayBack{Recipe: p.recipe, Binary: p.exe != nil}
+}
+
+// inherit takes over the way back from a dead parent, in the parent that goes on with its
+// generation. Any other has none.
+func (p *parent) inherit(w *wayBack) {
+	var exe *os.File
+	for _, f := range p.up.Stored(previousFile) {
+		exe = f.File
+	}
+	if p.resumes && w != nil && w.Binary == (exe != nil) {
+		p.upgrades.canGoBack(&w.Recipe, exe)
+		return
+	}
+	if exe != nil {
+		exe.Close()
+	}
+	p.supervisor.forgets(previousFile)
+}
+
 func (p *previous) close() {
 	if p != nil && p.exe != nil {
 		p.exe.Close()

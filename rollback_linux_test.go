@@ -286,6 +286,44 @@ func TestRollbackByHand(t *testing.T) {
 	s.stop()
 }
 
+// TestRollbackAfterDeath: the way back outlives the parents that know it, with the binary that it
+// leads to, and what is known of the last upgrade does, too.
+func TestRollbackAfterDeath(t *testing.T) {
+	s, c := startWatched(t, "TEST_PROBATION=100ms")
+	l := s.load(10)
+	s.deploy("second")
+	if last, _ := told(t, c.Upgrade); last.Result != control.Done {
+		t.Errorf("%+v", last)
+	}
+	if err := os.Remove(s.bin); err != nil {
+		t.Fatal(err)
+	}
+	s.settle()
+	for range 2 {
+		s.killParent()
+		s.runs("second")
+		st, _, err := c.Status(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if st.Previous != 1 || st.Upgrade == nil || st.Upgrade.Result != control.Done || st.Upgrade.Generation != 2 {
+			t.Errorf("previous %d, last upgrade %+v", st.Previous, st.Upgrade)
+		}
+	}
+	if last, steps := told(t, c.Rollback); last.Result != control.Done || last.Generation != 3 {
+		t.Errorf("%+v\n%s", last, steps)
+	}
+	s.runs("")
+	s.settle()
+	s.killParent()
+	s.runs("")
+	if last, _ := told(t, c.Rollback); last.Result != control.Failed || !strings.Contains(last.Reason, "no generation to go back to") {
+		t.Errorf("once more: %+v", last)
+	}
+	check(t, l)
+	s.stop()
+}
+
 // TestRollbackFails: what is gone back to does not come up any more. The service goes on
 // with what it has, and says so; a good release mends it.
 func TestRollbackFails(t *testing.T) {

@@ -73,7 +73,7 @@ func (s *supervisor) keeps(name string, f *os.File) {
 	}
 	fd, err := listen.DupConn(f)
 	if err != nil {
-		s.p.log.Error("a worker can't be taken over when this process dies", "error", err)
+		s.p.log.Error("what the next parent needs is not kept", "name", name, "error", err)
 		return
 	}
 	s.note(kept{name, os.NewFile(uintptr(fd), name)})

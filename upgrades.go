@@ -195,6 +195,7 @@ func (u *upgrades) upgrade(ctx context.Context) error {
 	if way.fails() {
 		u.finish(ev)
 	}
+	p.memory.now()
 	logged := false
 	for _, a := range current {
 		if a.watcher != nil {
@@ -387,7 +388,23 @@ func (u *upgrades) canGoBack(r *recipe, exe *os.File) {
 		p.recipe = *r
 		u.previous = p
 	}
-	u.proven = u.p.probation == nil // nobody watches it
+	u.proven = u.p.probation == nil      // nobody watches it
+	u.p.supervisor.forgets(previousFile) // who has kept one keeps that, and not another
+	if u.previous != nil && u.previous.exe != nil {
+		u.p.supervisor.keeps(previousFile, u.previous.exe)
+	}
+}
+
+// left is what a next parent needs to know if this one dies.
+func (u *upgrades) left() (*wayBack, *control.Outcome) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	var last *control.Outcome
+	if u.last != nil && u.last.Result.Final() {
+		o := *u.last
+		last = &o
+	}
+	return u.previous.left(), last
 }
 
 // wayBack is the generation that can be gone back to, or 0.

@@ -57,9 +57,11 @@ func (a *anchor) take(n *note) {
 		if n.Says("READY", "1") {
 			a.begin()
 		}
-		if n.Says("STOPPING", "1") { // it was asked to, maybe not by a signal: if it dies now, that was all
-			a.stops = max(a.stops, 1)
-		}
+	}
+	if n.Pid == a.main.Pid && n.Says("STOPPING", "1") {
+		// It was asked to, maybe not by a signal: if it dies now, that was all. That it has died
+		// may be known before what it has said is read.
+		a.stops = max(a.stops, 1)
 	}
 }
 

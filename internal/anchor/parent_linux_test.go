@@ -69,6 +69,10 @@ func act(verb, arg string, children map[int]*launch.Process) string {
 			return err.Error()
 		}
 		return "notified"
+	case "last": // word, with which it dies
+		_ = sdnotify.Send(arg)
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		select {}
 	case "store": // descriptors, in a notification that nobody asked for
 		return fmt.Sprintf("stored %v", storeMany(n))
 	case "full": // ask how a process has ended, by a pipe that is full, and blocks whoever writes to it

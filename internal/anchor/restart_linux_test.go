@@ -77,6 +77,18 @@ func TestNoRestart(t *testing.T) {
 	}
 }
 
+// A parent that has said that it stops, and is dead before that is read, has stopped.
+func TestNoRestartAfterLastWord(t *testing.T) {
+	t.Parallel()
+	w, a := start(t)
+	a.notify("READY=1")
+	w.signal(syscall.SIGSTOP)
+	a.tell("last STOPPING=1")
+	a.gone()
+	w.signal(syscall.SIGCONT)
+	w.exit(128 + 9)
+}
+
 // One that can't come up is tried again, whatever it says: its configuration may get better.
 func TestRestartFails(t *testing.T) {
 	t.Parallel()

@@ -30,12 +30,27 @@ const retryBusy = "1"
 // limited turns away whoever comes while there are enough.
 type limited struct {
 	net.Listener
-	open atomic.Int32
+	open  atomic.Int32
+	spare spare
+}
+
+func limit(ln net.Listener) *limited {
+	l := &limited{Listener: ln}
+	l.spare.keep()
+	return l
+}
+
+func (l *limited) Close() error {
+	defer l.spare.end()
+	return l.Listener.Close()
 }
 
 func (l *limited) Accept() (net.Conn, error) {
 	for {
 		c, err := l.Listener.Accept()
+		if l.spare.helps(err) {
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -45,10 +60,11 @@ func (l *limited) Accept() (net.Conn, error) {
 			c.Close()
 			return nil, fmt.Errorf("control: a %T and no unix socket", c)
 		case l.open.Add(1) <= maxConns:
-			return &conn{UnixConn: u, close: sync.OnceFunc(func() { l.open.Add(-1) })}, nil
+			return &conn{UnixConn: u, close: sync.OnceFunc(func() { l.open.Add(-1); l.spare.keep() })}, nil
 		}
 		l.open.Add(-1)
 		turnAway(u)
+		l.spare.keep()
 	}
 }
 

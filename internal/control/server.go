@@ -57,7 +57,7 @@ func NewServer(s Service, log *slog.Logger) *Server {
 	srv.http.WriteTimeout = answerTime
 	srv.http.MaxHeaderBytes = maxHeader
 	srv.http.ConnContext = withPeer
-	srv.bound = func(ln net.Listener) net.Listener { return &limited{Listener: ln} }
+	srv.bound = func(ln net.Listener) net.Listener { return limit(ln) }
 	return srv
 }
 

@@ -5,7 +5,6 @@ import (
 	"flag"
 	"fmt"
 	"hash/fnv"
-	"net"
 	"os"
 	"slices"
 	"strings"
@@ -34,7 +33,14 @@ func TestDeaths(t *testing.T) {
 				if st.may[v] != nil && chosen(st, i) {
 					t.Run(string(v), func(t *testing.T) {
 						t.Parallel()
-						trial{open(t, st.name), st, v}.run()
+						switch st.way {
+						case starts:
+							trial{hold(t, st.name, patience), st, v}.starting(true)
+						case stops:
+							trial{hold(t, st.name, patience), st, v}.stopping(true)
+						default:
+							trial{open(t, st.name, patience), st, v}.run()
+						}
 					})
 				}
 			}
@@ -59,7 +65,14 @@ func TestStops(t *testing.T) {
 				if st.may[v] != nil && chosen(st, i) && (n%8 == 0 || everything()) {
 					t.Run(string(v), func(t *testing.T) {
 						t.Parallel()
-						trial{open(t, st.name), st, v}.stopped()
+						switch st.way {
+						case starts:
+							trial{hold(t, st.name, stopTime-2*time.Second), st, v}.starting(false)
+						case stops:
+							trial{hold(t, st.name, stopTime-2*time.Second), st, v}.stopping(false)
+						default:
+							trial{open(t, st.name, stopTime-2*time.Second), st, v}.stopped()
+						}
 					})
 				}
 			}
@@ -71,18 +84,10 @@ func (tr trial) stopped() {
 	tr.settle(true)
 	before := tr.parent()
 	l := tr.load()
-	ln, err := net.Listen("unix", tr.ask())
-	if err != nil {
-		tr.t.Fatal(err)
-	}
-	defer ln.Close()
+	ln := tr.asked()
 	tr.begin()
 	taker, goOn := tr.taker(ln)
-	pid := tr.target(taker, before)
-	at, peers := tr.freeze(pid)
-	goOn()
-	<-time.After(stopTime)
-	_ = syscall.Kill(pid, syscall.SIGCONT) // nobody else has its pid: it is this process's to reap, or the service's
+	at, peers := tr.harm(false, tr.target(taker, before), goOn)
 	tr.settle(true)
 	tr.upgrade()
 	tr.settle(true)
@@ -92,6 +97,22 @@ func (tr trial) stopped() {
 	}
 	tr.good(r)
 	tr.stop(true)
+}
+
+// harm kills a process, or stops it for a time, before the one that takes the step goes on. It
+// returns when that was, and whose connections a worker had.
+func (tr trial) harm(kills bool, pid int, goOn func()) (at time.Time, peers map[string]bool) {
+	tr.t.Helper()
+	if kills {
+		at, peers = tr.kill(pid)
+		goOn()
+		return at, peers
+	}
+	at, peers = tr.freeze(pid)
+	goOn()
+	<-time.After(stopTime)
+	_ = syscall.Kill(pid, syscall.SIGCONT) // nobody else has its pid: it is this process's to reap, or the service's
+	return at, peers
 }
 
 // everything reports whether all rows are to be tested.
@@ -130,16 +151,11 @@ func (tr trial) run() {
 	before := tr.parent()
 	fds, anchorFds := tr.descriptors(before), tr.descriptors(tr.cmd.Process.Pid)
 	l := tr.load()
-	ln, err := net.Listen("unix", tr.ask())
-	if err != nil {
-		tr.t.Fatal(err)
-	}
-	defer ln.Close()
+	ln := tr.asked()
 	tr.begin()
 	taker, goOn := tr.taker(ln)
 	pid := tr.target(taker, before)
-	at, peers := tr.kill(pid)
-	goOn()
+	at, peers := tr.harm(true, pid, goOn)
 
 	anchored := tr.victim != theAnchor
 	if slices.Contains(tr.may[tr.victim], ended) {
@@ -161,21 +177,22 @@ func (tr trial) run() {
 		tr.flat("the anchor", tr.cmd.Process.Pid, anchorFds)
 	}
 	tr.t.Log(got)
-	tr.loaded(l, at, peers)
+	tr.good(tr.loaded(l, at, peers))
 	tr.stop(anchored)
 }
 
-// loaded is the verdict on a load.
-func (tr trial) loaded(l *load.Load, at time.Time, peers map[string]bool) {
+// loaded ends a load, once clients of all kinds have been served again.
+func (tr trial) loaded(l *load.Load, at time.Time, peers map[string]bool) load.Result {
 	tr.t.Helper()
 	ctx, cancel := context.WithTimeout(tr.t.Context(), patience)
 	defer cancel()
 	if err := l.WaitEach(ctx, 2); err != nil {
 		tr.t.Error(err)
 	}
-	tr.good(l.Stop().ExceptAt(at, peers))
+	return l.Stop().ExceptAt(at, peers)
 }
 
+// good is the verdict.
 func (tr trial) good(r load.Result) {
 	tr.t.Helper()
 	if err := r.Check(); err != nil {
@@ -184,17 +201,24 @@ func (tr trial) good(r load.Result) {
 	tr.t.Logf("%d requests, %d of the dead process's own lost", r.Started, r.Excused)
 }
 
+// load begins, and has had an answer to every kind of client.
 func (tr trial) load() *load.Load {
+	tr.t.Helper()
+	l := tr.clients()
+	ctx, cancel := context.WithTimeout(tr.t.Context(), patience)
+	defer cancel()
+	if err := l.WaitEach(ctx, 1); err != nil {
+		tr.t.Fatal(err)
+	}
+	return l
+}
+
+func (tr trial) clients() *load.Load {
 	tr.t.Helper()
 	l, err := load.Start(tr.t.Context(), load.Config{
 		Addr: tr.addr, Rate: 20, Clients: map[load.Kind]int{load.New: 2, load.Slow: 1, load.KeepAlive: 3}, SlowMS: 100,
 	})
 	if err != nil {
-		tr.t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(tr.t.Context(), patience)
-	defer cancel()
-	if err := l.WaitEach(ctx, 1); err != nil {
 		tr.t.Fatal(err)
 	}
 	return l

@@ -18,7 +18,7 @@ const (
 
 // words are outcomes as people read them.
 var words = map[outcome]string{
-	oldDecides: "the old one", newDecides: "the new one", another: "another one", ended: "nobody: the service ends",
+	oldDecides: "the old one", newDecides: "the new one", another: "another one", goesOn: "the service comes up", ended: "nobody: the service ends",
 }
 
 // TestTable compares the page with what TestDeaths allows.
@@ -68,6 +68,8 @@ func table() string {
 
 var headings = map[way]string{
 	upgrades: "In an upgrade, in the roll that follows, while workers drain and connections move:",
+	starts:   "While the service starts (what the new parent is here is its first one):",
+	stops:    "While it stops, after a TERM:",
 	resumes:  "While another parent comes up in place of one that was killed (which is meant by the old parent here):",
 }
 

@@ -26,6 +26,7 @@ const (
 	envAsk     = "DEATH_ASK"     // the unix socket by which they do, while there is one
 	envControl = "DEATH_CONTROL" // path of the control socket
 	envMark    = "DEATH_MARK"    // names the test, in the environment of all its processes
+	envDrain   = "DEATH_DRAIN"   // how long workers may drain
 )
 
 func TestMain(m *testing.M) {
@@ -55,13 +56,18 @@ func serviceMain() {
 	})
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	slog.SetDefault(log)
+	drain, err := time.ParseDuration(os.Getenv(envDrain))
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(2)
+	}
 	handover.Main(handover.Config{
 		Name: serviceName, Listen: []string{"http=tcp://127.0.0.1:0"}, Control: os.Getenv(envControl), Logger: log,
 		Groups: []handover.Group{
 			{Name: "agent", Agent: true, App: agent},
 			{Name: "web", Sockets: []string{"http"}, Workers: 2, App: demo.App},
 		},
-		Probation: 100 * time.Millisecond, UpgradeTimeout: 5 * time.Second, DrainTimeout: 5 * time.Second,
+		Probation: 100 * time.Millisecond, UpgradeTimeout: 5 * time.Second, DrainTimeout: drain,
 		Heartbeat: 200 * time.Millisecond, HungAfter: 4 * time.Second,
 		Started: func(i handover.Info) { log.Info("started", "listen", i.Listen[0]) },
 	}, nil)

@@ -29,31 +29,64 @@ const (
 	settleTime = 10 * time.Second
 )
 
-// shop is a running service.
+// shop is a service.
 type shop struct {
 	t       *testing.T
 	dir     string
-	mark    string
+	env     []string
+	mark    string // of its environment, which names the test
 	cmd     *exec.Cmd
+	held    *os.File // the socket, if it is the test's
 	addr    string
 	control *control.Client
 	exited  chan struct{}
+	reader  sync.WaitGroup
 
 	mu   sync.Mutex
 	log  []string
 	more chan struct{}
 }
 
-func open(t *testing.T, step string) *shop {
+// open starts a service that has a socket of its own. Its processes ask the test what to do at a
+// step; its workers may drain for so long.
+func open(t *testing.T, step string, drain time.Duration) *shop {
+	t.Helper()
+	s := prepare(t, step, drain)
+	s.start()
+	s.addr = regexp.MustCompile(`listen="?\S*tcp://([^\s,"]+)`).FindStringSubmatch(s.await("msg=started"))[1]
+	return s
+}
+
+// hold makes a socket for a service that is not started yet, which stays when the service ends,
+// as systemd's do: whoever connects waits for the next one.
+func hold(t *testing.T, step string, drain time.Duration) *shop {
+	t.Helper()
+	s := prepare(t, step, drain)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	if s.held, err = ln.(*net.TCPListener).File(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.held.Close() })
+	s.addr = ln.Addr().String()
+	s.env = append(s.env, "LISTEN_FDS=1", "LISTEN_FDNAMES=http")
+	return s
+}
+
+func prepare(t *testing.T, step string, drain time.Duration) *shop {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "death") // a socket's path has to be short
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	s := &shop{t: t, dir: dir, mark: envMark + "=" + dir, exited: make(chan struct{}), more: make(chan struct{})}
+	s := &shop{t: t, dir: dir, mark: envMark + "=" + dir, more: make(chan struct{})}
+	s.env = []string{s.mark, envStep + "=" + step, envAsk + "=" + s.ask(), envControl + "=" + filepath.Join(dir, "control"), envDrain + "=" + drain.String(), "GORACE=atexit_sleep_ms=0"}
 	s.control = control.NewClient(filepath.Join(dir, "control"))
-	bin, self := filepath.Join(dir, serviceName), "/proc/self/exe"
+	bin, self := s.bin(), "/proc/self/exe"
 	if exe, err := os.Executable(); err == nil {
 		self = exe
 	}
@@ -63,34 +96,44 @@ func open(t *testing.T, step string) *shop {
 			t.Fatal(err)
 		}
 	}
-	s.cmd = exec.Command(bin)
-	s.cmd.Env = append(os.Environ(), s.mark, envStep+"="+step, envAsk+"="+s.ask(), envControl+"="+filepath.Join(dir, "control"),
-		"GORACE=atexit_sleep_ms=0")
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	r, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.cmd.Stdout, s.cmd.Stderr = w, w
-	if err := s.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	w.Close()
-	var wg sync.WaitGroup
-	wg.Go(func() { s.read(r) })
-	wg.Go(func() { _ = s.cmd.Wait(); close(s.exited) })
 	t.Cleanup(func() {
 		for _, p := range s.processes() {
 			_ = syscall.Kill(p.PID, syscall.SIGKILL)
 		}
-		<-s.exited
-		wg.Wait()
+		s.reader.Wait()
 		if t.Failed() {
 			t.Log(strings.Join(s.log, "\n"))
 		}
 	})
-	s.addr = regexp.MustCompile(`listen="?\S*tcp://([^\s,"]+)`).FindStringSubmatch(s.await("msg=started"))[1]
 	return s
+}
+
+func (s *shop) bin() string { return filepath.Join(s.dir, serviceName) }
+
+// start starts the service, for the first time, or when it has ended.
+func (s *shop) start() {
+	s.t.Helper()
+	s.cmd = exec.Command(s.bin())
+	if s.held != nil {
+		s.cmd = exec.Command("/bin/sh", "-c", `export LISTEN_PID=$$; exec "$0"`, s.bin()) // see sd_listen_fds(3)
+		s.cmd.ExtraFiles = []*os.File{s.held}
+	}
+	s.cmd.Env = append(os.Environ(), s.env...)
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	r, w, err := os.Pipe()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer w.Close()
+	s.cmd.Stdout, s.cmd.Stderr = w, w
+	if err := s.cmd.Start(); err != nil {
+		r.Close()
+		s.t.Fatal(err)
+	}
+	cmd, exited := s.cmd, make(chan struct{})
+	s.exited = exited
+	s.reader.Go(func() { s.read(r) })
+	s.reader.Go(func() { _ = cmd.Wait(); close(exited) })
 }
 
 func (s *shop) ask() string { return filepath.Join(s.dir, "ask") }
@@ -171,6 +214,17 @@ func (s *shop) who(role string) (pids []int) {
 		pids = append(pids, p.PID)
 	}
 	return pids
+}
+
+// asked is where the first process that takes the step asks what to do, from now on.
+func (s *shop) asked() net.Listener {
+	s.t.Helper()
+	ln, err := net.Listen("unix", s.ask())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { ln.Close() })
+	return ln
 }
 
 // taker waits for the process that takes the step, which waits until the function is called.

@@ -24,7 +24,6 @@ type way string
 
 const (
 	upgrades way = "upgrade"           // HUP
-	drains   way = "drain"             // handover drain web/1
 	stops    way = "stop"              // TERM
 	resumes  way = "death of a parent" // kill -9
 	starts   way = "start"             // of the service
@@ -37,7 +36,8 @@ const (
 	oldDecides outcome = "old"     // the old parent decides: an upgrade has changed nothing
 	newDecides outcome = "new"     // the new parent does
 	another    outcome = "another" // one that the anchor has started
-	ended      outcome = "ends"    // the service does, as it was to
+	goesOn     outcome = "goes on" // the parent that the service was started with decides
+	ended      outcome = "ends"    // the service does: as it was to, or before it has ever served
 )
 
 // step is a row of the table: the outcomes that are allowed, by who dies. Without one there is
@@ -81,6 +81,24 @@ func alone(name string) step {
 	return s
 }
 
+// starting is a row of a start, at which there are those processes besides parent and anchor.
+func starting(name string, parent []outcome, there ...victim) step {
+	s := step{name, starts, map[victim][]outcome{newParent: parent, theAnchor: one(goesOn)}}
+	for _, v := range there {
+		s.may[v] = one(goesOn)
+	}
+	return s
+}
+
+// stopping is a row of a stop, at which there are those processes besides parent and anchor.
+func stopping(name string, there ...victim) step {
+	s := step{name, stops, map[victim][]outcome{oldParent: one(ended), theAnchor: one(ended)}}
+	for _, v := range there {
+		s.may[v] = one(ended)
+	}
+	return s
+}
+
 func one(o ...outcome) []outcome { return o }
 
 // steps are all rows, in the order in which they are taken.
@@ -106,6 +124,25 @@ var steps = slices.Concat(
 		in(resumes, fault.NewPrepared, one(another), nil, one(another)),
 		in(resumes, fault.NewTook, one(another), nil, one(another)),
 		in(resumes, fault.NewReady, one(another), nil, one(another)),
+		starting(fault.NewBegins, one(ended)),
+		starting(fault.NewMet, one(ended)),
+		starting(fault.NewBuilt, one(ended)),
+		{fault.RollStarted, starts, map[victim][]outcome{
+			newParent: one(ended),
+			theAgent:  one(goesOn, ended), // if it was ready, or was not: then the start has failed
+			theAnchor: one(goesOn),
+		}},
+		starting(fault.NewPrepared, one(ended), theAgent, aWorker),
+		starting(fault.NewTook, one(ended), theAgent, aWorker),
+		starting(fault.NewReady, one(ended), theAgent, aWorker),
+		stopping(fault.StopBegins, aWorker, theAgent),
+		stopping(fault.StopTold, theAgent), // workers may have ended by now
+		stopping(fault.DrainBegins, aWorker, theAgent),
+		stopping(fault.DrainQuiet, aWorker, theAgent),
+		stopping(fault.DrainEnds, aWorker, theAgent),
+		stopping(fault.DrainExits, aWorker, theAgent),
+		stopping(fault.RollExited, theAgent),
+		stopping(fault.StopEnds),
 	},
 )
 

@@ -20,7 +20,7 @@ var limitRows = []row{
 	{
 		name: "descriptors", fault: "the parent is at its limit of descriptors (`EMFILE`)",
 		costs: "no upgrade, and no replacement for a worker that dies, until there are more",
-		begin: func(s *service) func() { return s.descriptors(2) }, fails: true,
+		begin: func(s *service) func() { return s.descriptors(0) }, fails: true,
 		says: []saying{
 			{byUpgrade, "nothing has changed: …" + tooMany},
 			{byStatus, "web/1 is empty after …: worker web/1: not started: …" + tooMany},
@@ -66,13 +66,17 @@ func (s *service) descriptors(free int) (end func()) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	limit := uint64(0)
-	for ; free > 0; limit++ {
-		if _, used := fds[int(limit)]; !used {
-			free--
+	limit := 0
+	for ; ; limit++ {
+		if _, used := fds[limit]; used {
+			continue
 		}
+		if free == 0 {
+			break
+		}
+		free--
 	}
-	return s.limited("nofile", limit, 1024)
+	return s.limited("nofile", uint64(limit), 1024)
 }
 
 const hoarderName = "hoarder"
