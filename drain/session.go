@@ -116,10 +116,9 @@ func (s *session) Write(p []byte) (int, error) {
 
 // write writes the server's frames. The caller holds writing.
 //
-// They are noted before they are written, since the client goes on as soon as they are: what a
-// processor does behind the write keeps it from the client's next request, and costs twice the
-// time that it takes (docs/decisions.md). Whoever asks what was written waits for its turn to
-// write.
+// They are noted before they are written, since the client goes on as soon as they are: what is
+// done behind a write costs more time than what is done before it (docs/decisions.md). Whoever
+// asks what was written waits for its turn to write.
 func (s *session) write(p []byte) (int, error) {
 	if len(p) == 0 || s.closing.Load() {
 		return len(p), nil
