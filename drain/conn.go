@@ -127,6 +127,8 @@ func tracked(nc net.Conn) (c *conn, direct bool) {
 			return &c.conn, direct
 		case *conn:
 			return c, direct
+		case *secured:
+			return c.s.c, false
 		case interface{ NetConn() net.Conn }:
 			nc = c.NetConn()
 		default:

@@ -51,12 +51,17 @@ type frames struct {
 // advance goes on to the end of a frame, or of b if that is earlier. It returns how many
 // bytes that are, whether the frame's header is complete with them, and whether the frame is.
 func (f *frames) advance(b []byte) (n int, begins, ends bool) {
-	if f.have < frameHeader {
+	switch {
+	case f.have == 0 && len(b) >= frameHeader: // most of the time
+		n, f.have = frameHeader, frameHeader
+		f.begin(b)
+		begins = true
+	case f.have < frameHeader:
 		n = copy(f.head[f.have:], b)
 		if f.have += n; f.have < frameHeader {
 			return n, false, false
 		}
-		f.begin()
+		f.begin(f.head[:])
 		begins = true
 	}
 	payload := b[n:min(len(b), n+f.left)]
@@ -73,11 +78,11 @@ func (f *frames) advance(b []byte) (n int, begins, ends bool) {
 }
 
 // begin reads a header that is complete.
-func (f *frames) begin() {
+func (f *frames) begin(head []byte) {
 	f.frame = frame{
-		kind: f.head[3], flags: f.head[4],
-		length: int(f.head[0])<<16 | int(f.head[1])<<8 | int(f.head[2]),
-		stream: binary.BigEndian.Uint32(f.head[5:]) &^ (1 << 31),
+		kind: head[3], flags: head[4],
+		length: int(head[0])<<16 | int(head[1])<<8 | int(head[2]),
+		stream: binary.BigEndian.Uint32(head[5:]) &^ (1 << 31),
 	}
 	f.left = f.length
 	if !f.opened && f.kind != frameSettings || f.block != (f.kind == frameContinuation) {
@@ -92,6 +97,14 @@ func (f *frames) end() {
 	switch f.kind {
 	case frameHeaders, framePushPromise, frameContinuation:
 		f.block = f.flags&flagEndHeaders == 0
+	}
+}
+
+// skip goes on behind b.
+func (f *frames) skip(b []byte) {
+	for len(b) > 0 {
+		n, _, _ := f.advance(b)
+		b = b[n:]
 	}
 }
 
@@ -112,6 +125,22 @@ func (f *frames) boundary(b []byte) int {
 		n, _, _ := g.advance(b[at:])
 		at += n
 	}
+}
+
+// opens tells whether a client opens a stream with a frame, when newest was its last one.
+func (f *frame) opens(newest uint32) bool {
+	return f.kind == frameHeaders && f.stream&1 == 1 && f.stream > newest
+}
+
+// tells whether a frame, complete, changes what is known of streams or of a drain.
+func (f *frame) tells(from side) bool {
+	switch f.kind {
+	case frameHeaders: // of an answer, they are only its beginning
+		return from == fromClient || f.stream&1 == 0 || f.flags&flagEndStream != 0
+	case frameData:
+		return f.flags&flagEndStream != 0
+	}
+	return f.kind == frameRSTStream || f.kind == framePing || f.kind == frameGoAway
 }
 
 // isAck tells whether a frame is the answer to a PING with that payload.

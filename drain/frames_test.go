@@ -3,6 +3,7 @@ package drain
 import (
 	"bytes"
 	"net/http"
+	"os"
 	"slices"
 	"testing"
 
@@ -299,5 +300,59 @@ func TestIdleBeforeWritten(t *testing.T) {
 	s.c.phase.Store(idle)
 	if !s.shut(false) {
 		t.Error("not closed")
+	}
+}
+
+// cutShort is a connection on which so many bytes can be written, and then no more for now.
+type cutShort struct {
+	discard
+	room int
+}
+
+func (c *cutShort) Write(p []byte) (int, error) {
+	n := min(c.room, len(p))
+	c.room -= n
+	if n < len(p) {
+		return n, os.ErrDeadlineExceeded
+	}
+	return n, nil
+}
+
+// The server may go on with an answer of which only a part could be written in time. What is not
+// written has not ended a stream, wherever the answer was cut.
+func TestAnswerCutShort(t *testing.T) {
+	d, err := New(new(http.Server), newPipes(), quiet(Config{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	settings, _ := wire(func(f *http2.Framer) { f.WriteSettings() })
+	request, _ := wire(func(f *http2.Framer) {
+		f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: []byte("a"), EndHeaders: true, EndStream: true})
+	})
+	answer, ends := wire(func(f *http2.Framer) {
+		f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: []byte("a"), EndHeaders: true})
+		f.WriteData(1, true, []byte("hello"))
+	})
+	for n := range answer {
+		rw := &cutShort{room: len(settings)}
+		s := newSession(&conn{d: d}, rw, 0)
+		s.c.phase.Store(idle)
+		s.took(settings)
+		s.took(request)
+		s.Write(settings)
+		rw.room = n
+		if got, err := s.Write(answer); got != n || err == nil {
+			t.Fatalf("%d written, %v", got, err)
+		}
+		if want := n == 0 || n == ends[0]; s.out.clean() != want {
+			t.Errorf("after %d bytes of %d: clean %t", n, len(answer), !want)
+		}
+		if s.shut(false) {
+			t.Errorf("closed after %d bytes of %d", n, len(answer))
+		}
+		rw.room = len(answer)
+		if _, err := s.Write(answer[n:]); err != nil || !s.out.clean() || !s.shut(false) {
+			t.Errorf("%d and then the rest: %v, not closed", n, err)
+		}
 	}
 }

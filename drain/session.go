@@ -38,6 +38,9 @@ type session struct {
 
 	writing sync.Mutex // held while something is written
 	out     frames     // guarded by writing
+	short   bool       // the same: not all was written of what was noted last
+
+	newest atomic.Uint32 // the last stream that the client has begun to open; the reader's to set
 
 	pending atomic.Pointer[[]byte] // to be written where a frame may be
 	closing atomic.Bool            // nothing is written any more, and nothing that is read is served
@@ -112,15 +115,20 @@ func (s *session) Write(p []byte) (int, error) {
 }
 
 // write writes the server's frames. The caller holds writing.
+//
+// They are noted before they are written, since the client goes on as soon as they are: what is
+// done behind a write costs more time than what is done before it (docs/decisions.md). Whoever
+// asks what was written waits for its turn to write.
 func (s *session) write(p []byte) (int, error) {
 	if len(p) == 0 || s.closing.Load() {
 		return len(p), nil
 	}
+	before := s.out
+	s.follow(fromServer, &s.out, p)
 	n, err := s.rw.Write(p)
-	for p = p[:n]; len(p) > 0; {
-		n, begins, ends := s.out.advance(p)
-		p = p[n:]
-		s.saw(fromServer, &s.out, begins, ends)
+	if s.short = n < len(p); s.short { // the server may go on with the rest
+		s.out = before
+		s.out.skip(p[:n])
 	}
 	return n, err
 }
@@ -150,41 +158,46 @@ func (s *session) say(b []byte) {
 func (s *session) took(p []byte) bool {
 	n := min(s.preface, len(p))
 	s.preface -= n
-	for p = p[n:]; len(p) > 0; {
-		n, begins, ends := s.in.advance(p)
-		p = p[n:]
-		s.saw(fromClient, &s.in, begins, ends)
-	}
+	s.follow(fromClient, &s.in, p[n:])
 	return !s.closing.Load()
 }
 
-// saw notes where a frame begins or ends.
-func (s *session) saw(from side, f *frames, begins, ends bool) {
-	begins = begins && (f.kind == frameHeaders || f.wrong)
-	switch f.kind {
-	case frameRSTStream, framePing, frameGoAway:
-	case frameHeaders, frameData:
-		ends = ends && f.flags&flagEndStream != 0
-	default:
-		ends = false
+// follow notes what frames say. It is called for all that is read and written, so it asks for
+// the lock once at most, and not for what changes nothing.
+func (s *session) follow(from side, f *frames, p []byte) {
+	locked := false
+	for len(p) > 0 {
+		n, begins, ends := f.advance(p)
+		p = p[n:]
+		if begins && from == fromClient && f.opens(s.newest.Load()) {
+			s.newest.Store(f.stream)
+		}
+		if !(begins && f.wrong || ends && f.tells(from)) {
+			continue
+		}
+		if !locked {
+			s.mu.Lock()
+			locked = true
+		}
+		s.note(from, f, ends)
 	}
-	if !begins && !ends {
-		return
+	if locked {
+		s.mu.Unlock()
+		s.look()
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
+}
+
+// note notes a frame that is complete, or not one of HTTP/2. The caller holds mu.
+func (s *session) note(from side, f *frames, ends bool) {
 	if f.wrong {
 		s.streams.lost = true
 	}
-	if begins {
-		s.streams.begins(from, &f.frame)
-	}
 	if ends {
+		s.streams.begins(from, &f.frame)
 		s.streams.ends(from, &f.frame)
 		s.acked = s.acked || from == fromClient && f.isAck(s.ping)
 		s.away = s.away || from == fromServer && f.kind == frameGoAway
 	}
-	s.look()
 }
 
 // leave says goodbye, after delay, and ends the connection when its streams have ended. A
@@ -256,7 +269,7 @@ func (s *session) sayFirst() {
 func (s *session) state() (acked bool, last uint32, lost bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.acked, s.streams.last(), s.away || s.streams.lost
+	return s.acked, s.newest.Load(), s.away || s.streams.lost
 }
 
 // shut begins to close the connection, unless it is in use. If there was no last word, this
@@ -264,14 +277,14 @@ func (s *session) state() (acked bool, last uint32, lost bool) {
 func (s *session) shut(lastWord bool) bool {
 	s.writing.Lock()
 	defer s.writing.Unlock()
-	if !s.out.clean() || s.pending.Load() != nil {
+	if !s.out.clean() || s.short || s.pending.Load() != nil {
 		return false
 	}
 	s.mu.Lock()
 	// The server is idle before it has written its last answer, and the streams end before
 	// it is idle.
-	closing := s.streams.none() && s.c.isIdle()
-	last := s.streams.last()
+	last := s.newest.Load()
+	closing := s.streams.none() && s.streams.last() == last && s.c.isIdle()
 	if closing {
 		s.closing.Store(true)
 	}

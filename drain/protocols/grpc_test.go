@@ -316,7 +316,7 @@ func TestGRPCLongStream(t *testing.T) {
 // what has begun is finished.
 func TestGRPCStop(t *testing.T) {
 	t.Parallel()
-	s := start(t, "grpc", "grpc=tcp://127.0.0.1:0", envDelay+"=1s")
+	s := start(t, "grpc", "grpc=tcp://127.0.0.1:0", envDelay+"=3s")
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	watching, unwatch := context.WithCancel(ctx)

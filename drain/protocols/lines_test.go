@@ -45,8 +45,8 @@ func serveLines(keep func(part string) (string, bool)) worker.App {
 	}
 }
 
-func startLines(t *testing.T, s *service) *load.Load {
-	return startStrict(t, load.Config{Addr: s.addr, Clients: map[load.Kind]int{load.TCP: 8}, Rate: 40, Timeout: 2 * time.Second})
+func startLines(t *testing.T, s *service, timeout time.Duration) *load.Load {
+	return startStrict(t, load.Config{Addr: s.addr, Clients: map[load.Kind]int{load.TCP: 8}, Rate: 40, Timeout: timeout})
 }
 
 // TestLines: strict clients see that connections of a protocol of one's own live on over
@@ -54,7 +54,7 @@ func startLines(t *testing.T, s *service) *load.Load {
 func TestLines(t *testing.T) {
 	t.Parallel()
 	s := start(t, "lines", "lines=tcp://127.0.0.1:0")
-	from, l := s.mark(), startLines(t, s)
+	from, l := s.mark(), startLines(t, s, patience)
 	for range 4 {
 		goesOn(t, l, 40)
 		s.upgrade()
@@ -88,7 +88,7 @@ func TestLinesWrong(t *testing.T) {
 		t.Run(app, func(t *testing.T) {
 			t.Parallel()
 			s := start(t, app, "lines=tcp://127.0.0.1:0")
-			l := startLines(t, s)
+			l := startLines(t, s, 2*time.Second)
 			for late := time.Now().Add(patience); !found(l.Snapshot()) && time.Now().Before(late); {
 				goesOn(t, l, 20)
 				s.upgrade()

@@ -106,9 +106,9 @@ func serveDropped(ctx context.Context, w *worker.Worker) error {
 	}
 }
 
-func startPackets(t *testing.T, s *service) *load.Load {
+func startPackets(t *testing.T, s *service, timeout time.Duration) *load.Load {
 	return startStrict(t, load.Config{
-		Addr: s.addr, Clients: map[load.Kind]int{load.UDP: 8}, Rate: 40, Plain: true, Timeout: 2 * time.Second,
+		Addr: s.addr, Clients: map[load.Kind]int{load.UDP: 8}, Rate: 40, Plain: true, Timeout: timeout,
 	})
 }
 
@@ -116,7 +116,7 @@ func startPackets(t *testing.T, s *service) *load.Load {
 func TestPacketsLoad(t *testing.T) {
 	t.Parallel()
 	s := start(t, "packets", "stats=udp://127.0.0.1:0", envLock+"="+file(t))
-	l := startPackets(t, s)
+	l := startPackets(t, s, patience)
 	for range 4 {
 		goesOn(t, l, 40)
 		s.upgrade()
@@ -134,7 +134,7 @@ func TestPacketsLoad(t *testing.T) {
 func TestPacketsDropped(t *testing.T) {
 	t.Parallel()
 	s := start(t, "packets dropped", "stats=udp://127.0.0.1:0")
-	l := startPackets(t, s)
+	l := startPackets(t, s, 2*time.Second)
 	for late := time.Now().Add(patience); l.Snapshot().Failures.Total() == 0 && time.Now().Before(late); {
 		goesOn(t, l, 20)
 		s.upgrade()

@@ -229,8 +229,6 @@ func TestHTTP2Late(t *testing.T) {
 		hello    = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings
 		ask1     = "\x00\x00\x01\x01\x05\x00\x00\x00\x01x"
 		ask3     = "\x00\x00\x01\x01\x05\x00\x00\x00\x03x"
-		leaves   = "\x00\x00\x08\x07\x00\x00\x00\x00\x00\x7f\xff\xff\xff\x00\x00\x00\x00"
-		looked1  = "\x00\x00\x08\x07\x00\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x00"
 		noGoAway = "\x00\x00\x01\x07\x00\x00\x00\x00\x00x" // too short for one
 	)
 	for name, tc := range map[string]struct {
@@ -242,6 +240,7 @@ func TestHTTP2Late(t *testing.T) {
 		"after the first one":   {[]string{hello, settings + leaves, ask1, goAway}, true},
 		"one before, looked at": {[]string{hello + ask1, settings + leaves, ask3, looked1}, true},
 		"one before, not":       {[]string{hello + ask1, settings + leaves, ask3, goAway}, false},
+		"taken back":            {[]string{hello + ask1, settings + goAway + leaves}, false},
 		"both before":           {[]string{hello + ask1 + ask3, settings + leaves, "", looked1}, false},
 		"no leave":              {[]string{hello + ask1, settings + noGoAway + settings}, false},
 	} {

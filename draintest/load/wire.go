@@ -105,7 +105,11 @@ func (w *wire) late() bool {
 // received is told of the frames that come.
 func (w *wire) received(head []byte) {
 	if head[3] == frameGoAway && len(head) > frameHead {
-		w.away, w.last = true, binary.BigEndian.Uint32(head[frameHead:])&streamMask
+		last := binary.BigEndian.Uint32(head[frameHead:]) & streamMask
+		if w.away {
+			last = min(last, w.last) // what was refused stays so, whatever a later one says
+		}
+		w.away, w.last = true, last
 		w.end()
 	}
 }
