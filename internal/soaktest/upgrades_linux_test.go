@@ -1,8 +1,12 @@
 package soaktest_test
 
 import (
+	"context"
 	"testing"
 	"time"
+
+	"github.com/handover-go/handover/internal/control"
+	"github.com/handover-go/handover/internal/shop"
 )
 
 // newBinary is how many upgrades there are for one to another file, to which the anchor changes,
@@ -24,16 +28,24 @@ func TestUpgrades(t *testing.T) {
 			t.FailNow()
 		}
 	}
+	// What has not proven itself keeps the binary of what has.
+	proven := func() {
+		ctx, cancel := context.WithTimeout(t.Context(), shop.Patience)
+		defer cancel()
+		if ev, err := s.Control.Upgrade(ctx, control.WaitProbation, func(control.Event) {}); err != nil || ev.Result != control.Done {
+			t.Fatalf("upgrade: %+v, %v", ev, err)
+		}
+	}
 	for i := range first {
 		upgrade(i)
 	}
-	before := levelOver(t, s, s.Upgrade)
+	before := levelOver(t, s, proven)
 	began := time.Now()
 	for i := first; i < n; i++ {
 		upgrade(i)
 	}
 	t.Log(pace(n-first, "upgrades", began))
-	after := levelOver(t, s, s.Upgrade)
+	after := levelOver(t, s, proven)
 	t.Logf("%v, and then %v; %s", before, after, finds(n-first))
 	if more := grown(before, after); more != nil {
 		t.Errorf("it grows: %q", more)
