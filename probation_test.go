@@ -91,6 +91,7 @@ func TestWayBackFails(t *testing.T) {
 		"somebody asked":     {[]ask{hand}, control.Outcome{Generation: 1, Result: control.Failed, Reason: "there is no generation to go back to"}, ""},
 	} {
 		p := &parent{up: &upgrader.Upgrader{}, metrics: metrics.New(), memory: newMemory(nil), supervisor: &supervisor{news: make(chan struct{}, 1)}, log: slog.New(slog.DiscardHandler)}
+		p.memory.held = true // another process's
 		u := newUpgrades(p)
 		u.last = &control.Outcome{Generation: 3, Result: control.Failed, Reason: "another upgrade"}
 		f, other := watching(t)
