@@ -40,11 +40,15 @@ func (w *Worker) speak() {
 			last = true
 		}
 		w.sendMail()
-		w.mu.Lock()
-		s := w.stateLocked()
-		w.mu.Unlock()
-		_ = w.conn.get().Send(s)
+		w.sayState(w.conn.get())
 	}
+}
+
+func (w *Worker) sayState(conn *wire.Conn) {
+	w.mu.Lock()
+	s := w.stateLocked()
+	w.mu.Unlock()
+	_ = conn.Send(s)
 }
 
 func (w *Worker) stateLocked() wire.State {

@@ -120,7 +120,7 @@ func newWorker(ctx context.Context, cfg Config) (*Worker, error) {
 	if err != nil {
 		return nil, bad("%s=%q: %w", wire.Env, chanFd, err)
 	}
-	w.conn.set(conn)
+	w.conn.set(conn, nil)
 	w.mail.conn = &w.conn
 	if err := parseWho(who, &w.state); err != nil {
 		return nil, bad("%s=%q: %w", Env, who, err)

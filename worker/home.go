@@ -117,7 +117,11 @@ func (w *Worker) comeHome() (*wire.Conn, []byte, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	w.conn.set(conn)
+	w.conn.set(conn, func() {
+		if isClosed(w.quit) { // the last word may have gone to the one before
+			w.sayState(conn)
+		}
+	})
 	w.mail.put(letter{v: w.post.Mail()}) // of what was under way nothing is known there
 	w.changed()
 	fault.Point(fault.LeftWaits)
