@@ -90,8 +90,7 @@ func TestWayBackFails(t *testing.T) {
 		"and somebody asked": {[]ask{hand, auto, hand}, control.Outcome{Generation: 2, Result: control.Stopped, Reason: "sick; and going back failed: there is no generation to go back to"}, control.Stopped},
 		"somebody asked":     {[]ask{hand}, control.Outcome{Generation: 1, Result: control.Failed, Reason: "there is no generation to go back to"}, ""},
 	} {
-		p := &parent{up: &upgrader.Upgrader{}, metrics: metrics.New(), memory: newMemory(nil), supervisor: &supervisor{news: make(chan struct{}, 1)}, log: slog.New(slog.DiscardHandler)}
-		p.memory.held = true // another process's
+		p := &parent{up: &upgrader.Upgrader{}, metrics: metrics.New(), memory: anothers(), supervisor: &supervisor{news: make(chan struct{}, 1)}, log: slog.New(slog.DiscardHandler)}
 		u := newUpgrades(p)
 		u.last = &control.Outcome{Generation: 3, Result: control.Failed, Reason: "another upgrade"}
 		f, other := watching(t)
@@ -134,7 +133,7 @@ func TestOutcome(t *testing.T) {
 	} {
 		for _, before := range []control.Result{control.Rolling, control.Probation, control.Failed} {
 			o := &control.Outcome{Generation: 2, Result: before, Until: time.Now()}
-			p := &parent{up: &upgrader.Upgrader{}, metrics: metrics.New(), back: c.back, memory: newMemory(nil), supervisor: &supervisor{news: make(chan struct{}, 1)}}
+			p := &parent{up: &upgrader.Upgrader{}, metrics: metrics.New(), back: c.back, memory: anothers(), supervisor: &supervisor{news: make(chan struct{}, 1)}}
 			u := newUpgrades(p)
 			u.last = o
 			var told []control.Result
@@ -257,4 +256,11 @@ func TestValidateProbation(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+}
+
+// anothers is a memory that another process writes.
+func anothers() *memory {
+	m := newMemory(nil)
+	m.held = true
+	return m
 }
