@@ -79,6 +79,7 @@ func TestKeptWhenWorkersEnd(t *testing.T) {
 			t.Fatal(err)
 		}
 		s.exits(from, fmt.Sprint(pid))
+		goesOn(t, l)
 	}
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	for range 20 {
@@ -89,9 +90,20 @@ func TestKeptWhenWorkersEnd(t *testing.T) {
 		}
 		resp.Body.Close()
 		s.exits(from, match(resp.Header.Get("X-Worker"), `pid=(\d+)`))
+		goesOn(t, l)
 	}
-	kept(t, l, 30)
+	kept(t, l, 20)
 	s.stop()
+}
+
+// goesOn waits until those who serve now have answered a little.
+func goesOn(t *testing.T, l *load.Load) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := l.WaitRequests(ctx, 8); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // exits waits until a worker has.

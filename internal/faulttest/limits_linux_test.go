@@ -67,6 +67,11 @@ func (s *service) descriptors(free int) (end func()) {
 		s.t.Fatal(err)
 	}
 	limit := 0
+	for n, file := range fds {
+		if file == os.DevNull && n > 2 { // what is kept for who asks what is the matter
+			limit = n + 1
+		}
+	}
 	for ; ; limit++ {
 		if _, used := fds[limit]; used {
 			continue
