@@ -8,7 +8,7 @@ FUZZTIME ?= 20s
 # two hours.
 .PHONY: soak
 soak:
-	DEATHS=all go test -race -count 1 -timeout 15m ./internal/deathtest
+	DEATHS=all go test -race -count 1 -parallel 8 -timeout 30m ./internal/deathtest
 	FAULTS=all go test -count 1 -timeout 15m ./internal/faulttest
 	SOAK=all go test -v -count 1 -timeout 2h ./internal/soaktest
 	.ci/fuzz $(FUZZTIME)
