@@ -45,7 +45,7 @@ func (tr trial) starting(kills bool) {
 // comesUp waits for what becomes of a start.
 func (tr trial) comesUp(anchored bool, first int) outcome {
 	tr.t.Helper()
-	for limit := time.Now().Add(shop.Patience); ; time.Sleep(10 * time.Millisecond) {
+	for limit := time.Now().Add(shop.SettleTime); ; time.Sleep(10 * time.Millisecond) {
 		if len(tr.Processes()) == 0 {
 			return ended
 		}
@@ -56,7 +56,7 @@ func (tr trial) comesUp(anchored bool, first int) outcome {
 		case what == "":
 			return another
 		case time.Now().After(limit):
-			tr.t.Fatalf("after %v: %s", shop.Patience, what)
+			tr.t.Fatalf("after %v: %s", shop.SettleTime, what)
 		}
 	}
 }
