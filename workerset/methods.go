@@ -346,8 +346,8 @@ func (g *group) waiting() (list []Waiting) {
 	now := time.Now()
 	for n := 1; n <= g.Count; n++ {
 		sl := g.slots[n]
-		if sl == nil || !now.Before(sl.notBefore) && sl.owes.IsZero() {
-			continue
+		if sl == nil || !now.Before(sl.notBefore) && sl.owes.IsZero() && (sl.failures == 0 || g.has(n)) {
+			continue // else the next is due this very moment: what was the matter is true until then
 		}
 		w := Waiting{Slot: n, Failures: sl.failures}
 		if sl.last != nil {
@@ -359,6 +359,11 @@ func (g *group) waiting() (list []Waiting) {
 		list = append(list, w)
 	}
 	return list
+}
+
+// has reports whether a slot has a worker, whatever it does.
+func (g *group) has(slot int) bool {
+	return slices.ContainsFunc(g.members, func(in *incarnation) bool { return in.slot == slot })
 }
 
 // Status is what there is to say of a set.

@@ -5,12 +5,15 @@ package workerset
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // cut gives text to a stream in pieces that end at the given places.
@@ -247,5 +250,27 @@ func TestDeaths(t *testing.T) {
 	}
 	if len(g.deaths) != keptDeaths || g.deaths[0].ID != 40-keptDeaths || g.deaths[keptDeaths-1].ID != 39 {
 		t.Errorf("%+v", g.deaths)
+	}
+}
+
+// TestWaiting: a slot says what is the matter from the moment on that its worker came to nothing
+// until it has another one; also in the one in which that is due.
+func TestWaiting(t *testing.T) {
+	now := time.Now()
+	nothing := slot{failures: 2, last: errors.New("no room")}
+	waits, due, owes := nothing, nothing, nothing
+	waits.notBefore = now.Add(time.Hour)
+	due.notBefore = now.Add(-time.Hour)
+	owes.notBefore, owes.owes = due.notBefore, now
+	had := due // its worker has not served for long enough to make one forget
+	died := slot{}
+	g := &group{Group: Group{Count: 6}, slots: map[int]*slot{1: &waits, 2: &due, 3: &owes, 4: &had, 5: &died}, members: []*incarnation{{slot: 4}}}
+	want := []Waiting{
+		{Slot: 1, Failures: 2, Reason: "no room", Until: waits.notBefore},
+		{Slot: 2, Failures: 2, Reason: "no room", Until: due.notBefore},
+		{Slot: 3, Failures: 2, Reason: "no room"},
+	}
+	if got := g.waiting(); !slices.Equal(got, want) {
+		t.Errorf("got %+v\nwant %+v", got, want)
 	}
 }

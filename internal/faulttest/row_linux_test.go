@@ -49,6 +49,16 @@ func (y saying) in(out string) bool {
 	return regexp.MustCompile(strings.Join(parts, `[^\n]*`)).MatchString(out)
 }
 
+// missing tells what has to be said somewhere, and was not.
+func (r row) missing(where, heard string) string {
+	for _, y := range r.says {
+		if y.where == where && !y.in(heard) {
+			return fmt.Sprintf("%s does not say %q:\n%s", where, y.text, heard)
+		}
+	}
+	return ""
+}
+
 // all reports whether what takes long is to be tested, too: with FAULTS=all, or a -run that
 // names a row.
 func all() bool {
@@ -91,16 +101,19 @@ func (r row) test(t *testing.T) {
 	if r.fails && s.parent() != parent {
 		t.Error("an upgrade that has failed has changed the parent")
 	}
-	if heard[byStatus], code = s.handover("status"); code != 0 {
-		t.Errorf("status: exit code %d", code)
-	}
+	s.until(func() string { // it takes a moment to notice that no other worker can be started
+		if heard[byStatus], code = s.handover("status"); code != 0 {
+			t.Errorf("status: exit code %d", code)
+		}
+		return r.missing(byStatus, heard[byStatus])
+	})
 	if err := s.load.WaitEach(t.Context(), 1); err != nil {
 		t.Error(err)
 	}
 	heard[byLog] = s.said()
-	for _, y := range r.says {
-		if !y.in(heard[y.where]) {
-			t.Errorf("%s does not say %q:\n%s", y.where, y.text, heard[y.where])
+	for _, where := range []string{byUpgrade, byStatus, byLog} {
+		if missing := r.missing(where, heard[where]); missing != "" {
+			t.Error(missing)
 		}
 	}
 	end()
