@@ -72,6 +72,9 @@ func (c Config) parent() (code int, err error) {
 	// A panic is an ABRT: its exit code would be the one of a bad configuration, after which
 	// supervisors start nothing again (runtime, "Environment Variables", GOTRACEBACK).
 	debug.SetTraceback("crash")
+	if errBack != nil {
+		return 2, errBack // the upgrade fails, and nothing has changed
+	}
 	p := &parent{cfg: c, log: c.Logger.With("service", c.Name), metrics: metrics.New(), released: make(chan struct{}), back: goesBack}
 	p.upgrades, p.wishes, p.stops, p.memory = newUpgrades(p), newWishes(p), newStops(p), newMemory(p)
 	if p.supervisor, err = newSupervisor(p); err != nil {

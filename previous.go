@@ -102,17 +102,18 @@ func (b *back) fails() bool { return b != nil && b.Failed != 0 }
 
 // goesBack is what this process was started for, if it is the parent of a generation that
 // is gone back to. It is read before anything looks at the configuration.
-var goesBack = func() *back {
-	v := take(envBack)
+var goesBack, errBack = parseBack(take(envBack))
+
+func parseBack(v *string) (*back, error) {
 	if v == nil {
-		return nil
+		return nil, nil
 	}
 	b := &back{}
 	if err := json.Unmarshal([]byte(*v), b); err != nil {
-		panic(fmt.Sprintf("%s: %v", envBack, err)) // the upgrade fails, and nothing has changed
+		return nil, fmt.Errorf("%s=%q: %w", envBack, *v, err)
 	}
-	return b
-}()
+	return b, nil
+}
 
 // take is a variable of the environment, which it takes out of it.
 func take(name string) *string {

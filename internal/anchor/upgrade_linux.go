@@ -142,14 +142,9 @@ func (a *anchor) resume() (bool, error) {
 	if !ok {
 		return false, nil
 	}
-	f := strings.SplitN(v, " ", 3)
-	if len(f) < 2 {
-		return true, fmt.Errorf("%s=%q: what the anchor was before can't be read", envState, v)
-	}
-	pid, err := strconv.Atoi(f[0])
-	inbox, ierr := strconv.Atoi(f[1])
-	if err := errors.Join(err, ierr); err != nil {
-		return true, fmt.Errorf("%s=%q: %w", envState, v, err)
+	pid, inbox, s, err := parseState(v)
+	if err != nil {
+		return true, err
 	}
 	unix.CloseOnExec(inbox)
 	sd, err := sdnotify.ResumeInbox(os.NewFile(uintptr(inbox), "notify"))
@@ -163,8 +158,7 @@ func (a *anchor) resume() (bool, error) {
 	}
 	a.watch(a.main)
 	a.upAt = time.Now()
-	var s state
-	if len(f) < 3 || json.Unmarshal([]byte(f[2]), &s) != nil {
+	if s == nil {
 		a.log.Error("what the anchor was before can't be read but for the parent's pid: it goes on with that", "pid", pid)
 		a.ready, a.served, a.nohup = true, true, false // or no signal would reach it any more
 		return true, nil
@@ -180,6 +174,29 @@ func (a *anchor) resume() (bool, error) {
 	}
 	a.statuses.resume(s.Statuses)
 	return true, nil
+}
+
+// parseState takes apart what envState holds. There is no state if it can't be read.
+func parseState(v string) (pid, inbox int, s *state, err error) {
+	f := strings.SplitN(v, " ", 3)
+	if len(f) < 2 {
+		return 0, 0, nil, fmt.Errorf("%s=%q: what the anchor was before can't be read", envState, v)
+	}
+	pid, err = strconv.Atoi(f[0])
+	inbox, ierr := strconv.Atoi(f[1])
+	if err := errors.Join(err, ierr); err != nil {
+		return 0, 0, nil, fmt.Errorf("%s=%q: %w", envState, v, err)
+	}
+	if pid < 1 || inbox < 3 {
+		return 0, 0, nil, fmt.Errorf("%s=%q: no process, or no descriptor", envState, v)
+	}
+	if len(f) == 3 {
+		s = &state{}
+		if json.Unmarshal([]byte(f[2]), s) != nil {
+			s = nil
+		}
+	}
+	return pid, inbox, s, nil
 }
 
 // catchUp acts on what has arrived before Run was called.

@@ -152,6 +152,11 @@ func checkPidfd(pid, fd int) error {
 	if err != nil {
 		return err
 	}
+	return checkInfo(pid, b)
+}
+
+// checkInfo does by what the kernel says of the descriptor (proc_pid_fdinfo(5)).
+func checkInfo(pid int, b []byte) error {
 	for line := range bytes.Lines(b) {
 		v, ok := bytes.CutPrefix(line, []byte("Pid:"))
 		if !ok {
