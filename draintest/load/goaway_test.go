@@ -18,6 +18,9 @@ const (
 	leaves  = "\x00\x00\x08\x07\x00\x00\x00\x00\x00\x7f\xff\xff\xff\x00\x00\x00\x00"
 	looked1 = "\x00\x00\x08\x07\x00\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x00"
 	reset1  = "\x00\x00\x04\x03\x00\x00\x00\x00\x01\x00\x00\x00\x08"
+
+	oneStream = "\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x03\x00\x00\x00\x01" // SETTINGS: one at a time
+	answers   = "\x00\x00\x01\x01\x05"                                         // then a stream, and 200: no more will come
 )
 
 // A framed is a server's end of a connection of HTTP/2, which reads frame by frame.
@@ -139,6 +142,37 @@ func TestHTTP2Begun(t *testing.T) {
 				t.Error("it was not sent")
 			}
 		})
+	}
+}
+
+// TestHTTP2Unsent: a request that waits for its turn on one connection after the other, each of
+// which serves others, and ends in order, has not failed. One that can't be sent on any has.
+func TestHTTP2Unsent(t *testing.T) {
+	t.Parallel()
+	const n = 100
+	for _, serves := range []bool{true, false} {
+		ln, begun := listen(t), make(chan struct{})
+		serveBytes(t, ln, func(c net.Conn) {
+			io.WriteString(c, oneStream) // most of the client's requests will have to wait
+			f := newFramed(c)
+			first := f.asked()
+			<-begun
+			io.WriteString(f, leaves)
+			for id := first; serves && id != 0; id = f.asked() { // also those that were on their way
+				f.Write(append(binary.BigEndian.AppendUint32([]byte(answers), id), 0x88))
+			}
+		})
+		l := mustStart(t, Config{Addr: ln.Addr().String(), Clients: map[Kind]int{HTTP2: 1}, Rate: 1000, MaxRequests: n, Plain: true})
+		for l.Snapshot().Started < n { // which nobody is told of
+			<-time.After(time.Millisecond)
+		}
+		close(begun)
+		<-l.Done()
+		r := l.Stop()
+		if serves && (r.OK != n || r.ExceptIdle().Check() != nil) || !serves && r.Failures.Total() == 0 {
+			t.Errorf("it serves: %t\n%v", serves, r)
+		}
+		t.Logf("%d connections", r.ClosedIdle)
 	}
 }
 

@@ -39,7 +39,8 @@ type h2conn struct {
 	told        bool
 }
 
-// maxTries is how many connections may end before anything is sent on them.
+// maxTries is how many connections may end before anything is sent on them. One on which the
+// requests of others were sent does not count: there may be many that wait for their turn.
 const maxTries = 3
 
 // stream is one request. It is sent once: on another connection only if that which there was
@@ -53,7 +54,7 @@ func (x *exchange) stream(s *session, deadline time.Time) (Class, string) {
 	if x.failure.Kind == GRPC {
 		read = x.readCall
 	}
-	for tries := 0; ; tries++ {
+	for tries := 0; ; {
 		req, err := x.request(ctx)
 		if err != nil {
 			return Other, "making the request: " + err.Error()
@@ -66,6 +67,9 @@ func (x *exchange) stream(s *session, deadline time.Time) (Class, string) {
 		if err != nil && tries < maxTries && c.unsent(err, sent.Load(), x.failure.Nth) {
 			s.give(c, x.failure, false)
 			sent.Store(false)
+			if !c.wire.used() {
+				tries++
+			}
 			continue
 		}
 		if err != nil {

@@ -102,6 +102,13 @@ func (w *wire) late() bool {
 	return w.away && w.asked <= w.last
 }
 
+// used tells whether a request was sent before the client could know that the server leaves.
+func (w *wire) used() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.asked > 0
+}
+
 // received is told of the frames that come.
 func (w *wire) received(head []byte) {
 	if head[3] == frameGoAway && len(head) > frameHead {
