@@ -197,6 +197,7 @@ func (w *Worker) obey(conn *wire.Conn, line []byte) error {
 			return err
 		}
 		w.heard()
+		w.home.stops = d.Stop
 		if d.Exit {
 			w.release()
 		}

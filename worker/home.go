@@ -34,6 +34,7 @@ type home struct {
 	recipe string
 	grace  time.Duration
 	since  time.Time // without a parent; zero: there is one, or was one a moment ago
+	stops  bool      // so does the service
 }
 
 func (h *home) close() {
@@ -90,9 +91,9 @@ func (w *Worker) mayComeHome(err error) bool {
 }
 
 // goesAlone reports whether others serve on when this worker drains without a parent: it was
-// told to go, and they have a home which is kept.
+// told to go, not because the service stops, and they have a home which is kept.
 func (w *Worker) goesAlone() bool {
-	return w.home.fd > 0 && isClosed(w.mayExit) && homes.Kept(w.home.fd)
+	return w.home.fd > 0 && isClosed(w.mayExit) && !w.home.stops && homes.Kept(w.home.fd)
 }
 
 // comeHome reports, and waits until another parent has said something, which it returns. Of
