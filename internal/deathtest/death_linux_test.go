@@ -57,7 +57,7 @@ const stopTime = 7 * time.Second
 // of the victims at some of the steps.
 func TestStops(t *testing.T) {
 	for n, st := range steps {
-		if st.way == resumes && st.may[theAnchor][0] == ended { // nobody starts a parent meanwhile
+		if st.alone() { // nobody starts a parent meanwhile
 			continue
 		}
 		t.Run(string(st.way)+"/"+st.name, func(t *testing.T) {
@@ -88,21 +88,24 @@ func (tr trial) stopped() {
 	ln := tr.asked()
 	tr.act()
 	taker, goOn := tr.taker(ln)
-	lost := tr.harm(false, tr.target(taker, before), goOn)
+	lost, long := tr.harm(false, tr.target(taker, before), goOn)
 	tr.Settle(true)
 	tr.Upgrade()
 	tr.Settle(true)
-	r := lost.Excuse(l.Stop())
-	if tr.victim == oldParent || tr.victim == newParent {
+	r, c := excused(l, lost)
+	if tr.victim == oldParent || tr.victim == newParent || long {
 		r = r.ExceptIdle() // a worker that drains keeps them for so long, as nobody says who takes them
 	}
 	tr.good(r)
 	tr.Stop(true)
+	if !long {
+		tr.paid(false, c, stopTime)
+	}
 }
 
 // harm kills a process, or stops it for a time, before the one that takes the step goes on. It
-// returns what a worker had.
-func (tr trial) harm(kills bool, pid int, goOn func()) shop.Loss {
+// returns what a worker had, and whether that other one was missed.
+func (tr trial) harm(kills bool, pid int, goOn func() bool) (lost shop.Loss, long bool) {
 	tr.t.Helper()
 	do := tr.Freeze
 	if kills {
@@ -112,12 +115,12 @@ func (tr trial) harm(kills bool, pid int, goOn func()) shop.Loss {
 	if err != nil {
 		tr.t.Fatal(err)
 	}
-	goOn()
+	long = goOn()
 	if !kills {
 		<-time.After(stopTime)
 		_ = syscall.Kill(pid, syscall.SIGCONT) // nobody else has its pid: it is this process's to reap, or the service's
 	}
-	return lost
+	return lost, long
 }
 
 // everything reports whether all rows are to be tested.
@@ -177,14 +180,18 @@ func (tr trial) run() {
 	tr.act()
 	taker, goOn := tr.taker(ln)
 	pid := tr.target(taker, before)
-	lost := tr.harm(true, pid, goOn)
+	at := time.Now()
+	lost, long := tr.harm(true, pid, goOn)
 
 	anchored := tr.victim != theAnchor
 	if slices.Contains(tr.may[tr.victim], ended) {
 		tr.Ends()
+		l.Stop() // nobody listens any more
+		tr.paid(true, cost{}, time.Since(at))
 		return
 	}
 	tr.Settle(anchored)
+	took := time.Since(at)
 	got := tr.outcome(before)
 	if !slices.Contains(tr.may[tr.victim], got) {
 		tr.t.Errorf("%s, not one of %q", got, tr.may[tr.victim])
@@ -199,19 +206,33 @@ func (tr trial) run() {
 		tr.Flat("the anchor", tr.Anchor, anchorFds)
 	}
 	tr.t.Log(got)
-	tr.good(tr.loaded(l, lost))
+	r, c := tr.loaded(l, lost)
+	if long {
+		r = r.ExceptIdle()
+	}
+	tr.good(r)
 	tr.Stop(anchored)
+	if !long {
+		tr.paid(true, c, took)
+	}
 }
 
 // loaded ends a load, once clients of all kinds have been served again.
-func (tr trial) loaded(l *load.Load, lost shop.Loss) load.Result {
+func (tr trial) loaded(l *load.Load, lost shop.Loss) (load.Result, cost) {
 	tr.t.Helper()
 	ctx, cancel := context.WithTimeout(tr.t.Context(), shop.Patience)
 	defer cancel()
 	if err := l.WaitEach(ctx, 2); err != nil {
 		tr.t.Error(err)
 	}
-	return lost.Excuse(l.Stop())
+	return excused(l, lost)
+}
+
+// excused ends a load. What clients have lost with the process is no failure, but a cost.
+func excused(l *load.Load, lost shop.Loss) (load.Result, cost) {
+	all := l.Stop()
+	r := lost.Excuse(all)
+	return r, cost{Lost: r.Excused, Idle: all.ClosedIdle}
 }
 
 // good is the verdict.
@@ -220,7 +241,7 @@ func (tr trial) good(r load.Result) {
 	if err := r.Check(); err != nil {
 		tr.t.Errorf("clients noticed: %v", err)
 	}
-	tr.t.Logf("%d requests, %d of the dead process's own lost", r.Started, r.Excused)
+	tr.t.Logf("%d requests", r.Started)
 }
 
 // load begins, and has had an answer to every kind of client.

@@ -3,36 +3,72 @@ package deathtest_test
 import (
 	"flag"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"os"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
 
 var update = flag.Bool("update", false, "write the table in docs/faults.md anew")
 
-const (
-	page  = "../../docs/faults.md"
-	begin = "<!-- deaths: go test ./internal/deathtest -run Table -update -->\n"
-	end   = "<!-- end of deaths -->\n"
-)
+const page = "../../docs/faults.md"
 
 // words are outcomes as people read them.
 var words = map[outcome]string{
 	oldDecides: "the old one", newDecides: "the new one", another: "another one", goesOn: "the service comes up", ended: "nobody: the service ends",
 }
 
-// TestTable compares the page with what TestDeaths allows.
+// TestTable compares the page with what TestDeaths and TestStops allow, and with what each row has
+// cost when that was measured.
 func TestTable(t *testing.T) {
 	b, err := os.ReadFile(page)
 	if err != nil {
 		t.Fatal(err)
 	}
-	before, rest, ok1 := strings.Cut(string(b), begin)
-	_, after, ok2 := strings.Cut(rest, end)
-	if !ok1 || !ok2 {
-		t.Fatalf("%s has no place for the table", page)
+	costs, err := readCosts()
+	if err != nil {
+		t.Fatal(err)
 	}
-	want := before + begin + table() + end + after
+	costOf := func(kills bool, s step, v victim) string {
+		name := row(kills, s, v)
+		c, ok := costs[name]
+		if !ok {
+			t.Errorf("what %s costs is not measured: DEATHS=all go test ./internal/deathtest -count 5 -costs", name)
+		}
+		delete(costs, name)
+		return c.String()
+	}
+	want := string(b)
+	for what, cell := range map[string]func(step, victim) string{
+		"deaths": func(s step, v victim) string {
+			var list []string
+			for _, o := range s.may[v] {
+				list = append(list, words[o])
+			}
+			return strings.Join(list, ", or ") + ": " + costOf(true, s, v)
+		},
+		"stops": func(s step, v victim) string {
+			if s.alone() {
+				return ""
+			}
+			return costOf(false, s, v)
+		},
+	} {
+		begin, end := "<!-- "+what+": go test ./internal/deathtest -run Table -update -->\n", "<!-- end of "+what+" -->\n"
+		before, rest, ok1 := strings.Cut(want, begin)
+		_, after, ok2 := strings.Cut(rest, end)
+		if !ok1 || !ok2 {
+			t.Fatalf("%s has no place for the %s", page, what)
+		}
+		want = before + begin + tables(cell) + end + after
+	}
+	for name := range costs {
+		t.Errorf("%s is in %s, and there is no such row", name, costsFile)
+	}
 	if *update {
 		if err := os.WriteFile(page, []byte(want), 0o644); err != nil {
 			t.Fatal(err)
@@ -40,27 +76,34 @@ func TestTable(t *testing.T) {
 		return
 	}
 	if want != string(b) {
-		t.Errorf("the table in %s is not what is tested: go test ./internal/deathtest -run Table -update", page)
+		t.Errorf("the tables in %s are not what is tested: go test ./internal/deathtest -run Table -update", page)
 	}
 }
 
-func table() string {
+// tables are one for each way, in which a cell tells of a step and of a victim that is there. Rows
+// in which nothing is said are left out.
+func tables(cell func(step, victim) string) string {
 	var b strings.Builder
 	var last way
 	for _, s := range steps {
+		row := "| " + s.name + " "
+		said := false
+		for _, v := range victims {
+			text := ""
+			if s.may[v] != nil {
+				text = cell(s, v)
+			}
+			said = said || text != ""
+			row += "| " + text + " "
+		}
+		if !said {
+			continue
+		}
 		if s.way != last {
 			fmt.Fprintf(&b, "\n%s\n\n| step | %s |\n|%s\n", headings[s.way], strings.Join(names(), " | "), strings.Repeat("---|", len(victims)+1))
 		}
 		last = s.way
-		fmt.Fprintf(&b, "| %s ", s.name)
-		for _, v := range victims {
-			var cell []string
-			for _, o := range s.may[v] {
-				cell = append(cell, words[o])
-			}
-			fmt.Fprintf(&b, "| %s ", strings.Join(cell, ", or "))
-		}
-		b.WriteString("|\n")
+		b.WriteString(row + "|\n")
 	}
 	b.WriteString("\n")
 	return b.String()
@@ -78,4 +121,30 @@ func names() (list []string) {
 		list = append(list, string(v))
 	}
 	return list
+}
+
+// TestEveryStep: each step that package fault names has a row.
+func TestEveryStep(t *testing.T) {
+	f, err := parser.ParseFile(token.NewFileSet(), "../fault/fault.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	ast.Inspect(f, func(node ast.Node) bool {
+		spec, ok := node.(*ast.ValueSpec)
+		if !ok || len(spec.Values) != 1 {
+			return true
+		}
+		if lit, ok := spec.Values[0].(*ast.BasicLit); ok {
+			n++
+			name, err := strconv.Unquote(lit.Value)
+			if err != nil || !slices.ContainsFunc(steps, func(s step) bool { return s.name == name }) {
+				t.Errorf("%s: no row, %v", lit.Value, err)
+			}
+		}
+		return true
+	})
+	if n < 30 {
+		t.Errorf("only %d steps found", n)
+	}
 }

@@ -17,9 +17,11 @@ func (tr trial) starting(kills bool) {
 	taker, goOn := tr.taker(ln)
 	first := tr.Who("parent")[0]
 	pid := tr.target(taker, 0)
-	lost := tr.harm(kills, pid, goOn)
+	at := time.Now()
+	lost, long := tr.harm(kills, pid, goOn)
 	anchored := !kills || tr.victim != theAnchor
 	got := tr.comesUp(anchored, first)
+	took := time.Since(at)
 	if kills && !slices.Contains(tr.may[tr.victim], got) {
 		tr.t.Errorf("%s, not one of %q", got, tr.may[tr.victim])
 	}
@@ -34,12 +36,13 @@ func (tr trial) starting(kills bool) {
 	}
 	tr.Upgrade()
 	tr.Settle(anchored)
-	r := tr.loaded(l, lost)
-	if got == ended { // which closes the connections that it had
+	r, c := tr.loaded(l, lost)
+	if got == ended || long { // which closes the connections that it had
 		r = r.ExceptIdle()
 	}
 	tr.good(r)
 	tr.Stop(anchored)
+	tr.paid(kills, c, took)
 }
 
 // comesUp waits for what becomes of a start.
@@ -73,10 +76,18 @@ func (tr trial) stopping(kills bool) {
 		tr.t.Fatal(err)
 	}
 	taker, goOn := tr.taker(ln)
-	lost := tr.harm(kills, tr.target(taker, before), goOn)
+	pid := tr.target(taker, before)
+	at := time.Now()
+	lost, _ := tr.harm(kills, pid, goOn)
 	tr.Ends()
+	took := time.Since(at)
+	if kills && took > shop.SettleTime {
+		tr.t.Errorf("it has ended after %v", took)
+	}
 	tr.Start()
 	tr.Settle(true)
-	tr.good(tr.loaded(l, lost).ExceptIdle()) // whose clients were told so, with an answer or by the end of the connection
+	r, c := tr.loaded(l, lost)
+	tr.good(r.ExceptIdle()) // whose clients were told so, with an answer or by the end of the connection
 	tr.Stop(true)
+	tr.paid(kills, c, took)
 }

@@ -65,18 +65,27 @@ func (tr trial) asked() net.Listener {
 	return ln
 }
 
-// taker waits for the process that takes the step, which waits until the function is called.
-func (tr trial) taker(ln net.Listener) (pid int, goOn func()) {
+// longHold is far less than the time in which a worker that drains hopes to hear who takes its idle
+// connections.
+const longHold = time.Second
+
+// taker waits for the process that takes the step, which waits until the function is called. That
+// reports whether it had to wait for so long that it was missed, as it may be on a busy machine.
+func (tr trial) taker(ln net.Listener) (pid int, goOn func() (long bool)) {
 	tr.t.Helper()
 	_ = ln.(*net.UnixListener).SetDeadline(time.Now().Add(shop.Patience))
 	c, err := ln.Accept()
 	if err != nil {
 		tr.t.Fatalf("the step is not taken: %v", err)
 	}
+	since := time.Now()
 	ln.Close() // others pass
 	line, err := bufio.NewReader(c).ReadString('\n')
 	if pid, _ = strconv.Atoi(strings.TrimSpace(line)); err != nil || pid == 0 {
 		tr.t.Fatalf("%q: %v", line, err)
 	}
-	return pid, func() { c.Close() }
+	return pid, func() bool {
+		c.Close()
+		return time.Since(since) > longHold
+	}
 }

@@ -58,7 +58,7 @@ func (s step) untold(v victim) bool {
 		return slices.Contains([]string{fault.NewBegins, fault.NewMet, fault.NewBuilt, fault.LeftFound, fault.NewPrepared}, s.name)
 	}
 	return slices.Contains([]string{
-		fault.OldCommitted, fault.NewGotCommit, fault.NewTook, fault.NewReady, fault.OldHeardReady, fault.OldNamedNew, fault.OldReplaced,
+		fault.OldCommitted, fault.NewGotCommit, fault.NewTook, fault.NewPIDFile, fault.NewReady, fault.OldHeardReady, fault.OldNamedNew, fault.OldReplaced,
 		fault.NewCommitted, fault.RollStarted, fault.RollReady, fault.RollRetired, fault.RollExited, fault.DrainBegins, fault.DrainQuiet,
 		fault.MoveGiven, fault.MoveTaken, fault.DrainEnds, fault.DrainExits,
 	}, s.name)
@@ -73,13 +73,16 @@ func in(w way, name string, old, new, others []outcome) step {
 	return s
 }
 
-// alone is a row of a moment in which there is no parent: with the anchor dies the last one who
+// aloneAt is a row of a moment in which there is no parent: with the anchor dies the last one who
 // could start one.
-func alone(name string) step {
+func aloneAt(name string) step {
 	s := in(resumes, name, nil, nil, one(another))
 	s.may[theAnchor] = one(ended)
 	return s
 }
+
+// alone reports whether it is one.
+func (s step) alone() bool { return s.way == resumes && s.may[theAnchor][0] == ended }
 
 // starting is a row of a start, at which there are those processes besides parent and anchor.
 func starting(name string, parent []outcome, there ...victim) step {
@@ -115,14 +118,15 @@ var steps = slices.Concat(
 		in(upgrades, fault.MoveTaken, one(newDecides, another), nil, one(newDecides)),
 		in(upgrades, fault.DrainEnds, one(newDecides, another), nil, one(newDecides)),
 		in(upgrades, fault.DrainExits, one(newDecides, another), nil, one(newDecides)),
-		alone(fault.LeftReports),
-		alone(fault.LeftWaits),
+		aloneAt(fault.LeftReports),
+		aloneAt(fault.LeftWaits),
 		in(resumes, fault.NewBegins, one(another), nil, one(another)),
 		in(resumes, fault.NewMet, one(another), nil, one(another)),
 		in(resumes, fault.NewBuilt, one(another), nil, one(another)),
 		in(resumes, fault.LeftFound, one(another), nil, one(another)),
 		in(resumes, fault.NewPrepared, one(another), nil, one(another)),
 		in(resumes, fault.NewTook, one(another), nil, one(another)),
+		in(resumes, fault.NewPIDFile, one(another), nil, one(another)),
 		in(resumes, fault.NewReady, one(another), nil, one(another)),
 		starting(fault.NewBegins, one(ended)),
 		starting(fault.NewMet, one(ended)),
@@ -134,6 +138,7 @@ var steps = slices.Concat(
 		}},
 		starting(fault.NewPrepared, one(ended), theAgent, aWorker),
 		starting(fault.NewTook, one(ended), theAgent, aWorker),
+		starting(fault.NewPIDFile, one(ended), theAgent, aWorker),
 		starting(fault.NewReady, one(ended), theAgent, aWorker),
 		stopping(fault.StopBegins, aWorker, theAgent),
 		stopping(fault.StopTold, theAgent), // workers may have ended by now
@@ -159,6 +164,7 @@ var upgradeSteps = []step{
 	in(upgrades, fault.OldCommitted, one(newDecides, another), one(oldDecides, another), one(newDecides)),
 	in(upgrades, fault.NewGotCommit, one(newDecides, another), one(oldDecides, another), one(newDecides)),
 	in(upgrades, fault.NewTook, one(newDecides, another), one(oldDecides, another), one(newDecides)),
+	in(upgrades, fault.NewPIDFile, one(newDecides, another), one(oldDecides, another), one(newDecides)),
 	in(upgrades, fault.NewReady, one(newDecides, another), one(oldDecides, another), one(newDecides)),
 	in(upgrades, fault.OldHeardReady, one(newDecides), one(oldDecides, another), one(newDecides)),
 	in(upgrades, fault.OldNamedNew, one(newDecides), one(oldDecides, another), one(newDecides)),

@@ -42,13 +42,17 @@ func (s *Shop) Upgrade() {
 }
 
 // Settled says what is not as it should be, "" if nothing: each group is complete, in one
-// generation, and there is no other process. Without an anchor there is none.
+// generation, there is no other process, and the PID file names the parent. Without an anchor
+// there is none.
 func (s *Shop) Settled(anchored bool) string {
 	ctx, cancel := context.WithTimeout(s.t.Context(), 5*time.Second)
 	defer cancel()
 	st, _, err := s.Control.Status(ctx)
 	if err != nil {
 		return err.Error()
+	}
+	if b, err := os.ReadFile(pidPath(s.Dir)); err != nil || string(b) != fmt.Sprintln(st.Pid) {
+		return fmt.Sprintf("the parent is %d, the PID file says %q, %v", st.Pid, b, err)
 	}
 	want := []int{st.Pid}
 	if anchored {

@@ -53,7 +53,8 @@ func Config() handover.Config {
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	slog.SetDefault(log)
 	return handover.Config{
-		Name: name, Listen: []string{"http=tcp://127.0.0.1:0"}, Control: controlPath(Dir()), Logger: log,
+		Name: name, Listen: []string{"http=tcp://127.0.0.1:0"}, Logger: log,
+		Control: controlPath(Dir()), PIDFile: pidPath(Dir()),
 		Groups: []handover.Group{
 			{Name: "agent", Agent: true, App: agent},
 			{Name: "web", Sockets: []string{"http"}, Workers: 2, App: demo.App},
@@ -65,6 +66,8 @@ func Config() handover.Config {
 }
 
 func controlPath(dir string) string { return filepath.Join(dir, "control") }
+
+func pidPath(dir string) string { return filepath.Join(dir, "pid") }
 
 func agent(ctx context.Context, w *worker.Worker) error {
 	w.Ready()

@@ -29,7 +29,6 @@ const envLeak = "SOAK_LEAK"
 
 func service() {
 	cfg := shop.Config()
-	cfg.PIDFile = filepath.Join(shop.Dir(), "pid")
 	cfg.Burst, cfg.Per = 1<<20, time.Second // who is replaced so often is no group that fails
 	cfg.KeepOutput = true
 	if os.Getenv(envLeak) != "" {
