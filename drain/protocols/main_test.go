@@ -26,9 +26,9 @@ import (
 // patience is how long a test waits for what should happen at once.
 const patience = 30 * time.Second
 
-// lameDuck is how long the services leave idle connections open in a drain: longer than any client
-// is idle, however busy the machine is.
-const lameDuck = 10 * time.Second
+// lameDuck is how long the services leave idle connections open in a drain: longer than a client
+// is idle, even if the machine is busy.
+const lameDuck = 5 * time.Second
 
 // The test binary is each of the services, too, by what envApp says.
 const envApp, envTimeout, envDelay, envListen = "PROTOCOLS_APP", "PROTOCOLS_DRAIN_TIMEOUT", "PROTOCOLS_STOP_DELAY", "PROTOCOLS_LISTEN"
