@@ -39,13 +39,25 @@ func newFramed(c net.Conn) *framed {
 
 // asked returns the stream of the next request, or 0 when there is none.
 func (f *framed) asked() uint32 {
+	head := f.next(func(head []byte) bool { return head[3] == frameHeaders })
+	return binary.BigEndian.Uint32(head[5:])
+}
+
+// settled waits until the client has taken in the server's settings (section 6.5.3).
+func (f *framed) settled() {
+	const settings, ack = 4, 1
+	f.next(func(head []byte) bool { return head[3] == settings && head[4] == ack })
+}
+
+// next returns the head of the next frame that is wanted, and zeros when there is none.
+func (f *framed) next(wanted func(head []byte) bool) []byte {
 	for head := make([]byte, frameHead); ; {
 		if _, err := io.ReadFull(f.br, head); err != nil {
-			return 0
+			return make([]byte, frameHead)
 		}
 		f.br.Discard(int(head[1])<<8 | int(head[2]))
-		if head[3] == frameHeaders {
-			return binary.BigEndian.Uint32(head[5:])
+		if wanted(head) {
+			return head
 		}
 	}
 }
@@ -106,9 +118,11 @@ func TestHTTP2Begun(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			ln, about, streams := listen(t), make(chan struct{}), make(chan uint32, 1)
+			ln, settled, about, streams := listen(t), make(chan struct{}), make(chan struct{}), make(chan uint32, 1)
 			serveBytes(t, ln, func(c net.Conn) {
 				f := newFramed(c)
+				f.settled()
+				close(settled)
 				<-about
 				io.WriteString(f, tc.first)
 				streams <- f.asked()
@@ -122,6 +136,7 @@ func TestHTTP2Begun(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			<-settled // else what the trace holds up is needed to read more
 			var once sync.Once
 			ctx := httptrace.WithClientTrace(within(t), &httptrace.ClientTrace{WroteHeaderField: func(string, []string) {
 				once.Do(func() {
