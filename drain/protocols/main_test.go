@@ -268,11 +268,15 @@ func (s *service) ends() {
 	}
 }
 
-// clean checks that no drain has cut anything, and nothing was out of order.
+// clean checks that no drain has cut anything, and nothing was out of order, but for what a
+// machine brings about that is so busy that nobody comes to take a connection for 50 ms.
 func (s *service) clean() {
 	s.t.Helper()
 	<-s.printed
 	for _, line := range s.lines {
+		if strings.Contains(line, "no process takes connections: they are served here for now") {
+			continue
+		}
 		if strings.Contains(line, "level=WARN") || strings.Contains(line, "level=ERROR") || strings.Contains(line, "DATA RACE") {
 			s.t.Errorf("the service says: %s", line)
 		}
