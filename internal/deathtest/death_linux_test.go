@@ -84,14 +84,21 @@ func TestStops(t *testing.T) {
 func (tr trial) stopped() {
 	tr.Settle(true)
 	before := tr.Parent()
+	fds, anchorFds := tr.Descriptors(before), tr.Descriptors(tr.Anchor)
 	l := tr.load()
 	ln := tr.asked()
 	tr.act()
 	taker, goOn := tr.taker(ln)
-	lost, long := tr.harm(false, tr.target(taker, before), goOn)
+	pid := tr.target(taker, before)
+	lost, long := tr.harm(false, pid, goOn)
 	tr.Settle(true)
+	if tr.gone(pid) && !tr.untold(tr.victim) {
+		tr.remembers(pid)
+	}
 	tr.Upgrade()
 	tr.Settle(true)
+	tr.Flat("the parent", tr.Parent(), fds)
+	tr.Flat("the anchor", tr.Anchor, anchorFds)
 	r, c := excused(l, lost)
 	if tr.victim == oldParent || tr.victim == newParent || long {
 		r = r.ExceptIdle() // a worker that drains keeps them for so long, as nobody says who takes them
@@ -326,6 +333,11 @@ func (tr trial) outcome(before int) outcome {
 		return newDecides
 	}
 	return another
+}
+
+// gone reports whether a process of the service has ended.
+func (tr trial) gone(pid int) bool {
+	return !slices.ContainsFunc(tr.Processes(), func(p shop.Process) bool { return p.PID == pid })
 }
 
 // remembers checks that the history tells of the death.
