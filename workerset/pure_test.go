@@ -274,3 +274,26 @@ func TestWaiting(t *testing.T) {
 		t.Errorf("got %+v\nwant %+v", got, want)
 	}
 }
+
+// TestStandstill: a set that has stood still, with its workers or without, takes none of them for
+// hung: it looks at the clock so often that it knows.
+func TestStandstill(t *testing.T) {
+	const hungAfter = 4 * time.Second
+	for still := time.Duration(0); still < 3*hungAfter; still += hungAfter / 16 {
+		for ago := time.Duration(0); ago <= hungAfter/3; ago += hungAfter / 16 { // the last heartbeat
+			now := time.Now()
+			in := &incarnation{beats: true, beat: now.Add(-ago), hungAfter: hungAfter}
+			g := &group{members: []*incarnation{in}}
+			s := &Set{groups: []*group{g}}
+			due := s.nextDeadline()
+			wakes := due
+			if end := now.Add(still); end.After(due) {
+				wakes = end
+			}
+			s.woken(due, wakes)
+			if in.hungAt().Before(wakes) {
+				t.Errorf("the set stood still for %v, and its worker, last heard of %v before, is hung", still, ago)
+			}
+		}
+	}
+}

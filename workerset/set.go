@@ -189,10 +189,7 @@ func (s *Set) Run() error {
 			s.end(lifecycle.Kill)
 		case <-timer.C:
 		}
-		late := time.Since(next)
-		if late > oversleep {
-			s.shift(late + oversleep) // what was said meanwhile is still to be read
-		}
+		late := s.woken(next, time.Now())
 		s.quick = s.quick && late < 0
 		if s.quick {
 			s.deliver()
@@ -294,8 +291,16 @@ func (s *Set) wake() {
 }
 
 // oversleep is how late this process may be before that is taken for a stop of its
-// own (SIGSTOP, a frozen cgroup): what it has not looked at was not late.
+// own (SIGSTOP, a frozen cgroup, a machine that is paused): what it has not looked at was not late.
 const oversleep = time.Second
+
+// woken puts all deadlines off if it is too late for what was due next, and returns how late it is.
+func (s *Set) woken(due, now time.Time) (late time.Duration) {
+	if late = now.Sub(due); late > oversleep {
+		s.shift(late + oversleep) // what was said meanwhile is still to be read
+	}
+	return late
+}
 
 // shift puts all deadlines off.
 func (s *Set) shift(d time.Duration) {
@@ -388,7 +393,10 @@ func (s *Set) nextDeadline() time.Time {
 		for _, in := range g.members {
 			sooner(in.settle)
 			sooner(in.deadline)
-			sooner(in.hungAt())
+			if t := in.hungAt(); !t.IsZero() {
+				sooner(t)
+				sooner(now.Add(in.hungAfter / 4)) // to notice, long before that, that it is this process which stands still
+			}
 			sooner(in.readyAfter())
 			sooner(in.gathers())
 			sooner(in.handouts.retry)
