@@ -19,13 +19,21 @@ func (a *anchor) lives(n *note) {
 	}
 }
 
+// quarters are the parts in which HungAfter passes: this process may stand still for as long as it,
+// and has to notice.
+const quarters = 4
+
 // heard waits for the next sign.
 func (a *anchor) heard() {
-	if a.cfg.HungAfter <= 0 {
-		return
+	if a.cfg.HungAfter > 0 {
+		a.quiet = 0
+		a.awaitQuarter()
 	}
-	a.hangAt = time.Now().Add(a.cfg.HungAfter)
-	a.hang = time.After(a.cfg.HungAfter)
+}
+
+func (a *anchor) awaitQuarter() {
+	quarter := a.cfg.HungAfter / quarters
+	a.hangAt, a.hang = time.Now().Add(quarter), time.After(quarter)
 }
 
 // hung kills a parent that has said nothing for too long: when it comes to, it must not decide
@@ -36,6 +44,9 @@ func (a *anchor) hung() {
 	case a.dead, a.killing:
 	case time.Since(a.hangAt) > lateTime, traced(a.main.Pid):
 		a.heard()
+	case a.quiet < quarters-1:
+		a.quiet++
+		a.awaitQuarter()
 	default:
 		a.log.Error("the parent hangs: killed", "pid", a.main.Pid, "silent", a.cfg.HungAfter)
 		_ = a.main.Signal(syscall.SIGKILL)

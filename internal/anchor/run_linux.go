@@ -100,8 +100,9 @@ type anchor struct {
 	diedAt  time.Time         // when it died
 	due     <-chan time.Time  // when another one is started
 	hold    <-chan time.Time  // when to look again whether that may be
-	hang    <-chan time.Time  // when the parent has been silent for too long; nil: it may be
+	hang    <-chan time.Time  // when the parent has been silent for another quarter of what it may be; nil: it may be
 	hangAt  time.Time         // when that should be
+	quiet   int               // quarters before that
 	left    map[int]time.Time // of dead parents, and until when they may live
 	leftDue <-chan time.Time
 
