@@ -230,8 +230,21 @@ func (d *Drainer) cut() {
 		}
 		c.end(cut)
 	}
+	d.awaitOwners()
 	if r := d.Report(); r.Cut > 0 {
 		d.log.Warn("connections were cut", "count", r.Cut, "after", r.Took)
+	}
+}
+
+// awaitOwners waits for those that were about to be closed by their owners, and count as that, so
+// that the report is final.
+func (d *Drainer) awaitOwners() {
+	for late := time.After(grace); d.size() > 0; {
+		select {
+		case <-d.changed:
+		case <-late:
+			return
+		}
 	}
 }
 
