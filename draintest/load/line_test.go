@@ -197,8 +197,9 @@ func TestLinesClosedIdle(t *testing.T) {
 			t.Parallel()
 			var conns atomic.Int32
 			addr := lineServer(t, "tcp", func(c net.Conn, n int, line string) bool {
+				n = int(conns.Add(1)) // before the client can know
 				io.WriteString(c, line)
-				if conns.Add(1) > 1 {
+				if n > 1 {
 					return true
 				}
 				<-time.After(100 * time.Millisecond) // the echo is to arrive

@@ -36,11 +36,11 @@ func TestDeaths(t *testing.T) {
 						t.Parallel()
 						switch st.way {
 						case starts:
-							held(t, st, v, shop.Patience).starting(true)
+							held(t, st, v, true).starting(true)
 						case stops:
-							held(t, st, v, shop.Patience).stopping(true)
+							held(t, st, v, true).stopping(true)
 						default:
-							opened(t, st, v, shop.Patience).run()
+							opened(t, st, v, true).run()
 						}
 					})
 				}
@@ -68,11 +68,11 @@ func TestStops(t *testing.T) {
 						t.Parallel()
 						switch st.way {
 						case starts:
-							held(t, st, v, stopTime-2*time.Second).starting(false)
+							held(t, st, v, false).starting(false)
 						case stops:
-							held(t, st, v, stopTime-2*time.Second).stopping(false)
+							held(t, st, v, false).stopping(false)
 						default:
-							opened(t, st, v, stopTime-2*time.Second).stopped()
+							opened(t, st, v, false).stopped()
 						}
 					})
 				}
@@ -162,20 +162,26 @@ type trial struct {
 	victim victim
 }
 
-// opened is one of a service that runs, whose workers may drain for so long.
-func opened(t *testing.T, st step, v victim, drain time.Duration) trial {
+// opened is one of a service that runs.
+func opened(t *testing.T, st step, v victim, kills bool) trial {
 	t.Helper()
-	return trial{shop.Open(t, environ(st, drain)...), t, st, v}
+	return trial{shop.Open(t, environ(st, kills)...), t, st, v}
 }
 
 // held is one of a service that is not started yet.
-func held(t *testing.T, st step, v victim, drain time.Duration) trial {
+func held(t *testing.T, st step, v victim, kills bool) trial {
 	t.Helper()
-	return trial{shop.Hold(t, environ(st, drain)...), t, st, v}
+	return trial{shop.Hold(t, environ(st, kills)...), t, st, v}
 }
 
-func environ(st step, drain time.Duration) []string {
-	return []string{envStep + "=" + st.name, envDrain + "=" + drain.String()}
+// environ tells the service how long its processes may take: who is killed stands still for a
+// moment before, which may be a long one, and who is stopped does so for longer than it may.
+func environ(st step, kills bool) []string {
+	drain, hung := shop.Patience, shop.Patience
+	if !kills {
+		drain, hung = stopTime-2*time.Second, stopTime-3*time.Second
+	}
+	return []string{envStep + "=" + st.name, envDrain + "=" + drain.String(), shop.EnvHung + "=" + hung.String()}
 }
 
 func (tr trial) run() {

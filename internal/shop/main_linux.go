@@ -24,6 +24,9 @@ const envDir = "SHOP_DIR"
 // started is what the service says when it serves, before its address.
 const started = "started:"
 
+// EnvHung is the variable for how long a process may be silent: Patience, if it is not set.
+const EnvHung = "SHOP_HUNG"
+
 // Dir is that directory, in one of them.
 func Dir() string { return os.Getenv(envDir) }
 
@@ -60,9 +63,16 @@ func Config() handover.Config {
 			{Name: "web", Sockets: []string{"http"}, Workers: 2, App: demo.App},
 		},
 		Probation: 100 * time.Millisecond, UpgradeTimeout: 5 * time.Second, DrainTimeout: 5 * time.Second,
-		Heartbeat: 200 * time.Millisecond, HungAfter: 4 * time.Second,
+		Heartbeat: 200 * time.Millisecond, HungAfter: hungAfter(),
 		Started: func(i handover.Info) { fmt.Fprintln(os.Stderr, started, i.Listen[0]) },
 	}
+}
+
+func hungAfter() time.Duration {
+	if d, err := time.ParseDuration(os.Getenv(EnvHung)); err == nil {
+		return d
+	}
+	return Patience
 }
 
 func controlPath(dir string) string { return filepath.Join(dir, "control") }

@@ -142,12 +142,10 @@ func TestGrown(t *testing.T) {
 // TestLeak: what a service with a leak takes grows.
 func TestLeak(t *testing.T) {
 	s := start(t, envLeak+"=1")
-	before := look(t, s)
-	for range 3 {
-		s.Upgrade()
-	}
-	s.Settle(true)
-	more := strings.Join(grown(before, look(t, s)), "; ")
+	upgrade := func() { s.Upgrade() }
+	before := levelOver(t, s, upgrade)
+	after := levelOver(t, s, upgrade)
+	more := strings.Join(grown(before, after), "; ")
 	if !strings.Contains(more, "files: ") || !strings.Contains(more, "descriptors of the anchor: ") {
 		t.Errorf("not found: %s", more)
 	}

@@ -71,7 +71,7 @@ func live(t *testing.T, events []event) {
 	for _, e := range events {
 		t.Log(e)
 	}
-	f := &life{Shop: start(t), t: t, stands: map[int]*os.Process{}}
+	f := &life{Shop: start(t, shop.EnvHung+"=4s"), t: t, stands: map[int]*os.Process{}}
 	parent, anchor := f.Descriptors(f.Parent()), f.Descriptors(f.Anchor)
 	l := begin(t, f.Shop, light)
 	anchored := true
