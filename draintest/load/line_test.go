@@ -196,8 +196,8 @@ func TestLinesClosedIdle(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var conns atomic.Int32
-			addr := lineServer(t, "tcp", func(c net.Conn, n int, line string) bool {
-				n = int(conns.Add(1)) // before the client can know
+			addr := lineServer(t, "tcp", func(c net.Conn, _ int, line string) bool {
+				n := conns.Add(1) // before the client can know
 				io.WriteString(c, line)
 				if n > 1 {
 					return true
