@@ -3,6 +3,7 @@ package faulttest_test
 import (
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"strings"
@@ -62,10 +63,7 @@ func (s *service) limited(what string, limit, enough uint64) (end func()) {
 // descriptors leaves the parent so many numbers for new ones.
 func (s *service) descriptors(free int) (end func()) {
 	s.t.Helper()
-	fds, err := procs.FDs(s.parent())
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	fds := s.atRest()
 	limit := 0
 	for n, file := range fds {
 		if file == os.DevNull && n > 2 { // what is kept for who asks what is the matter
@@ -82,6 +80,28 @@ func (s *service) descriptors(free int) (end func()) {
 		free--
 	}
 	return s.limited("nofile", uint64(limit), 1024)
+}
+
+// atRest are the parent's descriptors when it closes none any more that it had for the upgrade
+// before: it would have their numbers, too.
+func (s *service) atRest() (fds map[int]string) {
+	s.t.Helper()
+	s.settles()
+	pid, same := s.parent(), 0
+	s.until(func() string {
+		now, err := procs.FDs(pid)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		if same++; !maps.Equal(now, fds) {
+			fds, same = now, 0
+		}
+		if same < 20 {
+			return "the parent's descriptors change again and again"
+		}
+		return ""
+	})
+	return fds
 }
 
 const hoarderName = "hoarder"
