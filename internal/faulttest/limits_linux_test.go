@@ -6,6 +6,7 @@ import (
 	"maps"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -63,13 +64,7 @@ func (s *service) limited(what string, limit, enough uint64) (end func()) {
 // descriptors leaves the parent so many numbers for new ones.
 func (s *service) descriptors(free int) (end func()) {
 	s.t.Helper()
-	fds := s.atRest()
-	limit := 0
-	for n, file := range fds {
-		if file == os.DevNull && n > 2 { // what is kept for who asks what is the matter
-			limit = n + 1
-		}
-	}
+	fds, limit := s.packed()
 	for ; ; limit++ {
 		if _, used := fds[limit]; used {
 			continue
@@ -80,6 +75,24 @@ func (s *service) descriptors(free int) (end func()) {
 		free--
 	}
 	return s.limited("nofile", uint64(limit), 1024)
+}
+
+// packed are the parent's descriptors, with none free below the one that is kept for who asks what
+// is the matter, and the number after that one: of some parents it has a high number.
+func (s *service) packed() (fds map[int]string, after int) {
+	s.t.Helper()
+	s.until(func() string {
+		fds = s.atRest()
+		used := slices.Sorted(maps.Keys(fds))
+		i := slices.IndexFunc(used, func(n int) bool { return n > 2 && fds[n] == os.DevNull })
+		if i < 0 || used[i] != i {
+			s.upgrade()
+			return fmt.Sprintf("the spare descriptor is none, or not the next one: %v", fds)
+		}
+		after = i + 1
+		return ""
+	})
+	return fds, after
 }
 
 // atRest are the parent's descriptors when it closes none any more that it had for the upgrade

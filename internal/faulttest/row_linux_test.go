@@ -89,9 +89,8 @@ func (r row) test(t *testing.T) {
 	s.begin()
 	s.upgrade() // so that all is there that a parent with a predecessor has
 	before := s.files()
-	parent := s.parent()
-
 	end := r.begin(s)
+	parent := s.parent()
 	s.kill()
 	heard := map[string]string{}
 	var code int

@@ -297,7 +297,7 @@ func (s *service) kill() {
 		s.t.Fatal(err)
 	}
 	s.excused = append(s.excused, func(r load.Result) load.Result { return r.ExceptAt(at, peers) })
-	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && err != syscall.ESRCH { // it may have been taken for hung
 		s.t.Fatal(err)
 	}
 	s.until(func() string {
