@@ -366,13 +366,14 @@ func (tr trial) remembers(pid int) {
 
 // tells reports whether an entry is about the death.
 func (tr trial) tells(e history.Entry, pid int) bool {
+	failed := e.Upgrade != nil && e.Upgrade.Result == string(control.Failed)
 	switch tr.victim {
 	case theAnchor: // which is none of the service's
 		return true
 	case oldParent:
 		return e.Parent != nil && e.Parent.Pid == pid
 	case newParent: // as such, or as an upgrade that has failed
-		return e.Parent != nil && e.Parent.Pid == pid || e.Upgrade != nil && e.Upgrade.Result == string(control.Failed)
+		return e.Parent != nil && e.Parent.Pid == pid || failed
 	}
-	return e.Death != nil && e.Death.Pid == pid
+	return e.Death != nil && e.Death.Pid == pid || failed // of which the worker was
 }
