@@ -91,9 +91,14 @@ func (w *Worker) mayComeHome(err error) bool {
 }
 
 // goesAlone reports whether others serve on when this worker drains without a parent: it was
-// told to go, not because the service stops, and they have a home which is kept.
+// told to go, not because the service stops, or has not served yet, and they have a home which
+// is kept.
 func (w *Worker) goesAlone() bool {
-	return w.home.fd > 0 && isClosed(w.mayExit) && !w.home.stops && homes.Kept(w.home.fd)
+	w.mu.Lock()
+	going := w.going
+	w.mu.Unlock()
+	leaves := !going || isClosed(w.mayExit) && !w.home.stops
+	return w.home.fd > 0 && leaves && homes.Kept(w.home.fd)
 }
 
 // comeHome reports, and waits until another parent has said something, which it returns. Of
