@@ -40,7 +40,7 @@ func (c cost) most(o cost) cost {
 	return cost{max(c.MS, o.MS), max(c.Lost, o.Lost), max(c.Idle, o.Idle)}
 }
 
-// row is one test: its name is that of the subtest, as far as it can be.
+// row is the name of one in the file.
 func row(kills bool, st step, v victim) string {
 	how := "stopped"
 	if kills {
@@ -62,8 +62,8 @@ var measured = struct {
 	costs map[string]cost
 }{costs: map[string]cost{}}
 
-// paid notes what a trial has cost, the most of all runs (-count). What was measured before is
-// forgotten.
+// paid notes what a trial has cost, if that is wanted: the most of all runs (-count) of this process.
+// What was measured before is forgotten.
 func (tr trial) paid(kills bool, c cost, took time.Duration) {
 	tr.t.Helper()
 	if kills {

@@ -42,7 +42,9 @@ func (tr trial) starting(kills bool) {
 	}
 	tr.good(r)
 	tr.Stop(anchored)
-	tr.paid(kills, c, took)
+	if !long {
+		tr.paid(kills, c, took)
+	}
 }
 
 // comesUp waits for what becomes of a start.
@@ -78,7 +80,7 @@ func (tr trial) stopping(kills bool) {
 	taker, goOn := tr.taker(ln)
 	pid := tr.target(taker, before)
 	at := time.Now()
-	lost, _ := tr.harm(kills, pid, goOn)
+	lost, long := tr.harm(kills, pid, goOn)
 	tr.Ends()
 	took := time.Since(at)
 	if kills && took > shop.SettleTime {
@@ -89,5 +91,7 @@ func (tr trial) stopping(kills bool) {
 	r, c := tr.loaded(l, lost)
 	tr.good(r.ExceptIdle()) // whose clients were told so, with an answer or by the end of the connection
 	tr.Stop(true)
-	tr.paid(kills, c, took)
+	if !long {
+		tr.paid(kills, c, took)
+	}
 }
