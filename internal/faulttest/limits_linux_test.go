@@ -37,7 +37,7 @@ var limitRows = []row{
 	},
 	{
 		name: "processes", fault: "the parent's user may have no more processes (`EAGAIN`)", user: 64101,
-		costs: "no upgrade, and no replacement for a worker that dies, until there may be more",
+		costs: "no upgrade, and no replacement for a worker that dies, until there may be more; rarely the parent, which Go's runtime aborts when it is refused a thread: the next one goes on with its workers",
 		begin: func(s *service) func() { return s.limited("nproc", 1, 1<<16) }, fails: true,
 		says: []saying{
 			{byUpgrade, "nothing has changed: execute …/shop: no more processes or threads may be started, of this user (LimitNPROC=, ulimit -u) or in this control group (TasksMax=, pids.max): resource temporarily unavailable"},
