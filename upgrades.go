@@ -225,7 +225,7 @@ func failure(err error) control.Event {
 	ev := control.Event{Result: control.Failed, Reason: err.Error()}
 	var f *upgrader.FailedError
 	if errors.As(err, &f) {
-		ev.Output = strings.TrimSpace(f.Output)
+		ev.Output = f.Output
 		short := *f
 		short.Output = ""
 		ev.Reason = short.Error()

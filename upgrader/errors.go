@@ -55,7 +55,7 @@ type FailedError struct {
 	Pid      int
 	ExitCode int // -1 when it was killed by a signal or did not start
 	Status   string
-	Output   string // the last 8 KiB of its standard output and standard error
+	Output   string // of its standard output and error the first 4 KiB and the last 4
 }
 
 func (e *FailedError) Error() string {
@@ -70,8 +70,8 @@ func (e *FailedError) Error() string {
 	if e.Started {
 		fmt.Fprintf(&b, " (pid %d: %s)", e.Pid, e.Status)
 	}
-	if out := strings.TrimSpace(e.Output); out != "" {
-		fmt.Fprintf(&b, "; its last output:\n%s", out)
+	if e.Output != "" {
+		fmt.Fprintf(&b, "; its last output:\n%s", e.Output)
 	}
 	return b.String()
 }

@@ -3,21 +3,23 @@ package upgrader
 import (
 	"io"
 	"os"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/handover-go/handover/internal/excerpt"
 )
 
-const outputTail = 8 << 10
+// outputKept is how much is kept of each end of what a new program prints, in bytes.
+const outputKept = 4 << 10
 
 // lastWords is how long output that is still in a pipe is waited for when the
 // process that wrote it is dead, and others may still have the pipe.
 const lastWords = 100 * time.Millisecond
 
 // output lets what a new program prints through to this process's own standard
-// output and error, and keeps the end of it for the case that the upgrade fails.
+// output and error, and keeps both ends of it for the case that the upgrade fails.
 //
 // The pipes outlive the upgrade: the new process has the read ends, too. At the
 // commit it points its descriptors 1 and 2 back to the originals and reads the
@@ -25,8 +27,7 @@ const lastWords = 100 * time.Millisecond
 type output struct {
 	std    [2]capture // output and error
 	paused atomic.Bool
-	mu     sync.Mutex
-	tail   []byte
+	kept   excerpt.Excerpt
 }
 
 type capture struct {
@@ -37,7 +38,7 @@ type capture struct {
 
 // newOutput opens the pipes. stdout and stderr are the originals.
 func newOutput(stdout, stderr int) (*output, error) {
-	o := &output{}
+	o := &output{kept: excerpt.Excerpt{Size: outputKept}}
 	for i, to := range []int{stdout, stderr} {
 		c := &o.std[i]
 		var err error
@@ -73,7 +74,7 @@ func (o *output) read(c *capture) {
 	c.done = make(chan struct{})
 	go func() {
 		defer close(c.done)
-		w := io.MultiWriter(tailWriter{o}, lenient{c.to})
+		w := io.MultiWriter(&o.kept, lenient{c.to})
 		if _, _ = io.Copy(w, c.r); !o.paused.Load() {
 			copyRest(w, c.r)
 		}
@@ -112,19 +113,7 @@ func (o *output) resume() {
 	}
 }
 
-type tailWriter struct{ o *output }
-
-func (t tailWriter) Write(p []byte) (int, error) {
-	t.o.mu.Lock()
-	defer t.o.mu.Unlock()
-	t.o.tail = append(t.o.tail, p...)
-	if over := len(t.o.tail) - outputTail; over > 0 {
-		t.o.tail = append(t.o.tail[:0], t.o.tail[over:]...)
-	}
-	return len(p), nil
-}
-
-// lenient hides that the original can't be written to: the tail is kept anyway,
+// lenient hides that the original can't be written to: what is printed is kept anyway,
 // and nobody is left waiting with a full pipe.
 type lenient struct{ w io.Writer }
 
@@ -151,12 +140,8 @@ func copyRest(w io.Writer, pipe *os.File) {
 	}
 }
 
-// String is the end of what was printed.
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return string(o.tail)
-}
+// String is an excerpt of what was printed.
+func (o *output) String() string { return o.kept.String() }
 
 // fds are the write ends' numbers for the child. Fd, which makes them blocking,
 // is what a program expects of its standard output.

@@ -42,7 +42,7 @@ func (s *Set) died(in *incarnation) {
 		if in.errno != "" {
 			reason += ", errno " + in.errno
 		}
-		if last := in.tail.String(); last != "" && !wasReady {
+		if last := in.output.String(); last != "" && !wasReady {
 			reason += "; its last output:\n" + last
 		}
 		s.blame(in, cause, reason)

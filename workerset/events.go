@@ -319,7 +319,7 @@ func (s *Set) startTimedOut(in *incarnation) {
 	if in.unready != nil {
 		reason += ": " + in.unready.Error()
 	}
-	if last := in.tail.String(); last != "" {
+	if last := in.output.String(); last != "" {
 		reason += "; its last output:\n" + last
 	}
 	s.blame(in, wire.CauseStartTimeout, reason)

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/handover-go/handover/internal/excerpt"
 	"github.com/handover-go/handover/internal/launch"
 	"github.com/handover-go/handover/internal/lifecycle"
 	"github.com/handover-go/handover/internal/sdnotify"
@@ -98,7 +99,7 @@ type incarnation struct {
 	inbox   *sdnotify.Inbox
 	noting  chan struct{} // closed when the goroutine that reads the inbox has ended
 	streams []*stream
-	tail    tail
+	output  excerpt.Excerpt
 	crash   *os.File // what the Go runtime writes when it dies
 	dump    string   // and has written
 
@@ -222,7 +223,8 @@ func (in *incarnation) files(line []byte) (files []*os.File, err error) {
 // pass starts the goroutine that passes on what in prints, until the pipe ends or
 // is halted.
 func (s *Set) pass(in *incarnation, st *stream) {
-	st.saw, st.put = in.tail.add, s.putter(in, st.name)
+	in.output.Size = outputKept
+	st.saw, st.put = &in.output, s.putter(in, st.name)
 	st.begin()
 	s.wg.Go(st.run)
 }

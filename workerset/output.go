@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"io"
 	"os"
 	"slices"
 	"sync"
@@ -15,8 +16,8 @@ import (
 const (
 	// maxOutputLine is the longest line that is passed on whole, in bytes.
 	maxOutputLine = 16 << 10
-	// maxTail is how much of what a program printed last is kept, in bytes.
-	maxTail = 4 << 10
+	// outputKept is how much is kept of each end of what a program prints, in bytes.
+	outputKept = 2 << 10
 )
 
 // stream carries what a program prints, line by line, to where the set's own output
@@ -25,7 +26,7 @@ const (
 type stream struct {
 	r    *os.File
 	name string // stdout or stderr
-	saw  func(b []byte)
+	saw  io.Writer
 	put  func(line []byte, halted <-chan struct{}) bool // line ends with '\n' if it is whole
 	rest []byte                                         // that was read and not put; the goroutine's while it runs
 
@@ -68,7 +69,7 @@ func (st *stream) run() {
 // take adds what was read.
 func (st *stream) take(b []byte) {
 	if len(b) > 0 {
-		st.saw(b)
+		_, _ = st.saw.Write(b)
 		st.rest = append(st.rest, b...)
 	}
 }
@@ -233,25 +234,4 @@ func format(form Output, worker, stream string, line []byte) []byte {
 		Stream string    `json:"stream"`
 	}{time.Now(), "INFO", string(bytes.TrimSuffix(line, []byte("\r"))), worker, stream})
 	return append(b, '\n')
-}
-
-// tail keeps the end of what a program printed, for those who ask why it failed.
-type tail struct {
-	mu sync.Mutex
-	b  []byte
-}
-
-func (t *tail) add(b []byte) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.b = append(t.b, b...)
-	if over := len(t.b) - maxTail; over > 0 {
-		t.b = append(t.b[:0], t.b[over:]...)
-	}
-}
-
-func (t *tail) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return string(bytes.TrimSpace(t.b))
 }

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -19,7 +20,7 @@ import (
 // cut gives text to a stream in pieces that end at the given places.
 func cut(text string, at ...int) (lines []string) {
 	st := &stream{
-		saw: func([]byte) {},
+		saw: io.Discard,
 		put: func(line []byte, _ <-chan struct{}) bool { lines = append(lines, string(line)); return true },
 	}
 	from := 0
@@ -94,16 +95,6 @@ func TestPrinter(t *testing.T) {
 		p = newPrinter(1<<20, 1<<20)
 		p.print(form, "web/1", "stdout", []byte("lost"), nil)
 		p.close()
-	}
-}
-
-func TestTail(t *testing.T) {
-	var tl tail
-	for range maxTail {
-		tl.add([]byte("0123456789\n"))
-	}
-	if s := tl.String(); len(s) > maxTail || !strings.HasSuffix(s, "\n0123456789") {
-		t.Errorf("%d bytes, ends in %q", len(s), s[len(s)-12:])
 	}
 }
 

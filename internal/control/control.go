@@ -112,5 +112,5 @@ type Event struct {
 	Text       string    `json:"text,omitempty"`       // for people
 	Result     Result    `json:"result,omitempty"`
 	Reason     string    `json:"reason,omitempty"` // of Failed, Stopped and RolledBack
-	Output     string    `json:"output,omitempty"` // the end of what the new program printed
+	Output     string    `json:"output,omitempty"` // an excerpt of what the new program printed
 }

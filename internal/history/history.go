@@ -74,7 +74,7 @@ type Upgrade struct {
 	Began      time.Time `json:"began,omitzero"`
 	Result     string    `json:"result"` // as in control.Result
 	Reason     string    `json:"reason,omitempty"`
-	Output     string    `json:"output,omitempty"` // the end of what the new program printed
+	Output     string    `json:"output,omitempty"` // an excerpt of what the new program printed
 }
 
 // bounded is e with texts that are not too long, in copies that nobody else has.
