@@ -21,6 +21,7 @@ import (
 	"github.com/handover-go/handover/internal/metrics"
 	"github.com/handover-go/handover/internal/sdnotify"
 	"github.com/handover-go/handover/internal/shortage"
+	"github.com/handover-go/handover/internal/threads"
 	"github.com/handover-go/handover/signals"
 	"github.com/handover-go/handover/upgrader"
 	"github.com/handover-go/handover/workerset"
@@ -62,6 +63,11 @@ type parent struct {
 
 	supervisor *supervisor
 }
+
+// spareThreads is how many goroutines of a parent may wait in system calls when no more threads
+// may be started. On a busy machine it had up to ten threads without, where six were enough
+// when all was quiet, and has twelve with these.
+const spareThreads = 6
 
 // parent runs this process as the parent and returns its exit code.
 func (c Config) parent() (code int, err error) {
@@ -115,6 +121,7 @@ func (c Config) parent() (code int, err error) {
 	// The trial worker is being started meanwhile.
 	ended := make(chan error, 1)
 	go func() { ended <- p.set.Run() }()
+	threads.Keep(spareThreads)
 	if !p.up.HasPredecessor() {
 		p.supervisor.begin()
 	}

@@ -33,6 +33,7 @@ import (
 	"github.com/handover-go/handover/internal/fault"
 	"github.com/handover-go/handover/internal/listen"
 	"github.com/handover-go/handover/internal/sdnotify"
+	"github.com/handover-go/handover/internal/threads"
 	"github.com/handover-go/handover/internal/wire"
 	"github.com/handover-go/handover/message"
 	"github.com/handover-go/handover/signals"
@@ -88,6 +89,9 @@ const (
 	// lastWordTime is how long the last word to a parent that does not read may
 	// take.
 	lastWordTime = time.Second
+	// spareThreads is how many goroutines may wait in system calls, files and DNS for
+	// example, when no more threads may be started.
+	spareThreads = 4
 )
 
 var (
@@ -172,7 +176,8 @@ func ExitCode(err error) int {
 }
 
 // Run is Main without the exit. It returns nil after an orderly drain. The end
-// of ctx begins one. It installs signal handlers, so call it once in a process.
+// of ctx begins one. It installs signal handlers, so call it once in a process. It has the
+// runtime start some threads before the worker is ready, for a time when none may be started.
 // All goroutines that it started have ended when it returns, unless the app, or
 // what it started by Go, did not return in time.
 func Run(ctx context.Context, cfg Config, app App) (err error) {
@@ -204,6 +209,7 @@ func Run(ctx context.Context, cfg Config, app App) (err error) {
 	defer release()
 	execute, interrupt := signals.Actor(sigctx, w.signalMap(), signals.Logger(w.log))
 	ignorePipe()
+	threads.Keep(spareThreads)
 	if w.HasParent() {
 		speaking.Go(w.speak)
 	} else {

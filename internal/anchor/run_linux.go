@@ -14,6 +14,7 @@ import (
 	"github.com/handover-go/handover/internal/launch"
 	"github.com/handover-go/handover/internal/listen"
 	"github.com/handover-go/handover/internal/sdnotify"
+	"github.com/handover-go/handover/internal/threads"
 	"github.com/handover-go/handover/signals"
 )
 
@@ -47,6 +48,7 @@ func Run(cfg Config) (int, error) {
 	if err := launch.BecomeSubreaper(); err != nil {
 		return 1, err
 	}
+	threads.Keep(spareThreads)
 	if err := a.begins(); err != nil {
 		return 1, err
 	}
@@ -125,6 +127,10 @@ const leftTime = 2 * time.Second
 // wishTime is how long a wish is good for: a process that dies closes its files,
 // by which its successor knows of its death, some time before the anchor is told.
 const wishTime = time.Second
+
+// spareThreads is how many goroutines of an anchor may wait in system calls when no more
+// threads may be started.
+const spareThreads = 2
 
 // begins takes over from the image before this one, or else starts the first parent.
 func (a *anchor) begins() error {

@@ -37,10 +37,19 @@ var limitRows = []row{
 	},
 	{
 		name: "processes", fault: "the parent's user may have no more processes (`EAGAIN`)", user: 64101,
-		costs: "no upgrade, and no replacement for a worker that dies, until there may be more; rarely the parent, which Go's runtime aborts when it is refused a thread: the next one goes on with its workers",
+		costs: "no upgrade, and no replacement for a worker that dies, until there may be more",
 		begin: func(s *service) func() { return s.limited("nproc", 1, 1<<16) }, fails: true,
 		says: []saying{
 			{byUpgrade, "nothing has changed: execute …/shop: no more processes or threads may be started, of this user (LimitNPROC=, ulimit -u) or in this control group (TasksMax=, pids.max): resource temporarily unavailable"},
+			{byStatus, "not started: execute /proc/self/exe: no more processes or threads may be started"},
+		},
+	},
+	{
+		name: "processes-all", fault: "the same limit, and all processes of the service have it (`LimitNPROC=`)", user: 64103,
+		costs: "the same",
+		begin: (*service).unforked, fails: true,
+		says: []saying{
+			{byUpgrade, "nothing has changed: execute …/shop: no more processes or threads may be started"},
 			{byStatus, "not started: execute /proc/self/exe: no more processes or threads may be started"},
 		},
 	},
@@ -59,6 +68,22 @@ func (s *service) limited(what string, limit, enough uint64) (end func()) {
 	pid := s.parent()
 	s.prlimit(pid, what, limit)
 	return func() { s.prlimit(pid, what, enough) }
+}
+
+// unforked lets no process of the service's start another, nor a thread.
+func (s *service) unforked() (end func()) {
+	s.t.Helper()
+	limit := func(n uint64) {
+		all, err := procs.Descendants(s.cmd.Process.Pid)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		for _, p := range append(all, procs.Process{PID: s.cmd.Process.Pid}) {
+			s.prlimit(p.PID, "nproc", n)
+		}
+	}
+	limit(1)
+	return func() { limit(1 << 16) }
 }
 
 // descriptors leaves the parent so many numbers for new ones.
