@@ -6,6 +6,7 @@ import (
 	"maps"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -54,6 +55,16 @@ var limitRows = []row{
 		},
 	},
 	{
+		name: "processes-group", fault: "the control group may have no more processes (`TasksMax=`, `--pids-limit`)",
+		costs: "the same",
+		start: func(s *service) { s.group("pids", "pids.max", "pids.max", 1<<16) },
+		begin: (*service).full, fails: true,
+		says: []saying{
+			{byUpgrade, "nothing has changed: execute …/shop: no more processes or threads may be started"},
+			{byStatus, "not started: execute /proc/self/exe: no more processes or threads may be started"},
+		},
+	},
+	{
 		name: "in-flight", fault: "the user has as many descriptors on their way between processes as he may (`ETOOMANYREFS`)", user: 64102,
 		costs: "no upgrade until there are less; connections stay in the worker that has them",
 		start: func(s *service) { s.by("sh", "-c", `ulimit -n 400 && exec "$0" "$@"`) },
@@ -83,6 +94,18 @@ func (s *service) unforked() (end func()) {
 		}
 	}
 	limit(1)
+	return func() { limit(1 << 16) }
+}
+
+// full leaves the service's control group no room for another process or thread.
+func (s *service) full() (end func()) {
+	s.t.Helper()
+	limit := func(n int) {
+		if err := os.WriteFile(filepath.Join(s.cgroup, "pids.max"), fmt.Append(nil, n), 0); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	limit(1) // who is there stays
 	return func() { limit(1 << 16) }
 }
 
