@@ -28,6 +28,8 @@ func TestPrintRecycled(t *testing.T) {
 		Waiting: []workerset.Waiting{
 			{Slot: 1, Failures: 3, Reason: "no database", Until: now.Add(400 * time.Second)},
 			{Slot: 2, Failures: 4, Reason: "no room"},
+			{Slot: 3, Failures: 1, Reason: "no luck"},
+			{Slot: 4, Reason: "killed", Until: now.Add(time.Second)},
 		},
 		Deaths: []workerset.Death{
 			{Time: now.Add(-time.Minute), Slot: 1, Pid: 4711, Generation: 2, Cause: "recycle", Reason: "10,000 requests"},
@@ -38,6 +40,8 @@ func TestPrintRecycled(t *testing.T) {
 	for _, line := range []string{
 		"  web/1 gets no other worker after 3 tries, the next in 6m40s: no database\n",
 		"  web/2 is empty after 4 tries: no room\n",
+		"  web/3 is empty after one try: no luck\n",
+		"  web/4 is empty, the next in 1s: killed\n",
 		"  1m0s ago web/1 was recycled, pid 4711 of generation 2: 10,000 requests\n",
 		"  0s ago web/2 failed, pid 4712 of generation 2: error: no luck\n",
 	} {

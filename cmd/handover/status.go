@@ -125,7 +125,14 @@ func (v view) group(g workerset.GroupStatus) (lines []string) {
 		if slices.ContainsFunc(g.Workers, func(o workerset.Worker) bool { return o.Slot == w.Slot && o.Accepts() }) {
 			what = "gets no other worker"
 		}
-		text := fmt.Sprintf("  %s/%d %s after %d tries", g.Name, w.Slot, what, w.Failures)
+		text := fmt.Sprintf("  %s/%d %s", g.Name, w.Slot, what)
+		switch w.Failures {
+		case 0: // what was there has served
+		case 1:
+			text += " after one try"
+		default:
+			text += fmt.Sprintf(" after %d tries", w.Failures)
+		}
 		if !w.Until.IsZero() {
 			text += ", the next in " + span(w.Until.Sub(v.now))
 		}
