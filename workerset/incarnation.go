@@ -160,6 +160,7 @@ func (s *Set) follow(in *incarnation) {
 	if in.inbox != nil {
 		s.readNotes(in)
 	}
+	in.output.Size = outputKept
 	for _, st := range in.streams {
 		s.pass(in, st)
 	}
@@ -223,7 +224,6 @@ func (in *incarnation) files(line []byte) (files []*os.File, err error) {
 // pass starts the goroutine that passes on what in prints, until the pipe ends or
 // is halted.
 func (s *Set) pass(in *incarnation, st *stream) {
-	in.output.Size = outputKept
 	st.saw, st.put = &in.output, s.putter(in, st.name)
 	st.begin()
 	s.wg.Go(st.run)
