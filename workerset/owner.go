@@ -12,7 +12,7 @@ import (
 	"strings"
 )
 
-// This file finds out which process has accepted a connection (proc(5)).
+// This file finds out which process has accepted a connection (sock_diag(7), proc(5)).
 
 // accepted is the inode of the other end of a TCP connection on this machine, or ""
 // as long as nobody has accepted it.
@@ -22,14 +22,27 @@ func accepted(c net.Conn) (inode string, err error) {
 	if err := errors.Join(err1, err2); err != nil {
 		return "", err
 	}
+	// Who is told of his own end is told of the other one, too. The tables are of all connections
+	// of this machine, closed ones included.
+	if own, ok := diagnose(ours, theirs); ok && own != 0 {
+		if inode, _ := diagnose(theirs, ours); inode != 0 {
+			return fmt.Sprint(inode), nil
+		}
+		return "", nil
+	}
+	return acceptedByTable(ours, theirs), nil
+}
+
+// acceptedByTable is for where nobody may ask the kernel.
+func acceptedByTable(ours, theirs netip.AddrPort) (inode string) {
 	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
 		if b, err := os.ReadFile(table); err == nil {
 			if inode := findSocket(string(b), theirs, ours); inode != "" {
-				return inode, nil
+				return inode
 			}
 		}
 	}
-	return "", nil
+	return ""
 }
 
 // findSocket looks for a connection in a table of /proc/net and returns its inode,

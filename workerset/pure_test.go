@@ -195,6 +195,10 @@ func TestAccepted(t *testing.T) {
 		if !owns(os.Getpid(), inode) || !owns(os.Getppid(), inode) || owns(os.Getpid(), inode+"0") {
 			t.Errorf("%s: who owns %s?", addr, inode)
 		}
+		ours, theirs := netip.MustParseAddrPort(c.LocalAddr().String()), netip.MustParseAddrPort(c.RemoteAddr().String())
+		if by := acceptedByTable(ours, theirs); by != inode {
+			t.Errorf("%s: %q by the table, not %s", addr, by, inode)
+		}
 	}
 }
 
