@@ -1,4 +1,4 @@
-// Package threads has a process start threads while it may.
+// Package threads has a process start its threads before a limit forbids it.
 package threads
 
 import (
@@ -8,10 +8,10 @@ import (
 
 // Keep has Go's runtime start threads until there are n for goroutines that wait in system calls,
 // beside one for each CPU of this process (GOMAXPROCS) and one that waits for descriptors. It
-// never ends one, and goes on with those that are idle before it starts another: so it hardly
-// has to when no more may be started (RLIMIT_NPROC in getrlimit(2), pids.max of the control
-// group), for which it has no error: it aborts the process. That is so here, too. A thread takes
-// some 20 kB, and eight of them a third of a millisecond to start.
+// keeps them, and takes those that are idle before it starts another. So a process that has
+// enough needs none when no more may be started (RLIMIT_NPROC in getrlimit(2), pids.max of its
+// control group); one that does is aborted: the runtime has no error for it, in Keep neither.
+// A thread takes some 20 kB, and eight of them a third of a millisecond to start.
 func Keep(n int) {
 	n += runtime.GOMAXPROCS(0) + 1
 	var held, done sync.WaitGroup
