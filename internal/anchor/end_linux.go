@@ -72,6 +72,13 @@ func (a *anchor) reap() (left bool) {
 // died is called when main has ended, and once more if its status comes later. A
 // successor may have spoken up already.
 func (a *anchor) died(status launch.Status) {
+	if main := a.main; !a.dead {
+		// What it has said counts, be its end known first or not.
+		a.hear()
+		if a.main != main {
+			return // it has named another one
+		}
+	}
 	a.status = status
 	if a.dead {
 		return

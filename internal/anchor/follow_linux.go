@@ -57,12 +57,18 @@ func (a *anchor) take(n *note) {
 		if n.Says("READY", "1") {
 			a.begin()
 		}
+		if n.Says("STOPPING", "1") {
+			a.stops = max(a.stops, 1) // it was asked to, maybe not by a signal: if it dies now, that was all
+		}
 	}
-	if n.Pid == a.main.Pid && n.Says("STOPPING", "1") {
-		// It was asked to, maybe not by a signal: if it dies now, that was all. That it has died
-		// may be known before what it has said is read.
-		a.stops = max(a.stops, 1)
-	}
+}
+
+// hear takes in what was said until now.
+func (a *anchor) hear() { a.inbox.now(a.log, a.takeNow) }
+
+func (a *anchor) takeNow(n note) {
+	a.take(&n)
+	n.Done()
 }
 
 // begin hands over what has waited for a parent that is ready.

@@ -60,6 +60,26 @@ func TestForward(t *testing.T) {
 	}
 }
 
+// What the parent has said before it ended is passed on, no matter of what the anchor
+// learns first.
+func TestForwardLastWords(t *testing.T) {
+	t.Parallel()
+	for range 10 {
+		in := supervisor(t)
+		w, a := start(t, sdnotify.Env+"="+in.Addr())
+		a.notify("READY=1")
+		w.told(in, "READY=1")
+		w.signal(syscall.SIGSTOP)
+		a.tell("bye STOPPING=1")
+		a.gone()
+		w.signal(syscall.SIGCONT)
+		w.exit(0)
+		if n, _, ok := in.Queued(); !ok || n.Text != "STOPPING=1" {
+			t.Fatalf("the supervisor is told %q", n.Text)
+		}
+	}
+}
+
 // A supervisor that hangs does not keep a stop from the parent.
 func TestForwardToNobody(t *testing.T) {
 	t.Parallel()

@@ -69,6 +69,38 @@ func (in *inbox) halt(last func(note)) {
 	}
 }
 
+// maxQueued is more than the kernel keeps for one socket (net.unix.max_dgram_qlen: 10, and 512
+// with systemd).
+const maxQueued = 1024
+
+// now is for what was said until now.
+func (in *inbox) now(log *slog.Logger, take func(note)) {
+	in.halt(take)
+	for range maxQueued {
+		n, err, ok := in.Queued()
+		if !ok {
+			break
+		}
+		if check(log, n, err) == nil {
+			take(newNote(n))
+		}
+	}
+	in.resume(log)
+}
+
+// check tells of a note that did not arrive as it was sent. Its error is that of one that is of
+// no use.
+func check(log *slog.Logger, n sdnotify.Note, err error) error {
+	switch {
+	case errors.Is(err, sdnotify.ErrNoteTooLong):
+		log.Warn("a notification is ignored", "from", n.Pid, "error", err)
+	case errors.Is(err, sdnotify.ErrNoteLost):
+		log.Warn("a notification has arrived in part", "from", n.Pid, "error", err)
+		err = nil
+	}
+	return err
+}
+
 // fd is the socket's descriptor, good for as long as it is open.
 func (in *inbox) fd() (fd int, err error) {
 	rc, err := in.SyscallConn()
@@ -82,12 +114,9 @@ func (in *inbox) run(log *slog.Logger) {
 	defer close(in.done)
 	for {
 		n, err := in.Read()
-		switch {
+		switch err = check(log, n, err); {
 		case errors.Is(err, sdnotify.ErrNoteTooLong):
-			log.Warn("a notification is ignored", "from", n.Pid, "error", err)
 			continue
-		case errors.Is(err, sdnotify.ErrNoteLost):
-			log.Warn("a notification has arrived in part", "from", n.Pid, "error", err)
 		case errors.Is(err, net.ErrClosed), errors.Is(err, os.ErrDeadlineExceeded):
 			return
 		case err != nil:

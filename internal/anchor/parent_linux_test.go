@@ -69,7 +69,10 @@ func act(verb, arg string, children map[int]*launch.Process) string {
 			return err.Error()
 		}
 		return "notified"
-	case "last": // word, with which it dies
+	case "bye": // a last word, with which it exits
+		_ = sdnotify.Send(arg)
+		os.Exit(0)
+	case "last": // the same, and dies
 		_ = sdnotify.Send(arg)
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		select {}

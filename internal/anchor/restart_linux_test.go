@@ -89,6 +89,20 @@ func TestNoRestartAfterLastWord(t *testing.T) {
 	w.exit(128 + 9)
 }
 
+// One that has said that it serves, and is dead before that is read, has served.
+func TestRestartAfterFirstWord(t *testing.T) {
+	t.Parallel()
+	w, a := start(t)
+	w.signal(syscall.SIGSTOP)
+	a.tell("last READY=1")
+	a.gone()
+	w.signal(syscall.SIGCONT)
+	b := w.accept()
+	b.notify("READY=1")
+	b.tell("exit 0")
+	w.exit(0)
+}
+
 // One that can't come up is tried again, whatever it says: its configuration may get better.
 func TestRestartFails(t *testing.T) {
 	t.Parallel()

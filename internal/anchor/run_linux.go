@@ -201,7 +201,9 @@ func (a *anchor) loop() {
 		case n := <-a.inbox.notes:
 			// First what happened before it was said: a successor speaks up
 			// when the parent dies.
-			a.look()
+			if n.Pid != a.main.Pid {
+				a.look()
+			}
 			a.take(&n)
 			n.Done()
 		case <-a.signals.chld:

@@ -98,7 +98,7 @@ func exeOf(pid int) string { return "/proc/" + strconv.Itoa(pid) + "/exe" }
 // goes on as it was.
 func (a *anchor) upgrade() {
 	a.tried = a.main.Pid
-	a.inbox.halt(func(n note) { a.take(&n); n.Done() })
+	a.inbox.halt(a.takeNow)
 	// Handlers do not outlive execve(2). See package early for what that means.
 	undo := ignore(a.signals.caught)
 	a.signals.drain(a) // what had arrived
