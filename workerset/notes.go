@@ -84,15 +84,11 @@ func (s *Set) afterNotes(in *incarnation, fn func()) {
 
 // takeNotes takes in what waits in an inbox that has been halted.
 func (s *Set) takeNotes(in *incarnation) {
-	for {
-		n, err, ok := in.inbox.Queued()
-		if !ok {
-			return
-		}
+	in.inbox.Each(func(n sdnotify.Note, err error) {
 		if !errors.Is(err, sdnotify.ErrNoteTooLong) {
 			s.note(in, &n)
 		}
-	}
+	})
 }
 
 // note acts on what a worker notifies of (sd_notify(3)). That it was acted on

@@ -69,22 +69,14 @@ func (in *inbox) halt(last func(note)) {
 	}
 }
 
-// maxQueued is more than the kernel keeps for one socket (net.unix.max_dgram_qlen: 10, and 512
-// with systemd).
-const maxQueued = 1024
-
 // now is for what was said until now.
 func (in *inbox) now(log *slog.Logger, take func(note)) {
 	in.halt(take)
-	for range maxQueued {
-		n, err, ok := in.Queued()
-		if !ok {
-			break
-		}
+	in.Each(func(n sdnotify.Note, err error) {
 		if check(log, n, err) == nil {
 			take(newNote(n))
 		}
-	}
+	})
 	in.resume(log)
 }
 

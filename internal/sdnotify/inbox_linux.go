@@ -104,6 +104,22 @@ func (in *Inbox) Queued() (Note, error, bool) {
 	return note, err, true
 }
 
+// maxQueued is more than the kernel keeps for one socket (net.unix.max_dgram_qlen: 10, and 512
+// with systemd).
+const maxQueued = 1024
+
+// Each calls take for every note that has been sent until now, as Queued returns them. It
+// comes to an end though somebody goes on sending.
+func (in *Inbox) Each(take func(Note, error)) {
+	for range maxQueued {
+		n, err, ok := in.Queued()
+		if !ok {
+			return
+		}
+		take(n, err)
+	}
+}
+
 // Halt makes a Read that waits return, and every later one, until Unhalt.
 func (in *Inbox) Halt() { _ = in.conn.SetReadDeadline(time.Unix(1, 0)) }
 

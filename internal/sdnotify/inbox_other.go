@@ -26,6 +26,7 @@ func ResumeInbox(f *os.File) (*Inbox, error)            { f.Close(); return nil,
 func (in *Inbox) Addr() string                          { return "" }
 func (in *Inbox) Read() (Note, error)                   { return Note{}, errNoInbox }
 func (in *Inbox) Queued() (Note, error, bool)           { return Note{}, nil, false }
+func (in *Inbox) Each(take func(Note, error))           {}
 func (in *Inbox) Halt()                                 {}
 func (in *Inbox) Unhalt()                               {}
 func (in *Inbox) SyscallConn() (syscall.RawConn, error) { return nil, errNoInbox }
