@@ -29,7 +29,7 @@ func (u *Upgrader) goesOn() {
 // names says which process is the service, which is ready, and waits until that was
 // read. It reports whether it was.
 func (u *Upgrader) names(pid int) bool {
-	err := sdnotify.Send(mainPid(pid)...)
+	err := sdnotify.Name(pid, "READY=1")
 	if err == nil {
 		err = sdnotify.Barrier(5 * time.Second)
 	}
@@ -42,12 +42,10 @@ func (u *Upgrader) names(pid int) bool {
 // namesItself says that this process is the service now. Where it is not the one that
 // the supervisor knows, that one is dead, and nobody may say so but this.
 func (u *Upgrader) namesItself() {
-	if err := sdnotify.Send(mainPid(os.Getpid())...); err != nil {
+	if err := sdnotify.Name(os.Getpid(), "READY=1"); err != nil {
 		u.log.Error("the supervisor could not be told that the service is ready", "error", err)
 	}
 }
-
-func mainPid(pid int) []string { return []string{fmt.Sprintf("MAINPID=%d", pid), "READY=1"} }
 
 // namesUs reports whether an entry of the environment says that the supervisor wants signs
 // of life of this process. A new one does without it: they are the main process's to give,

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -28,10 +29,37 @@ const sendTimeout = 5 * time.Second
 func Enabled() bool { return os.Getenv(Env) != "" }
 
 // Send sends the assignments, such as "READY=1", in one datagram. Without a
-// supervisor it does nothing and returns nil. A supervisor that has stopped
-// reading is waited for no longer than 5 s. It may be called from any goroutine.
-func Send(assignments ...string) error {
-	return send(strings.Join(assignments, "\n"), nil, time.Now().Add(sendTimeout))
+// supervisor it does nothing and returns nil, and so when this process has named another
+// one (Name). A supervisor that has stopped reading is waited for no longer than 5 s. It may be
+// called from any goroutine.
+func Send(assignments ...string) error { return say(strings.Join(assignments, "\n"), nil) }
+
+// voice is who speaks for the service: only one process may (NotifyAccess=main,
+// systemd.service(5)).
+var voice struct {
+	sync.RWMutex      // held while something is said
+	another      bool // does
+}
+
+// say sends if this process may speak.
+func say(text string, f *os.File) error {
+	voice.RLock()
+	defer voice.RUnlock()
+	if voice.another {
+		return nil
+	}
+	return send(text, f, time.Now().Add(sendTimeout))
+}
+
+// Name is Send of MAINPID=, that of a process which is the service from now on, and the
+// assignments. If it is another than this one, that is the last that this one says, until it names
+// itself: nobody would listen.
+func Name(pid int, assignments ...string) error {
+	voice.Lock()
+	defer voice.Unlock()
+	voice.another = pid != os.Getpid()
+	text := strings.Join(append([]string{fmt.Sprintf("MAINPID=%d", pid)}, assignments...), "\n")
+	return send(text, nil, time.Now().Add(sendTimeout))
 }
 
 // Barrier waits until the supervisor has taken in all that was sent before,

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -207,4 +208,46 @@ func openFiles(t *testing.T) int {
 		t.Fatal(err)
 	}
 	return len(list)
+}
+
+// A process that names another one says nothing after that, also what it had been about to
+// say, until it names itself.
+func TestName(t *testing.T) {
+	conn := supervisor(t, filepath.Join(t.TempDir(), "notify"))
+	for range 20 {
+		var talks sync.WaitGroup
+		quit := make(chan struct{})
+		for range 4 {
+			talks.Go(func() {
+				for {
+					select {
+					case <-quit:
+						return
+					default:
+						_ = Send("WATCHDOG=1")
+						runtime.Gosched()
+					}
+				}
+			})
+		}
+		named := make(chan error)
+		receive(t, conn)
+		go func() { named <- Name(1, "READY=1") }()
+		for text := ""; text != "MAINPID=1\nREADY=1"; text, _ = receive(t, conn) {
+		}
+		if err := <-named; err != nil {
+			t.Fatal(err)
+		}
+		close(quit)
+		talks.Wait()
+		if err := Store("x", os.Stderr); err != nil {
+			t.Error(err)
+		}
+		if err := Name(os.Getpid()); err != nil {
+			t.Fatal(err)
+		}
+		if text, _ := receive(t, conn); text != fmt.Sprintf("MAINPID=%d", os.Getpid()) {
+			t.Fatalf("after it has named another one it says %q", text)
+		}
+	}
 }

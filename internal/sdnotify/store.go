@@ -3,7 +3,6 @@ package sdnotify
 import (
 	"os"
 	"strconv"
-	"time"
 )
 
 const (
@@ -34,7 +33,7 @@ func Anchored() bool { return os.Getenv(EnvAnchor) != "" }
 // of the service under the name, if this one dies (sd_pid_notify_with_fds(3), FDSTORE=1).
 // What it has already, it does not take again.
 func Store(name string, f *os.File) error {
-	return send("FDSTORE=1\nFDNAME="+name, f, time.Now().Add(sendTimeout))
+	return say("FDSTORE=1\nFDNAME="+name, f)
 }
 
 // Unstore makes the supervisor forget what it has under the name, if there is any.
