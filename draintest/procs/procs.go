@@ -19,7 +19,7 @@ var ErrNotLinux = errors.New("procs: looking at processes needs Linux")
 // Process is one process as /proc shows it, see proc_pid_stat(5).
 type Process struct {
 	PID, PPID int
-	State     byte     // R running, S sleeping, D waiting, T stopped, t traced, Z zombie
+	State     byte     // R running, S sleeping, D waiting, T stopped, t traced, Z zombie; of a thread that lives, if there is one
 	Comm      string   // name of the executable, at most 15 bytes
 	Start     uint64   // ticks of the clock (1/100 s) from boot to its start: no other process has both this and PID
 	Args      []string // command line; nil for a zombie, and from List

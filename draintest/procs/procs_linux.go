@@ -45,9 +45,29 @@ func List() ([]Process, error) {
 		if err != nil {
 			return nil, err
 		}
+		if ended(p.State) {
+			p.State = stateOf(p)
+		}
 		all = append(all, p)
 	}
 	return all, nil
+}
+
+func ended(state byte) bool { return state == 'Z' || state == 'X' }
+
+// stateOf is the state of a process whose first thread has ended: that of another one that has
+// not, if there is one. So it is for a moment in each program that executes another one from a
+// thread that is not the first (execve(2)).
+func stateOf(p Process) byte {
+	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/[0-9]*/stat", p.PID))
+	for _, path := range threads {
+		if line, err := os.ReadFile(path); err == nil {
+			if t, err := parseStat(line); err == nil && !ended(t.State) {
+				return t.State
+			}
+		}
+	}
+	return p.State
 }
 
 // Args returns a process's command line. It is empty for a zombie.
@@ -239,9 +259,10 @@ func allStopped(pid int) (bool, error) {
 		switch p.State {
 		case 'T', 't':
 			alive = true
-		case 'Z', 'X':
 		default:
-			return false, nil
+			if !ended(p.State) {
+				return false, nil
+			}
 		}
 	}
 	if !alive {

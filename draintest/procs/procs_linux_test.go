@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -53,6 +54,10 @@ func init() {
 	helpers["holder"] = holder
 	helpers["worker"] = worker
 	helpers["busy"] = busy
+	helpers["headless"] = headless
+	if os.Getenv("PROCS_HELPER") == "headless" {
+		runtime.LockOSThread() // main runs on the first thread, then
+	}
 }
 
 // helper runs this test binary as one of helpers, killed at the end of the test at the latest.
@@ -149,6 +154,37 @@ func leaver() error {
 	}
 	fmt.Println(cmd.Process.Pid)
 	return nil
+}
+
+// headless is a process whose first thread has ended, and which lives.
+func headless() error {
+	go func() {
+		for {
+			b, err := os.ReadFile("/proc/self/stat")
+			p, perr := parseStat(b)
+			if err := errors.Join(err, perr); err != nil || p.State == 'Z' {
+				fmt.Println("headless", err)
+				select {}
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}()
+	_, _, errno := unix.Syscall(unix.SYS_EXIT, 0, 0, 0)
+	return errno
+}
+
+// A process is no zombie as long as a thread of it lives.
+func TestHeadless(t *testing.T) {
+	t.Parallel()
+	cmd, out := startHelper(t, "headless")
+	if line := mustScan(t, out); line != "headless <nil>" {
+		t.Fatal(line)
+	}
+	all, err := Descendants(os.Getpid())
+	i := slices.IndexFunc(all, func(p Process) bool { return p.PID == cmd.Process.Pid })
+	if err != nil || i < 0 || ended(all[i].State) {
+		t.Errorf("%v, %v", all, err)
+	}
 }
 
 func TestDescendantsShowAZombie(t *testing.T) {

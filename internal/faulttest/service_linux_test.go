@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/handover-go/handover/draintest/load"
 	"github.com/handover-go/handover/draintest/procs"
 	"github.com/handover-go/handover/internal/control"
@@ -130,7 +132,9 @@ func (s *service) comesUp() bool {
 			s.addr = match(strings.Join(st.Listen, " "), `http=tcp://(\S+)`)
 			return ""
 		}
-		if b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.cmd.Process.Pid)); strings.Contains(string(b), ") Z ") {
+		// What /proc says is not the same: see there for what execve does.
+		var ended unix.Siginfo
+		if err := unix.Waitid(unix.P_PID, s.cmd.Process.Pid, &ended, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil); err == nil && ended.Signo != 0 {
 			_ = s.cmd.Wait()
 			return ""
 		}
