@@ -295,6 +295,10 @@ func replace(t testing.TB, bin string, way func(tmp string) error) {
 	t.Helper()
 	tmp := bin + ".new"
 	err := way(tmp)
+	// A process that was forked while the file was open for writing has it open, too, until it
+	// executes its own, and nobody could execute it (ETXTBSY).
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	if err == nil {
 		err = os.Rename(tmp, bin)
 	}

@@ -90,6 +90,10 @@ func badRelease(t *testing.T) string {
 func replace(t *testing.T, place, with string, mode os.FileMode) {
 	t.Helper()
 	b, err := os.ReadFile(with)
+	// A process that is forked while the file is open for writing has it open, too, until it
+	// executes its own, and nobody could execute it (ETXTBSY).
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	if err == nil {
 		err = errors.Join(os.WriteFile(place+".new", b, mode), os.Chmod(place+".new", mode), os.Rename(place+".new", place))
 	}

@@ -144,7 +144,7 @@ func TestStrangers(t *testing.T) {
 	}
 
 	b.notify("MAINPID=" + strconv.Itoa(os.Getpid()))
-	b.notify("MAINPID="+strconv.Itoa(b.pid), "READY=1")
+	b.claim()
 	stranger(t, a.ask("env NOTIFY_SOCKET"), fmt.Sprintf("MAINPID=%d\nREADY=1", os.Getpid()))
 	for _, pid := range []string{"1", strconv.Itoa(os.Getpid()), strconv.Itoa(w.anchor.Pid), "0", "-1", "x", "", "4294967297"} {
 		a.notify("MAINPID=" + pid)
@@ -200,7 +200,8 @@ func TestSuccessorAlone(t *testing.T) {
 		t.Parallel()
 		w, a := start(t) // not even ready
 		b := w.spawn(a)
-		b.notify(fmt.Sprintf("MAINPID=%d", b.pid), "READY=1")
+		b.claim()
+		a.notify("STATUS=heard after that")
 		w.signal(syscall.SIGTERM) // is still the parent's
 		a.expect("signal SIGTERM")
 		a.tell("kill 9")

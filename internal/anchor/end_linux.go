@@ -74,7 +74,7 @@ func (a *anchor) reap() (left bool) {
 func (a *anchor) died(status launch.Status) {
 	if main := a.main; !a.dead {
 		// What it has said counts, be its end known first or not.
-		a.hear()
+		a.hear(main.Pid)
 		if a.main != main {
 			return // it has named another one
 		}
@@ -84,13 +84,11 @@ func (a *anchor) died(status launch.Status) {
 		return
 	}
 	a.dead, a.diedAt = true, time.Now()
-	wish := a.wish
-	a.wish.pid = 0
-	if wish.pid != 0 && time.Now().Before(wish.until) && alive(wish.pid) && a.follow(wish.pid) == nil {
-		a.log.Warn("the parent is gone, its successor takes over", "status", status.String(), "pid", a.main.Pid)
-		a.forward("READY=1") // which it has said too early
-		a.begin()
+	if pid := a.wish.pid; pid != 0 && alive(pid) && a.follow(pid) == nil {
+		a.log.Warn("the parent is gone, its successor takes over", "status", status.String(), "pid", pid)
+		return
 	}
+	a.refuse()
 }
 
 // alive reports whether there is such a process, and it has not ended.

@@ -14,13 +14,21 @@ import (
 // the parent may name another; when it is dead, a process that it left may name
 // itself: the successor that it was bringing up, or the predecessor that goes on.
 func (a *anchor) take(n *note) {
-	if n.UID != os.Geteuid() && n.UID != 0 {
+	if n.foreign() {
 		// Parents are this process's user. A worker that is another's must not become one
 		// when there is none: its program would be executed here.
 		if !a.strange {
 			a.strange = true
 			a.log.Warn("notifications of another user are ignored", "from", n.Pid, "user", n.UID)
 		}
+		return
+	}
+	a.answer(n)
+	if formats, ok := n.Get(varFormat); ok && reads(formats) && descendant(n.Pid) {
+		a.able = n.Pid
+	}
+	if n.Pid == a.wish.pid && !a.dead {
+		a.wish.keep(n)
 		return
 	}
 	parent := n.Pid == a.main.Pid && !a.dead // also if it names another now
@@ -41,13 +49,9 @@ func (a *anchor) take(n *note) {
 		a.log.Error("a parent that was given up names itself: killed", "pid", n.Pid)
 		_ = a.prev.Signal(syscall.SIGKILL)
 	case n.Pid == n.mainPid && descendant(n.Pid):
-		a.wish = wish{n.Pid, time.Now().Add(wishTime)}
+		a.wishes(n)
 	default:
 		a.log.Warn("MAINPID from a process that is not the parent: ignored", "from", n.Pid, "pid", n.mainPid)
-	}
-	a.answer(n)
-	if formats, ok := n.Get(varFormat); ok && reads(formats) && descendant(n.Pid) {
-		a.able = n.Pid
 	}
 	if parent || n.Pid == a.main.Pid && !a.dead {
 		a.forward(n.Text)
@@ -63,13 +67,25 @@ func (a *anchor) take(n *note) {
 	}
 }
 
-// hear takes in what was said until now.
-func (a *anchor) hear() { a.inbox.now(a.log, a.takeNow) }
+// hear takes in what a process has said until now. What others have said comes after that.
+func (a *anchor) hear(pid int) {
+	a.inbox.pick(a.log, func(n note) bool {
+		// What take ignores is not kept.
+		if n.Pid != pid && !n.foreign() {
+			return false
+		}
+		a.takeNow(n)
+		return true
+	})
+}
 
 func (a *anchor) takeNow(n note) {
 	a.take(&n)
 	n.Done()
 }
+
+// foreign reports whether a note is another user's, and so not the service's.
+func (n *note) foreign() bool { return n.UID != os.Geteuid() && n.UID != 0 }
 
 // begin hands over what has waited for a parent that is ready.
 func (a *anchor) begin() {
@@ -121,6 +137,9 @@ func (a *anchor) follow(pid int) error {
 	}
 	if a.ready {
 		a.begin()
+	}
+	if a.wish.pid == pid {
+		a.grant()
 	}
 	return nil
 }

@@ -330,6 +330,14 @@ func (a *actor) notify(assignments ...string) {
 	}
 }
 
+// claim makes it name itself, and does not wait for the anchor, which may have to.
+func (a *actor) claim() {
+	a.t.Helper()
+	if got := a.ask("say MAINPID=%d|READY=1", a.pid); got != "said" {
+		a.t.Fatal(got)
+	}
+}
+
 // spawn makes it start another one, with an addition to its environment.
 func (w *world) spawn(a *actor, env ...string) *actor {
 	w.t.Helper()

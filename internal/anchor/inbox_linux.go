@@ -48,15 +48,15 @@ func startInbox(sd *sdnotify.Inbox, log *slog.Logger) *inbox {
 	return in
 }
 
-// resume begins to read, at the start or after halt.
-func (in *inbox) resume(log *slog.Logger) {
+// resume begins to read, at the start or after halt. The notes come first.
+func (in *inbox) resume(log *slog.Logger, notes ...note) {
 	in.Unhalt()
 	in.notes, in.quit, in.done = make(chan note), make(chan struct{}), make(chan struct{})
-	go in.run(log)
+	go in.run(log, notes)
 }
 
-// halt ends the reading. A note that was read already goes to last; what comes later
-// stays in the socket.
+// halt ends the reading. What was read already goes to last; what comes later stays in the
+// socket.
 func (in *inbox) halt(last func(note)) {
 	in.Halt()
 	for {
@@ -69,15 +69,22 @@ func (in *inbox) halt(last func(note)) {
 	}
 }
 
-// now is for what was said until now.
-func (in *inbox) now(log *slog.Logger, take func(note)) {
-	in.halt(take)
+// pick takes out what has arrived until now and is picked. The rest is delivered as it would have
+// been.
+func (in *inbox) pick(log *slog.Logger, picked func(note) bool) {
+	var rest []note
+	sort := func(n note) {
+		if !picked(n) {
+			rest = append(rest, n)
+		}
+	}
+	in.halt(sort)
 	in.Each(func(n sdnotify.Note, err error) {
 		if check(log, n, err) == nil {
-			take(newNote(n))
+			sort(newNote(n))
 		}
 	})
-	in.resume(log)
+	in.resume(log, rest...)
 }
 
 // check tells of a note that did not arrive as it was sent. Its error is that of one that is of
@@ -102,8 +109,25 @@ func (in *inbox) fd() (fd int, err error) {
 	return fd, err
 }
 
-func (in *inbox) run(log *slog.Logger) {
+func (in *inbox) run(log *slog.Logger, notes []note) {
 	defer close(in.done)
+	deliver := func(n note) bool {
+		select {
+		case in.notes <- n:
+			return true
+		case <-in.quit:
+			n.Done()
+			return false
+		}
+	}
+	for i, n := range notes {
+		if !deliver(n) {
+			for _, n := range notes[i+1:] {
+				n.Done()
+			}
+			return
+		}
+	}
 	for {
 		n, err := in.Read()
 		switch err = check(log, n, err); {
@@ -115,10 +139,7 @@ func (in *inbox) run(log *slog.Logger) {
 			log.Error("no notification is received any more", "error", err)
 			return
 		}
-		select {
-		case in.notes <- newNote(n):
-		case <-in.quit:
-			n.Done()
+		if !deliver(newNote(n)) {
 			return
 		}
 	}

@@ -69,6 +69,9 @@ func act(verb, arg string, children map[int]*launch.Process) string {
 			return err.Error()
 		}
 		return "notified"
+	case "say": // without waiting for the anchor
+		_ = sdnotify.Send(strings.Split(arg, "|")...)
+		return "said"
 	case "bye": // a last word, with which it exits
 		_ = sdnotify.Send(arg)
 		os.Exit(0)

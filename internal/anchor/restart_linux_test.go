@@ -103,6 +103,30 @@ func TestRestartAfterFirstWord(t *testing.T) {
 	w.exit(0)
 }
 
+// What a successor has said since it knows of its parent's death counts, too, when the anchor
+// learns of all that together.
+func TestRestartAfterSuccession(t *testing.T) {
+	t.Parallel()
+	w, a := start(t)
+	a.notify("READY=1")
+	b := w.spawn(a, markSuccessor+"3")
+	w.signal(syscall.SIGSTOP)
+	a.tell("last STATUS=a last word")
+	a.gone()
+	b.claim()
+	b.tell("bind web") // waits until the anchor has that
+	w.signal(syscall.SIGCONT)
+	b.expect("bound <nil>")
+	b.tell("kill 9")
+	c := w.accept()
+	if got := c.ask("passed"); !strings.HasPrefix(got, "passed web@127.0.0.1:") {
+		t.Errorf("the next parent gets %q", got)
+	}
+	c.notify("READY=1")
+	c.tell("exit 0")
+	w.exit(0)
+}
+
 // One that can't come up is tried again, whatever it says: its configuration may get better.
 func TestRestartFails(t *testing.T) {
 	t.Parallel()

@@ -114,19 +114,9 @@ type anchor struct {
 	tried    int  // the parent whose program was tried
 }
 
-// wish is a process's claim to be the service, made when the parent lived.
-type wish struct {
-	pid   int
-	until time.Time
-}
-
 // leftTime is what processes get to end by themselves that a service leaves behind
 // which has stopped in order, and then once more after a SIGTERM.
 const leftTime = 2 * time.Second
-
-// wishTime is how long a wish is good for: a process that dies closes its files,
-// by which its successor knows of its death, some time before the anchor is told.
-const wishTime = time.Second
 
 // spareThreads is how many goroutines of an anchor may wait in system calls when no more
 // threads may be started.
@@ -219,6 +209,8 @@ func (a *anchor) loop() {
 			a.hold = nil // look looks
 		case <-a.leftDue:
 			a.clearLeft()
+		case <-a.wish.due:
+			a.refuse()
 		case <-a.hang:
 			a.hung()
 		case <-idle.C:

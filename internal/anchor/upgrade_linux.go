@@ -77,7 +77,7 @@ func (s *state) times(up time.Time) (since time.Time, left map[int]time.Time) {
 // outdated reports whether the parent runs another program than the anchor, that can be
 // the anchor, too. The one before it has to be gone: it could go on instead.
 func (a *anchor) outdated() bool {
-	if strings.HasPrefix(runtime.GOARCH, "mips") || a.dead || !a.ready || a.able != a.main.Pid || a.tried == a.main.Pid {
+	if strings.HasPrefix(runtime.GOARCH, "mips") || a.dead || !a.ready || a.wish.pid != 0 || a.able != a.main.Pid || a.tried == a.main.Pid {
 		return false
 	}
 	if a.prev != nil {

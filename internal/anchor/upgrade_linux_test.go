@@ -18,7 +18,11 @@ func copyOfTest(t *testing.T) string {
 		t.Fatal(err)
 	}
 	path := filepath.Join(t.TempDir(), "next")
-	if err := os.WriteFile(path, b, 0o755); err != nil {
+	// Processes that are started meanwhile would hold it open for writing: ETXTBSY.
+	syscall.ForkLock.RLock()
+	err = os.WriteFile(path, b, 0o755)
+	syscall.ForkLock.RUnlock()
+	if err != nil {
 		t.Fatal(err)
 	}
 	return path

@@ -175,7 +175,12 @@ func (s *service) good() {
 // put puts a file in the program's place.
 func (s *service) put(way func(tmp string) error) {
 	s.t.Helper()
-	if err := errors.Join(way(s.bin+".new"), os.Rename(s.bin+".new", s.bin)); err != nil {
+	err := way(s.bin + ".new")
+	// A process that was forked while the file was open for writing has it open, too, until it
+	// executes its own, and nobody could execute it (ETXTBSY).
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	if err := errors.Join(err, os.Rename(s.bin+".new", s.bin)); err != nil {
 		s.t.Fatal(err)
 	}
 }

@@ -162,6 +162,9 @@ func (n Note) Done() {
 	}
 }
 
+// Descriptors is how many came with the note, and are still there.
+func (n Note) Descriptors() int { return len(n.fds) }
+
 // Take returns the descriptors that came with the note, which are the caller's then. They
 // are closed on exec.
 func (n *Note) Take() []int {

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -103,6 +104,10 @@ func (s *shop) release(way func(tmp string) error) {
 	s.t.Helper()
 	tmp := s.bin + ".new"
 	err := way(tmp)
+	// A process that was forked while the file was open for writing has it open, too, until it
+	// executes its own, and nobody could execute it (ETXTBSY).
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	if err == nil {
 		err = os.Rename(tmp, s.bin)
 	}
