@@ -53,7 +53,8 @@ var workerRows = []row{
 	{
 		name: "worker-stopped", fault: "a worker is stopped (SIGSTOP), and what is for it is not read",
 		costs: "what it has in its hands, until it is taken for hung",
-		more:  func(*service) []string { return []string{"--heartbeat", "200ms", "--hung-after", "1s"} },
+		// It has to be longer than kill stops its victim for, to look at what it has.
+		more: func(*service) []string { return []string{"--heartbeat", "200ms", "--hung-after", "5s"} },
 		begin: func(s *service) func() {
 			s.end()
 			pid := s.serving()[0]
