@@ -12,9 +12,9 @@ import (
 
 // look takes in what has ended, and reports whether the service has.
 func (a *anchor) look() (over bool) {
-	ended := a.ended()
+	main, ended := a.main, a.ended()
 	left := a.reap()
-	if !a.dead && (!left || ended && !slices.Contains(launch.Children(), a.main.Pid)) {
+	if !a.dead && a.main == main && (!left || ended && !slices.Contains(launch.Children(), a.main.Pid)) {
 		// It was not this process's child: the older parent that had started it
 		// has reaped it, or is going to.
 		status := launch.Status{Code: -1}

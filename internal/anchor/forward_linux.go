@@ -16,9 +16,10 @@ var own = []string{
 }
 
 // forward passes on to the anchor's own supervisor, if there is one, what the parent
-// says: to that one the anchor is the service.
+// says: to that one the anchor is the service. Who does not read is waited for once, however
+// much there is to say.
 func (a *anchor) forward(text string) {
-	if !sdnotify.Enabled() {
+	if !sdnotify.Enabled() || a.unheard {
 		return
 	}
 	lines := slices.DeleteFunc(strings.Split(text, "\n"), func(line string) bool {
@@ -29,6 +30,7 @@ func (a *anchor) forward(text string) {
 		return
 	}
 	if err := sdnotify.Forward(strings.Join(lines, "\n")); err != nil {
+		a.unheard = true
 		a.log.Error("the supervisor is not told what the parent says", "error", err)
 	}
 }

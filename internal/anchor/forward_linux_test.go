@@ -96,8 +96,20 @@ func TestForwardToNobody(t *testing.T) {
 	w.logged("is not told what the parent says")
 	w.signal(syscall.SIGTERM)
 	a.expect("signal SIGTERM")
+	w.signal(syscall.SIGSTOP)
+	before := w.count("is not told what the parent says")
+	for range 6 {
+		if got := a.ask("say STATUS=and now at once"); got != "said" {
+			t.Fatal(got)
+		}
+	}
 	a.tell("exit 0")
+	a.gone()
+	w.signal(syscall.SIGCONT)
 	w.exit(0)
+	if n := w.count("is not told what the parent says") - before; n > 2 {
+		t.Errorf("of what a dead parent has said, the supervisor is waited for %d times", n)
+	}
 }
 
 // fill fills the queue of a socket, by one socket for each datagram: what one may have

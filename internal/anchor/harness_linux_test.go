@@ -235,6 +235,18 @@ func (w *world) logged(text string) {
 	}
 }
 
+// count is how many lines of the log have a text.
+func (w *world) count(text string) (n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, l := range w.lines {
+		if strings.Contains(l, text) {
+			n++
+		}
+	}
+	return n
+}
+
 // exit waits for the anchor's end and checks its status.
 func (w *world) exit(code int) {
 	w.t.Helper()

@@ -26,6 +26,15 @@ func newNote(n sdnotify.Note) note {
 	return note{n, int(pid)}
 }
 
+// strip closes the descriptors of a note that is to be kept for a while if there are more than
+// one, which is of no use here: there are only so many.
+func (n *note) strip() {
+	if n.Descriptors() > 1 {
+		n.Done()
+		n.Take()
+	}
+}
+
 // inbox delivers notifications to the anchor's loop.
 type inbox struct {
 	*sdnotify.Inbox
@@ -75,6 +84,7 @@ func (in *inbox) pick(log *slog.Logger, picked func(note) bool) {
 	var rest []note
 	sort := func(n note) {
 		if !picked(n) {
+			n.strip()
 			rest = append(rest, n)
 		}
 	}

@@ -110,6 +110,7 @@ type anchor struct {
 
 	statuses statuses
 	strange  bool // somebody else's notifications were told of
+	unheard  bool // the supervisor has not taken in what the parent said, just now
 	able     int  // who has said that its program can be this anchor's, too
 	tried    int  // the parent whose program was tried
 }
@@ -181,7 +182,7 @@ func (a *anchor) loop() {
 		if !rested && a.outdated() {
 			a.upgrade()
 		}
-		rested = false
+		rested, a.unheard = false, false
 		select {
 		case sig := <-a.signals.stops:
 			a.look() // is there anybody to ask?
@@ -210,6 +211,7 @@ func (a *anchor) loop() {
 		case <-a.leftDue:
 			a.clearLeft()
 		case <-a.wish.due:
+			a.look() // this process may be late
 			a.refuse()
 		case <-a.hang:
 			a.hung()

@@ -97,8 +97,12 @@ func exeOf(pid int) string { return "/proc/" + strconv.Itoa(pid) + "/exe" }
 // upgrade executes the parent's program. It returns only if that fails, and the anchor
 // goes on as it was.
 func (a *anchor) upgrade() {
-	a.tried = a.main.Pid
 	a.inbox.halt(a.takeNow)
+	if !a.outdated() { // any more, after what was said
+		a.inbox.resume(a.log)
+		return
+	}
+	a.tried = a.main.Pid
 	// Handlers do not outlive execve(2). See package early for what that means.
 	undo := ignore(a.signals.caught)
 	a.signals.drain(a) // what had arrived

@@ -15,7 +15,7 @@ const (
 	// wishTime is how long a wish is good for.
 	wishTime = time.Second
 	// maxKept bounds what is kept of what is said meanwhile.
-	maxKept = 256
+	maxKept = maxStored
 )
 
 // wishes begins to keep what n's sender says, with n.
@@ -25,10 +25,10 @@ func (a *anchor) wishes(n *note) {
 	a.wish.keep(n)
 }
 
-// keep makes a note the wish's. Of what is kept all have one descriptor at most, so that they
-// are not many either.
+// keep makes a note the wish's.
 func (w *wish) keep(n *note) {
-	if len(w.said) < maxKept && n.Descriptors() < 2 {
+	if len(w.said) < maxKept {
+		n.strip()
 		w.said = append(w.said, *n)
 		n.Take()
 	}
