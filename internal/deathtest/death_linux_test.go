@@ -177,11 +177,13 @@ func held(t *testing.T, st step, v victim, kills bool) trial {
 // environ tells the service how long its processes may take: who is killed stands still for a
 // moment before, which may be a long one, and who is stopped does so for longer than it may.
 func environ(st step, kills bool) []string {
-	drain, hung := shop.Patience, shop.Patience
+	drain, upgrade, hung := shop.Patience, shop.Patience, shop.Patience
 	if !kills {
-		drain, hung = stopTime-2*time.Second, stopTime-3*time.Second
+		drain, upgrade, hung = stopTime-2*time.Second, stopTime-2*time.Second, stopTime-3*time.Second
 	}
-	return []string{envStep + "=" + st.name, envDrain + "=" + drain.String(), shop.EnvHung + "=" + hung.String()}
+	return []string{
+		envStep + "=" + st.name, envDrain + "=" + drain.String(), envUpgrade + "=" + upgrade.String(), shop.EnvHung + "=" + hung.String(),
+	}
 }
 
 func (tr trial) run() {

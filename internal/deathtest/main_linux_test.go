@@ -2,6 +2,7 @@ package deathtest_test
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -18,8 +19,9 @@ import (
 
 // What the service is told in its environment.
 const (
-	envStep  = "DEATH_STEP"  // at which its processes ask the test what to do
-	envDrain = "DEATH_DRAIN" // how long workers may drain
+	envStep    = "DEATH_STEP"    // at which its processes ask the test what to do
+	envDrain   = "DEATH_DRAIN"   // how long workers may drain
+	envUpgrade = "DEATH_UPGRADE" // how long an upgrade may take
 )
 
 func TestMain(m *testing.M) { shop.Main(m, service) }
@@ -31,8 +33,10 @@ func service() {
 		}
 	})
 	cfg := shop.Config()
-	var err error
-	if cfg.DrainTimeout, err = time.ParseDuration(os.Getenv(envDrain)); err != nil {
+	var derr, uerr error
+	cfg.DrainTimeout, derr = time.ParseDuration(os.Getenv(envDrain))
+	cfg.UpgradeTimeout, uerr = time.ParseDuration(os.Getenv(envUpgrade))
+	if err := errors.Join(derr, uerr); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(2)
 	}
