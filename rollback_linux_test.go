@@ -184,7 +184,7 @@ func TestRollback(t *testing.T) {
 // TestRollbackSockets: a socket that the release does without stays open as long as it is on
 // probation, and its clients wait for the way back. Then it is closed.
 func TestRollbackSockets(t *testing.T) {
-	s, c := startWatched(t, "TEST_PROBATION=1s", "TEST_LISTEN=http=tcp://127.0.0.1:0,admin=tcp://127.0.0.1:0")
+	s, c := startWatched(t, "TEST_PROBATION=4s", "TEST_LISTEN=http=tcp://127.0.0.1:0,admin=tcp://127.0.0.1:0")
 	one := map[load.Kind]int{load.New: 3}
 	l, admin := s.loadAt(s.addrOf("http"), 20, one), s.loadAt(s.addrOf("admin"), 20, one)
 	s.deploy("fails later, one socket less")
