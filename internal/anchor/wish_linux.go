@@ -25,7 +25,7 @@ func (a *anchor) wishes(n *note) {
 	a.wish.keep(n)
 }
 
-// keep makes a note the wish's.
+// keep makes a note the wish's. What is too much is lost, as all is when the wish is refused.
 func (w *wish) keep(n *note) {
 	if len(w.said) < maxKept {
 		n.strip()

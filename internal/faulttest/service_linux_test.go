@@ -132,7 +132,8 @@ func (s *service) comesUp() bool {
 			s.addr = match(strings.Join(st.Listen, " "), `http=tcp://(\S+)`)
 			return ""
 		}
-		// What /proc says is not the same: see there for what execve does.
+		// The kernel is asked, since in /proc a process is a zombie for a moment when it
+		// executes another program, as the anchor does.
 		var ended unix.Siginfo
 		if err := unix.Waitid(unix.P_PID, s.cmd.Process.Pid, &ended, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil); err == nil && ended.Signo != 0 {
 			_ = s.cmd.Wait()

@@ -109,7 +109,7 @@ func (in *Inbox) Queued() (Note, error, bool) {
 const maxQueued = 1024
 
 // Each calls take for every note that has been sent until now, as Queued returns them. It
-// comes to an end though somebody goes on sending.
+// comes to an end although somebody goes on sending.
 func (in *Inbox) Each(take func(Note, error)) {
 	for range maxQueued {
 		n, err, ok := in.Queued()

@@ -30,8 +30,8 @@ func Enabled() bool { return os.Getenv(Env) != "" }
 
 // Send sends the assignments, such as "READY=1", in one datagram. Without a
 // supervisor it does nothing and returns nil, and so when this process has named another
-// one (Name). A supervisor that has stopped reading is waited for no longer than 5 s. It may be
-// called from any goroutine.
+// one (Name). A supervisor that has stopped reading is waited for no longer than 5 s, after a Name
+// that is under way. It may be called from any goroutine.
 func Send(assignments ...string) error { return say(strings.Join(assignments, "\n"), nil) }
 
 // voice is who speaks for the service: only one process may (NotifyAccess=main,
